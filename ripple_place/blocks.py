@@ -1,0 +1,118 @@
+"""Names of FFN blocks: their grammar, their order, and selections such as ``0-3,7``.
+
+A block is the unit that is reordered: ``layers.3``, ``layers.3.experts.7``, ``layers.3.shared_expert``,
+``encoder.layers.3``, ``decoder.layers.3``. Layer and expert numbers are compared as integers, so that layer 10 comes
+after layer 9.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ripple_place.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+_BLOCK = re.compile(r"(?:(encoder|decoder)\.)?layers\.(\d+)(?:\.experts\.(\d+)|\.(shared_expert))?")
+
+
+def is_block_name(name: str) -> bool:
+    """Tell whether `name` follows the grammar of block names.
+
+    >>> is_block_name("layers.3.experts.7"), is_block_name("layer3")
+    (True, False)
+    """
+    return _BLOCK.fullmatch(name) is not None
+
+
+def block_sort_key(name: str) -> tuple[str, int, int, int]:
+    """Return the key that sorts block names by stack, layer, and expert (a shared expert after the others).
+
+    >>> sorted(["layers.10", "layers.9", "layers.9.experts.2"], key=block_sort_key)
+    ['layers.9', 'layers.9.experts.2', 'layers.10']
+    """
+    match = _BLOCK.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not a block name such as layers.3 or layers.3.experts.7")
+    stack, layer, expert, shared = match.groups()
+    return stack or "", int(layer), -1 if expert is None else int(expert), 1 if shared else 0
+
+
+def layer_of(name: str) -> int:
+    """Return the layer number in a block name.
+
+    >>> layer_of("decoder.layers.12")
+    12
+    """
+    return block_sort_key(name)[1]
+
+
+def sorted_blocks(names: Iterable[str]) -> list[str]:
+    """Return block names in the order in which the model runs them."""
+    return sorted(names, key=block_sort_key)
+
+
+def select_layers(names: Collection[str], selection: str | None) -> list[str]:
+    """Return, in model order, the blocks whose layer is in `selection`.
+
+    Parameters
+    ----------
+    names : collection of str
+        Block names.
+    selection : str or None
+        Comma-separated layers and inclusive ranges, ``0-3,7``; None selects all.
+
+    Raises
+    ------
+    UsageError
+        If the selection is malformed or selects a layer that is not there.
+
+    Examples
+    --------
+    >>> select_layers(["layers.10", "layers.2", "layers.1"], "2-10")
+    Traceback (most recent call last):
+    ...
+    ripple_place.errors.UsageError: --layers 2-10: found layers 3-9; expected layers 1-2,10. Name layers that exist.
+    >>> select_layers(["layers.10", "layers.2", "layers.1"], "2,10")
+    ['layers.2', 'layers.10']
+    """
+    ordered = sorted_blocks(names)
+    if selection is None:
+        return ordered
+    wanted: set[int] = set()
+    for part in selection.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+            raise UsageError(
+                f"--layers {selection}",
+                found=repr(part),
+                expected="layer numbers and ranges such as 0-3,7",
+                remedy="write the selection that way",
+            )
+        wanted.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    present = {layer_of(name) for name in ordered}
+    if absent := wanted - present:
+        raise UsageError(
+            f"--layers {selection}",
+            found=f"layers {format_ranges(absent)}",
+            expected=f"layers {format_ranges(present)}",
+            remedy="name layers that exist",
+        )
+    return [name for name in ordered if layer_of(name) in wanted]
+
+
+def format_ranges(numbers: Iterable[int]) -> str:
+    """Write integers as comma-separated inclusive ranges.
+
+    >>> format_ranges([3, 0, 1, 2, 7])
+    '0-3,7'
+    """
+    runs: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,181 @@
+"""Neuron placements: the order in which the neurons of each FFN block lie on flash, and the file that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.blocks import is_block_name, sorted_blocks
+from ripple_place.errors import PlacementError
+from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    Int32Array = npt.NDArray[np.int32]
+    Int64Array = npt.NDArray[np.int64]
+
+PLACEMENT_FORMAT = "ripple-place.placement/1"
+_PARTS = {"order": "I32", "pinned": "I32", "frequency": "I64"}
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronPlacement:
+    """The placement of one FFN block.
+
+    Parameters
+    ----------
+    order : ndarray of shape (n_neurons,), int32
+        ``order[slot]`` is the neuron that lies in the slot: a permutation.
+    pinned : ndarray of shape (n_pinned,), int32, optional
+        Neurons kept in DRAM, ascending.
+    frequency : ndarray of shape (n_neurons,), int64, optional
+        How often each neuron fired in the profile, by neuron: what pins and evicts by frequency goes by.
+
+    Raises
+    ------
+    PlacementError
+        If `order` is no permutation, or the other two do not fit it.
+    """
+
+    order: Int32Array
+    pinned: Int32Array | None = None
+    frequency: Int64Array | None = None
+
+    def __post_init__(self) -> None:
+        order = np.asarray(self.order)
+        n_neurons = order.size
+        if order.ndim != 1 or order.dtype.kind not in "iu" or n_neurons == 0 or n_neurons >= 2**31:
+            raise PlacementError(
+                "order", found=f"{order.dtype} {list(order.shape)}", expected="a non-empty vector of integers",
+                remedy="give order[slot] = neuron",
+            )  # fmt: skip
+        in_range = order[(order >= 0) & (order < n_neurons)]
+        times_placed = np.bincount(in_range.astype(np.int64), minlength=n_neurons)
+        if in_range.size < n_neurons or times_placed.max() > 1:
+            neuron = int(np.flatnonzero(times_placed != 1)[0])
+            raise PlacementError(
+                "order", found=f"neuron {neuron} {times_placed[neuron]} times in {n_neurons} slots",
+                expected="each neuron once", remedy="give a permutation of 0 to n_neurons - 1",
+            )  # fmt: skip
+        object.__setattr__(self, "order", np.ascontiguousarray(order, np.int32))
+        if self.pinned is not None:
+            pinned = np.asarray(self.pinned)
+            if pinned.size and (pinned[0] < 0 or pinned[-1] >= n_neurons or not (np.diff(pinned) > 0).all()):
+                raise PlacementError(
+                    "pinned", found="a neuron twice, out of order, or unknown",
+                    expected=f"ascending neurons below {n_neurons}", remedy="sort and deduplicate the pinned set",
+                )  # fmt: skip
+            object.__setattr__(self, "pinned", np.ascontiguousarray(pinned, np.int32))
+        if self.frequency is not None:
+            frequency = np.asarray(self.frequency)
+            if frequency.shape != order.shape or (frequency < 0).any():
+                raise PlacementError(
+                    "frequency", found=f"shape {list(frequency.shape)} or negative counts",
+                    expected=f"{n_neurons} counts", remedy="give one count a neuron",
+                )  # fmt: skip
+            object.__setattr__(self, "frequency", np.ascontiguousarray(frequency, np.int64))
+
+    @classmethod
+    def original(cls, n_neurons: int, frequency: Int64Array | None = None) -> NeuronPlacement:
+        """Return checkpoint order: neuron i in slot i."""
+        return cls(np.arange(n_neurons, dtype=np.int32), frequency=frequency)
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of the block."""
+        return self.order.size
+
+    @cached_property
+    def slot_of(self) -> Int32Array:
+        """``slot_of[neuron]``, the inverse of `order`; shape (n_neurons,), int32."""
+        slot_of = np.empty_like(self.order)
+        slot_of[self.order] = np.arange(self.order.size, dtype=np.int32)
+        return slot_of
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPlacement:
+    """The placements of a model's blocks, and how they came about.
+
+    Parameters
+    ----------
+    blocks : mapping of str to NeuronPlacement
+        By block name, kept in model order.
+    metadata : mapping of str to str
+        ordering, bundle_bytes, seed, profile hash, tool version and the like; see `docs/formats.md`.
+    """
+
+    blocks: Mapping[str, NeuronPlacement]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", {name: self.blocks[name] for name in sorted_blocks(self.blocks)})
+
+    @property
+    def bundle_bytes(self) -> int | None:
+        """Bytes of one neuron bundle as recorded, None if not."""
+        text = self.metadata.get("bundle_bytes", "")
+        return int(text) if text.isdigit() and int(text) > 0 else None
+
+
+def write_placement(path: str | os.PathLike[str], placement: ModelPlacement) -> None:
+    """Write a placement file (`ripple-place.placement/1`); it appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If storage refuses.
+    """
+    tensors = [
+        TensorSource.of_array(f"{name}.{part}", array)
+        # Widest dtype first keeps every tensor aligned to its own size.
+        for part in ("frequency", "order", "pinned")
+        for name, block in placement.blocks.items()
+        if (array := getattr(block, part)) is not None
+    ]
+    write_tensor_file(path, tensors, {**placement.metadata, "format": PLACEMENT_FORMAT})
+
+
+def read_placement(path: str | os.PathLike[str]) -> ModelPlacement:
+    """Read and check a placement file.
+
+    Raises
+    ------
+    PlacementError
+        If the file is no placement, or a block's order is no permutation.
+    OSError
+        If it cannot be read.
+    """
+    file = TensorFile.open(path, PlacementError)
+    if file.metadata.get("format") != PLACEMENT_FORMAT:
+        raise PlacementError(
+            path, found=f"format {file.metadata.get('format')!r}", expected=PLACEMENT_FORMAT,
+            remedy="give a file that `ripple-place reorder` wrote",
+        )  # fmt: skip
+    parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    for tensor in file.tensors:
+        name, _, part = tensor.rpartition(".")
+        if part not in _PARTS or not is_block_name(name):
+            raise PlacementError(
+                f"{path}: tensor {tensor}", found="an unknown name",
+                expected=f"a block name and one of {', '.join(_PARTS)}", remedy="update ripple-place, or the file",
+            )  # fmt: skip
+        parts.setdefault(name, {})[part] = file.array(tensor, dtype=_PARTS[part], n_axes=1)
+    blocks = {}
+    for name, arrays in parts.items():
+        try:
+            blocks[name] = NeuronPlacement(
+                arrays.get("order", np.empty(0, np.int32)), arrays.get("pinned"), arrays.get("frequency")
+            )
+        except PlacementError as cause:
+            raise PlacementError(
+                f"{path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
+            ) from cause
+    return ModelPlacement(blocks, {key: value for key, value in file.metadata.items() if key != "format"})

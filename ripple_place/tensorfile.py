@@ -1,0 +1,368 @@
+"""The safetensors container: read and check a header, read tensors as bytes, write a file whole or not at all.
+
+Traces, profiles, placements and checkpoints all lie in this container. The stock ``safetensors`` reader is used to
+check what we write (`ripple_place.checkpoint.verify`); reading and writing go through here because a rewrite needs
+what it does not offer: extents of every tensor, bytes of any dtype without a framework, tensor order and data
+alignment of our choosing, and tensors streamed in pieces.
+
+References
+----------
+.. [1] https://github.com/huggingface/safetensors, section "Format".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ripple_place.errors import TensorFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import BinaryIO
+
+    import numpy.typing as npt
+
+    Piece = bytes | memoryview | npt.NDArray[Any]
+
+MAX_HEADER_BYTES = 100_000_000
+"""Largest header that the stock reader accepts [1]_."""
+
+DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+"""Bits of one element, by safetensors dtype name."""
+
+_NUMPY_DTYPES = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
+    "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
+}  # fmt: skip
+_TENSOR_DTYPES = {np.dtype(code): name for name, code in _NUMPY_DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class TensorExtent:
+    """Where one tensor lies: `length_bytes` bytes from byte `offset_bytes` of its file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset_bytes: int
+    length_bytes: int
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file with a checked header. No tensor data is read until asked for.
+
+    Attributes
+    ----------
+    path : Path
+    tensors : mapping of str to TensorExtent
+        In the order in which the data lies in the file.
+    metadata : mapping of str to str
+    data_start_bytes : int
+        Length of the length field and the header: where tensor data starts.
+    size_bytes : int
+    """
+
+    path: Path
+    tensors: Mapping[str, TensorExtent]
+    metadata: Mapping[str, str]
+    data_start_bytes: int
+    size_bytes: int
+    error: type[TensorFileError] = field(default=TensorFileError, repr=False)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], error: type[TensorFileError] = TensorFileError) -> TensorFile:
+        """Read and check the header of the safetensors file at `path`.
+
+        Parameters
+        ----------
+        path : path-like
+        error : subclass of TensorFileError
+            What to raise, so that a bad trace is a `TraceFormatError`.
+
+        Raises
+        ------
+        TensorFileError
+            If the header is truncated, no JSON object, has duplicate or unknown keys, an unknown dtype, extents that
+            overlap, leave holes or miss the file's end.
+        OSError
+            If the file cannot be read.
+        """
+        path = Path(path)
+        size_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            length_bytes = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or length_bytes > min(MAX_HEADER_BYTES, size_bytes - 8):
+                raise error(
+                    path,
+                    found=f"{size_bytes} bytes"
+                    + (f" and a header of {length_bytes} bytes" if len(prefix) == 8 else ""),
+                    expected="a safetensors file: 8 bytes of header length, a header of at most 100 MB, tensor data",
+                    remedy="copy or download the file again",
+                )
+            text = file.read(length_bytes)
+        entries = _parse_json(path, text, error)
+        metadata = entries.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise error(
+                f"{path}: __metadata__", found="values that are no strings", expected="strings", remedy=_WRITE_AGAIN
+            )
+        start_bytes = 8 + length_bytes
+        extents = sorted(
+            (_parse_entry(path, name, entry, start_bytes, error) for name, entry in entries.items()),
+            key=lambda extent: (extent.offset_bytes, extent.length_bytes),
+        )
+        position = start_bytes
+        for extent in extents:
+            if extent.offset_bytes != position:
+                raise error(
+                    f"{path}: tensor {extent.name}",
+                    found=f"data at byte {extent.offset_bytes - start_bytes} of the data",
+                    expected=f"byte {position - start_bytes}: no holes, no overlaps",
+                    remedy=_WRITE_AGAIN,
+                )
+            position += extent.length_bytes
+        if position != size_bytes:
+            raise error(
+                path,
+                found=f"{size_bytes} bytes",
+                expected=f"{position} by the header",
+                remedy="copy or download the file again; it is truncated or has a foreign tail",
+            )
+        return cls(path, {extent.name: extent for extent in extents}, metadata, start_bytes, size_bytes, error)
+
+    def array(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> npt.NDArray[Any]:
+        """Return tensor `name` as an array of its own.
+
+        Parameters
+        ----------
+        name : str
+        dtype : str, optional
+            safetensors dtype that the tensor must have.
+        n_axes : int, optional
+            Number of axes that it must have.
+
+        Raises
+        ------
+        TensorFileError
+            If the tensor is missing, has another dtype or number of axes, or a dtype that numpy lacks.
+        """
+        return np.array(self.memory_map(name, dtype=dtype, n_axes=n_axes))
+
+    def memory_map(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> npt.NDArray[Any]:
+        """Return tensor `name` as a read-only view of the file; parameters and errors as for `array`."""
+        extent = self.tensors.get(name)
+        if extent is None:
+            raise self.error(
+                self.path, found=f"no tensor {name}", expected="one by that name", remedy="write the file again"
+            )
+        if (dtype or extent.dtype) != extent.dtype or len(extent.shape) != (n_axes or len(extent.shape)):
+            raise self.error(
+                f"{self.path}: tensor {name}",
+                found=f"{extent.dtype} {list(extent.shape)}",
+                expected=f"{dtype or 'a'} tensor" + (f" with {n_axes} axes" if n_axes else ""),
+                remedy=_WRITE_AGAIN,
+            )
+        if extent.dtype not in _NUMPY_DTYPES:
+            raise self.error(
+                f"{self.path}: tensor {name}",
+                found=extent.dtype,
+                expected="a dtype that numpy has",
+                remedy="read it as bytes",
+            )
+        numpy_dtype = np.dtype(_NUMPY_DTYPES[extent.dtype])
+        if extent.length_bytes == 0:
+            return np.empty(extent.shape, numpy_dtype)
+        return np.memmap(self.path, numpy_dtype, mode="r", offset=extent.offset_bytes, shape=extent.shape)
+
+
+@dataclass(frozen=True)
+class TensorSource:
+    """A tensor to be written: what the header says of it, and its bytes in pieces.
+
+    `pieces` is iterated once, while writing; together the pieces must hold exactly the bytes that dtype and shape
+    promise.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: Iterable[Piece]
+
+    @classmethod
+    def of_array(cls, name: str, array: npt.NDArray[Any]) -> TensorSource:
+        """Describe a numpy array that is in memory (or memory-mapped)."""
+        contiguous = np.ascontiguousarray(array)
+        dtype = contiguous.dtype.newbyteorder("<")
+        return cls(name, _TENSOR_DTYPES[dtype], contiguous.shape, [contiguous.astype(dtype, copy=False)])
+
+    @property
+    def length_bytes(self) -> int:
+        """Bytes that dtype and shape promise."""
+        return tensor_bytes(self.dtype, self.shape)
+
+
+def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:
+    """Return the bytes of a tensor; -1 if its bits are no whole bytes.
+
+    >>> tensor_bytes("BF16", (3, 5)), tensor_bytes("F4", (3,))
+    (30, -1)
+    """
+    n_bytes, n_bits_over = divmod(math.prod(shape) * DTYPE_BITS[dtype], 8)
+    return -1 if n_bits_over else n_bytes
+
+
+def build_header(
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str], *, data_alignment_bytes: int = 8
+) -> bytes:
+    """Return the first bytes of a safetensors file: length field, JSON, and spaces up to the alignment.
+
+    Parameters
+    ----------
+    tensors : sequence of (name, dtype, shape)
+        In the order in which their data follows.
+    metadata : mapping of str to str
+    data_alignment_bytes : int
+        The returned length is a multiple of this (a multiple of 8).
+    """
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    position = 0
+    for name, dtype, shape in tensors:
+        end = position + tensor_bytes(dtype, shape)
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    padding = -(8 + len(text)) % data_alignment_bytes
+    return (len(text) + padding).to_bytes(8, "little") + text + b" " * padding
+
+
+def write_tensor_file(
+    path: str | os.PathLike[str],
+    tensors: Sequence[TensorSource],
+    metadata: Mapping[str, str],
+    *,
+    data_alignment_bytes: int = 8,
+) -> None:
+    """Write a safetensors file, flushed to storage; `path` appears whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        Replaced if it exists.
+    tensors : sequence of TensorSource
+        Written in this order, one piece after the other.
+    metadata : mapping of str to str
+    data_alignment_bytes : int
+        Tensor data starts on a multiple of this.
+
+    Raises
+    ------
+    OSError
+        If storage refuses; nothing is left behind.
+    """
+    header = build_header(
+        [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors],
+        metadata,
+        data_alignment_bytes=data_alignment_bytes,
+    )
+    with replacing(path) as file:
+        file.write(header)
+        for tensor in tensors:
+            n_bytes = sum(file.write(as_bytes(piece)) for piece in tensor.pieces)
+            assert n_bytes == tensor.length_bytes, f"{tensor.name}: {n_bytes} bytes for {tensor.length_bytes}"
+
+
+def as_bytes(piece: Piece) -> memoryview:
+    """Return the bytes of a C-contiguous buffer without copying them."""
+    view = memoryview(cast("bytes", piece))  # ndarray offers the buffer protocol; its stubs say so from 3.12 on
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a file beside `path` to write to, and rename it to `path` once it is complete and flushed to storage.
+
+    On any error, Ctrl-C included, the file is removed and `path` is as it was.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+_WRITE_AGAIN = "write the file again with a safetensors library"
+
+
+def _parse_json(path: Path, text: bytes, error: type[TensorFileError]) -> dict[str, Any]:
+    """Parse a header's JSON object; duplicate keys, which `json` would drop silently, are errors."""
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = dict(pairs)
+        if len(keys) != len(pairs):
+            raise ValueError("a key that stands twice")
+        return keys
+
+    try:
+        entries = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+        if not isinstance(entries, dict):
+            raise ValueError(f"a JSON {type(entries).__name__}")
+    except (ValueError, RecursionError) as cause:
+        raise error(
+            f"{path}: header", found=str(cause), expected="a JSON object in UTF-8 without duplicate keys",
+            remedy="copy or download the file again; it is damaged or no safetensors file",
+        ) from cause  # fmt: skip
+    return entries
+
+
+def _parse_entry(path: Path, name: str, entry: Any, start_bytes: int, error: type[TensorFileError]) -> TensorExtent:
+    """Return the extent that one header entry describes."""
+
+    def is_size(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+    where = f"{path}: tensor {name}"
+    keys = set(entry) if isinstance(entry, dict) else set()
+    if keys != {"dtype", "shape", "data_offsets"}:
+        raise error(where, found=f"keys {sorted(keys)}", expected="dtype, shape, data_offsets", remedy=_WRITE_AGAIN)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
+        raise error(
+            where, found=f"dtype {dtype!r}", expected=", ".join(DTYPE_BITS), remedy="update ripple-place or the file"
+        )
+    if not (isinstance(shape, list) and all(map(is_size, shape))):
+        raise error(where, found=f"shape {shape!r}", expected="a list of sizes", remedy=_WRITE_AGAIN)
+    if not (
+        isinstance(offsets, list) and len(offsets) == 2 and all(map(is_size, offsets)) and offsets[0] <= offsets[1]
+    ):
+        raise error(where, found=f"data_offsets {offsets!r}", expected="[start, end]", remedy=_WRITE_AGAIN)
+    length_bytes = offsets[1] - offsets[0]
+    if tensor_bytes(dtype, shape) != length_bytes:
+        raise error(
+            where,
+            found=f"{length_bytes} bytes of data",
+            expected=f"{tensor_bytes(dtype, shape)} for {dtype} {shape}",
+            remedy=_WRITE_AGAIN,
+        )
+    return TensorExtent(name, dtype, tuple(shape), start_bytes + offsets[0], length_bytes)

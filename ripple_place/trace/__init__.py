@@ -1,0 +1,1 @@
+"""Activation traces: which neurons of each FFN block fired for each token."""

@@ -1,0 +1,136 @@
+"""An activation trace in memory (or memory-mapped): packed bits per block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.blocks import sorted_blocks
+from ripple_place.errors import TraceFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    UInt8Array = npt.NDArray[np.uint8]
+    Int32Array = npt.NDArray[np.int32]
+    Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockTrace:
+    """The activations of one FFN block.
+
+    Parameters
+    ----------
+    n_neurons : int
+    active : ndarray of shape (n_rows, ceil(n_neurons / 8)), uint8
+        Neuron j of row t is bit ``j % 8`` of byte ``[t, j // 8]``; bits past the last neuron are 0. May be a
+        read-only memory map.
+    token_index : ndarray of shape (n_rows,), int32, optional
+        Token of each row, ascending, where not every token reaches the block (experts). None: row t is token t.
+
+    Raises
+    ------
+    TraceFormatError
+        If shapes do not fit `n_neurons`, or a bit past the last neuron is set.
+    """
+
+    n_neurons: int
+    active: UInt8Array
+    token_index: Int32Array | None = None
+
+    def __post_init__(self) -> None:
+        row_bytes = (self.n_neurons + 7) // 8
+        if self.n_neurons < 1 or self.active.ndim != 2 or self.active.shape[1] != row_bytes:
+            raise TraceFormatError(
+                "active", found=f"shape {list(self.active.shape)}",
+                expected=f"[n_rows, {row_bytes}] for {self.n_neurons} neurons", remedy="record the trace again",
+            )  # fmt: skip
+        if self.n_neurons % 8 and (self.active[:, -1] >> np.uint8(self.n_neurons % 8)).any():
+            raise TraceFormatError(
+                "active", found=f"bits set past neuron {self.n_neurons - 1}", expected="zeros there",
+                remedy="pack the bits in little order (numpy.packbits(..., bitorder='little'))",
+            )  # fmt: skip
+        if self.token_index is not None and (
+            self.token_index.shape != (self.n_rows,) or (np.diff(self.token_index) <= 0).any()
+        ):
+            raise TraceFormatError(
+                "token_index", found=f"shape {list(self.token_index.shape)} or tokens out of order",
+                expected=f"{self.n_rows} ascending tokens", remedy="record the trace again",
+            )  # fmt: skip
+
+    @property
+    def n_rows(self) -> int:
+        """Recorded rows: tokens that reach the block."""
+        return int(self.active.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationTrace:
+    """Which neurons fired for each token of a text.
+
+    Parameters
+    ----------
+    blocks : mapping of str to BlockTrace
+        By block name, kept in model order; not empty.
+    n_tokens : int
+        At least 1.
+    segment_starts : ndarray of shape (n_segments,), int64
+        First token of each text segment, ascending from 0: locality means nothing across them.
+    tokens : ndarray of shape (n_tokens,), int32, optional
+        Token ids.
+    metadata : mapping of str to str
+        ``activity`` (the rule by which a neuron counts as active), ``model``, ``dataset``.
+
+    Raises
+    ------
+    TraceFormatError
+        If a block has rows that are no tokens of the trace, or segments are out of order.
+    """
+
+    blocks: Mapping[str, BlockTrace]
+    n_tokens: int
+    segment_starts: Int64Array
+    tokens: Int32Array | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", {name: self.blocks[name] for name in sorted_blocks(self.blocks)})
+        if not self.blocks or self.n_tokens < 1:
+            raise TraceFormatError(
+                "trace", found=f"{len(self.blocks)} blocks, {self.n_tokens} tokens", expected="at least one of each",
+                remedy="record the trace again, on some text",
+            )  # fmt: skip
+        starts = self.segment_starts
+        if starts.ndim != 1 or starts.size == 0 or starts[0] != 0 or starts[-1] >= self.n_tokens or (
+            np.diff(starts) <= 0
+        ).any():  # fmt: skip
+            raise TraceFormatError(
+                "segment_starts", found=f"{starts[:8].tolist()}",
+                expected=f"ascending tokens from 0, below {self.n_tokens}", remedy="record the trace again",
+            )  # fmt: skip
+        if self.tokens is not None and self.tokens.shape != (self.n_tokens,):
+            raise TraceFormatError(
+                "tokens", found=f"shape {list(self.tokens.shape)}", expected=f"[{self.n_tokens}]",
+                remedy="record the trace again",
+            )  # fmt: skip
+        for name, block in self.blocks.items():
+            if block.token_index is None:
+                fits = block.n_rows == self.n_tokens
+            else:
+                fits = block.n_rows == 0 or 0 <= block.token_index[0] <= block.token_index[-1] < self.n_tokens
+            if not fits:
+                raise TraceFormatError(
+                    name, found=f"{block.n_rows} rows", expected=f"tokens below {self.n_tokens}",
+                    remedy="record all blocks on the same tokens",
+                )  # fmt: skip
+
+    def select(self, names: list[str]) -> ActivationTrace:
+        """Return the trace of some of the blocks."""
+        return ActivationTrace(
+            {name: self.blocks[name] for name in names}, self.n_tokens, self.segment_starts, self.tokens, self.metadata
+        )

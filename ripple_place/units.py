@@ -1,0 +1,132 @@
+"""Parse and format bytes, times, rates and shares. Nothing else in the package does.
+
+Binary prefixes (KiB, MiB) are powers of 1024, decimal ones (kB, MB) powers of 1000; a bare number is bytes or
+microseconds.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ripple_place.errors import UsageError
+
+_BYTE_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_TIME_UNITS_US = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "": 1.0, "ms": 1e3, "s": 1e6, "min": 60e6}
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Zµ]*)\s*")
+
+
+def _parse(text: str, units: dict[str, int] | dict[str, float], what: str, example: str) -> float:
+    match = _NUMBER.fullmatch(text)
+    if match is None or match[2].lower() not in units:
+        raise UsageError(
+            what, found=repr(text), expected=f"a number and a unit, such as {example}", remedy="write it that way"
+        )
+    return float(match[1]) * units[match[2].lower()]
+
+
+def parse_bytes(text: str) -> int:
+    """Return a size in bytes.
+
+    >>> parse_bytes("4KiB"), parse_bytes("1.5 MB"), parse_bytes("512")
+    (4096, 1500000, 512)
+
+    Raises
+    ------
+    UsageError
+        If `text` is not a non-negative number with a known unit.
+    """
+    return round(_parse(text, _BYTE_UNITS, "size", "4KiB or 512MB"))
+
+
+def parse_time_us(text: str) -> float:
+    """Return a time in microseconds.
+
+    >>> parse_time_us("80us"), parse_time_us("1.5ms"), parse_time_us("60s")
+    (80.0, 1500.0, 60000000.0)
+
+    Raises
+    ------
+    UsageError
+        If `text` is not a non-negative number with a known unit.
+    """
+    return _parse(text, _TIME_UNITS_US, "time", "80us or 60s")
+
+
+def parse_rate_bytes_per_s(text: str) -> float:
+    """Return a rate in bytes per second.
+
+    >>> parse_rate_bytes_per_s("1.6GB/s")
+    1600000000.0
+
+    Raises
+    ------
+    UsageError
+        If `text` is not a size followed by ``/s``.
+    """
+    if not text.strip().endswith("/s"):
+        raise UsageError(
+            "rate", found=repr(text), expected="a size per second, such as 1.6GB/s", remedy="write it that way"
+        )
+    return _parse(text.strip()[:-2], _BYTE_UNITS, "rate", "1.6GB/s")
+
+
+def parse_share_or_bytes(text: str) -> float | int:
+    """Return a share in [0, 1] as a float (``10%``), or a size in bytes as an int (``512MiB``).
+
+    >>> parse_share_or_bytes("10%"), parse_share_or_bytes("512MiB")
+    (0.1, 536870912)
+
+    Raises
+    ------
+    UsageError
+        If `text` is neither, or the share is above 100 %.
+    """
+    if not text.strip().endswith("%"):
+        return parse_bytes(text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", text)
+    if match is None or float(match[1]) > 100:
+        raise UsageError(
+            "share", found=repr(text), expected="a share from 0% to 100% or a size", remedy="write 10% or 512MiB"
+        )
+    return float(match[1]) / 100
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Write a size with a binary prefix and at most four significant digits.
+
+    >>> format_bytes(4096), format_bytes(1.5 * 2**20), format_bytes(100)
+    ('4 KiB', '1.5 MiB', '100 B')
+    """
+    for prefix, unit in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(n_bytes) >= unit:
+            return f"{n_bytes / unit:.4g} {prefix}"
+    return f"{n_bytes:.4g} B"
+
+
+def format_time_us(time_us: float) -> str:
+    """Write a time in the unit that leaves one to three digits before the point.
+
+    >>> format_time_us(0.25), format_time_us(80), format_time_us(2224e3)
+    ('250 ns', '80 us', '2.224 s')
+    """
+    for unit, size_us in (("s", 1e6), ("ms", 1e3), ("us", 1.0)):
+        if abs(time_us) >= size_us:
+            return f"{time_us / size_us:.4g} {unit}"
+    return f"{time_us * 1e3:.4g} ns" if time_us else "0 us"
+
+
+def format_rate(bytes_per_s: float) -> str:
+    """Write a rate with a decimal prefix, as device data sheets do.
+
+    >>> format_rate(1.6378e9), format_rate(250e6)
+    ('1.638 GB/s', '250 MB/s')
+    """
+    for prefix, unit in (("GB/s", 1e9), ("MB/s", 1e6), ("kB/s", 1e3)):
+        if abs(bytes_per_s) >= unit:
+            return f"{bytes_per_s / unit:.4g} {prefix}"
+    return f"{bytes_per_s:.4g} B/s"
