@@ -1,0 +1,169 @@
+"""Bytes of files: positioned reads into given memory, copies inside the kernel, hashes, and flushed directories.
+
+Checkpoint files are read with `pread`, never memory-mapped: mapped pages count as memory of the process, and a file
+that is truncated while mapped kills it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+from ripple_place.errors import CheckpointError
+from ripple_place.tensorfile import as_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    import numpy.typing as npt
+
+    ByteArray = npt.NDArray[np.uint8]
+
+AnyPiece = TypeVar("AnyPiece")
+
+CHUNK_BYTES = 8 << 20
+"""Bytes moved at a time: enough to make system calls cheap, little enough to stay in the last cache."""
+
+Progress = Callable[[int], object]
+"""Called with the number of bytes done since the last call, as `tqdm.update` wants it."""
+
+
+def ignore_progress(n_bytes_done: int) -> None:
+    """Do nothing: the progress callback of a caller who wants none."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Give a file descriptor for reading `path`."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_into(descriptor: int, buffer: npt.NDArray[Any], offset_bytes: int) -> None:
+    """Fill a C-contiguous array with the bytes of a file from `offset_bytes` on.
+
+    Raises
+    ------
+    CheckpointError
+        If the file ends before: it was truncated since its header was checked.
+    OSError
+        If it cannot be read.
+    """
+    view = as_bytes(buffer)
+    while view:
+        n_bytes = os.preadv(descriptor, [view], offset_bytes)
+        if n_bytes == 0:
+            raise CheckpointError(
+                "checkpoint", found=f"the file's end at byte {offset_bytes}", expected=f"{len(view)} bytes more",
+                remedy="leave the checkpoint alone while it is read, and start again",
+            )  # fmt: skip
+        view, offset_bytes = view[n_bytes:], offset_bytes + n_bytes
+
+
+def prefetch(descriptor: int, offset_bytes: int, length_bytes: int) -> None:
+    """Ask the kernel to read a range ahead, for the sake of many small reads in another order."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset_bytes, length_bytes, os.POSIX_FADV_WILLNEED)
+
+
+def chunks(descriptor: int, offset_bytes: int, length_bytes: int) -> Iterator[ByteArray]:
+    """Yield the bytes of a range in pieces of `CHUNK_BYTES`; each is valid until the next is asked for."""
+    buffer = np.empty(min(CHUNK_BYTES, length_bytes), np.uint8)
+    for begin in range(0, length_bytes, CHUNK_BYTES):
+        piece = buffer[: length_bytes - begin]
+        read_into(descriptor, piece, offset_bytes + begin)
+        yield piece
+
+
+def as_pieces_done(pieces: Iterable[AnyPiece], progress: Progress) -> Iterator[AnyPiece]:
+    """Yield pieces as they are, reporting each as done when the next is asked for."""
+    for piece in pieces:
+        yield piece
+        progress(memoryview(cast("bytes", piece)).nbytes)
+
+
+def copy_range(
+    descriptor: int, offset_bytes: int, length_bytes: int, file: BinaryIO, progress: Progress = ignore_progress
+) -> None:
+    """Append a range of one file to another, without passing through this process where the kernel can.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file to read.
+    offset_bytes, length_bytes : int
+    file : binary file
+        Written at its position.
+    progress : callable
+        Called with bytes done.
+    """
+    file.flush()
+    begin = 0
+    while begin < length_bytes and hasattr(os, "copy_file_range"):
+        length = min(4 * CHUNK_BYTES, length_bytes - begin)
+        try:
+            n_bytes = os.copy_file_range(descriptor, file.fileno(), length, offset_bytes + begin)
+        except OSError as cause:
+            if cause.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
+                raise
+            break  # Not between these two file systems: copy by hand.
+        if n_bytes == 0:
+            break
+        begin += n_bytes
+        progress(n_bytes)
+    file.seek(0, os.SEEK_END)
+    for piece in chunks(descriptor, offset_bytes + begin, length_bytes - begin):
+        file.write(as_bytes(piece))
+        progress(piece.nbytes)
+
+
+def hash_files(paths: Iterable[Path], progress: Progress = ignore_progress) -> dict[Path, str]:
+    """Return the SHA-256 of files as hexadecimal digits, computed on two threads or more.
+
+    `progress` is called from one thread at a time.
+    """
+    stop, lock = threading.Event(), threading.Lock()
+
+    def hash_file(path: Path) -> str:
+        digest = hashlib.sha256()
+        with opened(path) as descriptor:
+            # Not `chunks`: a file without a known length, read to its end.
+            buffer = memoryview(bytearray(CHUNK_BYTES // 8))
+            position = 0
+            while not stop.is_set() and (n_bytes := os.preadv(descriptor, [buffer], position)):
+                digest.update(buffer[:n_bytes])
+                position += n_bytes
+                with lock:
+                    progress(n_bytes)
+        return digest.hexdigest()
+
+    paths = list(paths)
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        try:
+            return dict(zip(paths, pool.map(hash_file, paths), strict=True))
+        except BaseException:
+            stop.set()  # Ctrl-C must not wait for gigabytes.
+            raise
+
+
+def sync_directory(path: Path) -> None:
+    """Flush the entries of a directory to storage, where directories can be flushed."""
+    with opened(path) as descriptor:
+        try:
+            os.fsync(descriptor)
+        except OSError as cause:
+            if cause.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+                raise

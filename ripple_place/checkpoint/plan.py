@@ -1,0 +1,192 @@
+"""The plan of a rewrite: everything that will be written, known and checked before the first byte is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.checkpoint.bundle import BundleLayout, plan_bundle
+from ripple_place.checkpoint.fileio import CHUNK_BYTES
+from ripple_place.checkpoint.outdir import OWN_DIRECTORY, check_output
+from ripple_place.checkpoint.sidefiles import SideFiles, list_side_files
+from ripple_place.errors import PlacementError, UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Mapping
+
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.placement import ModelPlacement
+
+    Int32Array = npt.NDArray[np.int32]
+
+FORMATS = ("drop-in", "bundled")
+STRIDES = ("packed", "page")
+BUNDLED_FILE = f"{OWN_DIRECTORY}/bundled.safetensors"
+PLACEMENT_FILE = f"{OWN_DIRECTORY}/placement.safetensors"
+MANIFEST_FILE = f"{OWN_DIRECTORY}/manifest.json"
+
+
+@dataclass(frozen=True)
+class RewritePlan:
+    """What a rewrite will do.
+
+    Attributes
+    ----------
+    model : FfnModel
+    placement : ModelPlacement
+    orders : mapping of str to ndarray of int32
+        ``order[slot]`` of every block of the model, those without a placement in original order.
+    out : Path
+    formats : tuple of str
+        Of `FORMATS`.
+    stride : {"packed", "page"}
+    actions : mapping of str to str
+        Tensor -> ``copied``, ``rows`` or ``columns``.
+    bundle : BundleLayout or None
+    side_files : SideFiles
+    force : bool
+        Whether an earlier output may be replaced.
+    """
+
+    model: FfnModel
+    placement: ModelPlacement
+    orders: Mapping[str, Int32Array]
+    out: Path
+    formats: tuple[str, ...]
+    stride: str
+    actions: Mapping[str, str]
+    bundle: BundleLayout | None
+    side_files: SideFiles
+    force: bool
+
+    @property
+    def weight_files(self) -> dict[str, int]:
+        """Size of each weight file that will lie in OUT, by name."""
+        shards = self.model.checkpoint.shards
+        sizes = {name: shard.size_bytes for name, shard in shards.items()} if "drop-in" in self.formats else {}
+        return sizes | ({BUNDLED_FILE: self.bundle.size_bytes} if self.bundle else {})
+
+    @property
+    def plain_files(self) -> dict[str, int]:
+        """Size of each file that is copied as it is, by name: the side files, and the shard index where shards are."""
+        sizes = dict(self.side_files.copied)
+        checkpoint = self.model.checkpoint
+        if checkpoint.index_name is not None and "drop-in" in self.formats:
+            sizes[checkpoint.index_name] = (checkpoint.path / checkpoint.index_name).stat().st_size
+        return sizes
+
+    @property
+    def source_files(self) -> dict[str, int]:
+        """Size of each file of the source that the output is made from, by name."""
+        return {name: shard.size_bytes for name, shard in self.model.checkpoint.shards.items()} | self.plain_files
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes that will lie in OUT, but for manifest and placement."""
+        return sum(self.weight_files.values()) + sum(self.plain_files.values())
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that `execute` reports as progress: written, hashed in OUT and source, and weights compared."""
+        return 2 * self.written_bytes + sum(self.source_files.values()) + sum(self.weight_files.values())
+
+    @property
+    def peak_ram_bytes(self) -> int:
+        """Estimate of the memory that tensors take: one of the permuted while writing, two while verifying."""
+        largest = max(tensor.length_bytes for block in self.model.blocks.values() for tensor in block.tensors)
+        return 2 * largest + 4 * CHUNK_BYTES
+
+
+def plan_rewrite(
+    model: FfnModel,
+    placement: ModelPlacement,
+    out: str | os.PathLike[str],
+    *,
+    formats: Collection[str] = FORMATS,
+    stride: str = "packed",
+    force: bool = False,
+) -> RewritePlan:
+    """Plan the rewrite of a checkpoint in another neuron order.
+
+    Parameters
+    ----------
+    model : FfnModel
+    placement : ModelPlacement
+        Blocks that it lacks stay in their original order.
+    out : path-like
+        Directory to be written.
+    formats : collection of str
+        ``drop-in`` for the checkpoint that any tool loads, ``bundled`` for the flash-contiguous file, or both.
+    stride : {"packed", "page"}
+        Distance of bundles in the bundled file: their size, or that rounded up to 4096 bytes.
+    force : bool
+        Replace an earlier output.
+
+    Raises
+    ------
+    UsageError
+        If a format or the stride is unknown, OUT exists (without `force`), or OUT and the source are not apart, or the
+        source is itself an output.
+    PlacementError
+        If the placement has a block that the model lacks, or one of another number of neurons.
+    CheckpointError
+        If an entry of the source directory cannot be copied.
+    UnsupportedError
+        If the bundled file's index outgrows its header.
+    """
+    if not formats or set(formats) - set(FORMATS):
+        raise UsageError("formats", found=repr(sorted(formats)), expected=" or ".join(FORMATS), remedy="name those")
+    if stride not in STRIDES:
+        raise UsageError("stride", found=repr(stride), expected=" or ".join(STRIDES), remedy="name one of those")
+    out = Path(out)
+    check_output(model.checkpoint.path, out, force=force)
+    orders = resolve_orders(model, placement)
+    return RewritePlan(
+        model=model,
+        placement=placement,
+        orders=orders,
+        out=out,
+        formats=tuple(name for name in FORMATS if name in formats),
+        stride=stride,
+        actions=tensor_actions(model, orders),
+        bundle=plan_bundle(model, orders, stride) if "bundled" in formats else None,
+        side_files=list_side_files(model.checkpoint),
+        force=force,
+    )
+
+
+def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int32Array]:
+    """Return the order of every block of a model, the original one where the placement has none.
+
+    Raises
+    ------
+    PlacementError
+        If the placement has a block that the model lacks, or one of another number of neurons.
+    """
+    for name, block in placement.blocks.items():
+        n_neurons = model.blocks[name].n_neurons if name in model.blocks else 0
+        if block.n_neurons != n_neurons:
+            raise PlacementError(
+                f"placement: {name}", found=f"{block.n_neurons} neurons",
+                expected=f"{n_neurons}, as {model.checkpoint.path} has" if n_neurons else "a block that the model has",
+                remedy="use a placement that was computed for this model",
+            )  # fmt: skip
+    return {
+        name: placement.blocks[name].order if name in placement.blocks else np.arange(block.n_neurons, dtype=np.int32)
+        for name, block in model.blocks.items()
+    }
+
+
+def tensor_actions(model: FfnModel, orders: Mapping[str, Int32Array]) -> dict[str, str]:
+    """Return what happens to every tensor: ``copied``, or its ``rows`` or ``columns`` are permuted."""
+    actions = dict.fromkeys(model.checkpoint.shard_of, "copied")
+    for name, block in model.blocks.items():
+        if not np.array_equal(orders[name], np.arange(block.n_neurons)):
+            actions.update({tensor.name: tensor.action for tensor in block.tensors})
+    return actions

@@ -1,0 +1,176 @@
+"""The proof of each output format: headers, extents and every tensor against the source."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ripple_place.checkpoint.compare import AGAIN, check_bundled_component, check_tensor, ranges_equal, slots_of
+from ripple_place.checkpoint.fileio import opened, read_into
+from ripple_place.checkpoint.plan import BUNDLED_FILE
+from ripple_place.errors import CheckpointError, VerificationError
+from ripple_place.tensorfile import TensorFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.bundle import BundleLayout
+    from ripple_place.checkpoint.ffn import FfnModel, NeuronTensor
+    from ripple_place.checkpoint.fileio import Progress
+    from ripple_place.tensorfile import TensorExtent
+
+    Int32Array = npt.NDArray[np.int32]
+
+_STOCK_NUMPY_DTYPES = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "F32", "F64"}
+"""What the stock reader turns into numpy arrays without further packages (BF16, for one, it does not)."""
+
+
+def compare_drop_in(
+    out: Path, model: FfnModel, orders: Mapping[str, Int32Array], actions: Mapping[str, str], progress: Progress
+) -> dict[str, int]:
+    """Return what was compared in the drop-in shards of an output, and how many of each.
+
+    Raises
+    ------
+    VerificationError
+        If a header or a tensor is not the source's, permuted.
+    """
+    moved = _neuron_tensors(model)
+    for shard_name, shard in model.checkpoint.shards.items():
+        with opened(shard.path) as source, opened(out / shard_name) as target:
+            if not ranges_equal(source, 0, target, 0, shard.data_start_bytes, progress):
+                raise VerificationError(
+                    out / shard_name, found="another header", expected="the source's, byte for byte", remedy=AGAIN
+                )
+            for extent in shard.tensors.values():
+                where = f"{out / shard_name}: tensor {extent.name}"
+                offset = extent.offset_bytes
+                if actions[extent.name] == "copied":
+                    if not ranges_equal(source, offset, target, offset, extent.length_bytes, progress):
+                        raise _untouched_error(where)
+                else:
+                    tensor, block = moved[extent.name]
+                    check_tensor(where, tensor, source, offset, target, offset, slots_of(orders[block]), progress)
+    n_copied = sum(action == "copied" for action in actions.values())
+    return {
+        "shard headers equal the source's": len(model.checkpoint.shards),
+        "untouched tensors equal the source's": n_copied,
+        "permuted tensors equal the source's after the inverse permutation": len(actions) - n_copied,
+    }
+
+
+def compare_bundled(
+    out: Path, model: FfnModel, orders: Mapping[str, Int32Array], layout: BundleLayout, progress: Progress
+) -> dict[str, int]:
+    """Return what was compared in the bundled file of an output, and how many of each.
+
+    Raises
+    ------
+    VerificationError
+        If header, index, a bundle or a resident tensor is not what source and placement make of it.
+    """
+    path = out / BUNDLED_FILE
+    file = TensorFile.open(path, CheckpointError)
+    tensors = tuple((extent.name, extent.dtype, extent.shape) for extent in file.tensors.values())
+    if (
+        tensors != layout.tensors
+        or file.data_start_bytes != layout.header_bytes
+        or dict(file.metadata) != layout.metadata
+    ):
+        raise VerificationError(
+            path, found="another header or index", expected="what source and placement make of it", remedy=AGAIN
+        )
+    index = json.loads(file.metadata["index"])
+    checkpoint, moved = model.checkpoint, _neuron_tensors(model)
+    n_components = n_residents = resident_bytes = 0
+    progress(file.data_start_bytes)
+    with opened(path) as target, ExitStack() as stack:
+        sources = {name: stack.enter_context(opened(shard.path)) for name, shard in checkpoint.shards.items()}
+        for name, block in model.blocks.items():
+            slot_of = slots_of(orders[name])
+            for component, entry in zip(block.components, index[name]["components"], strict=True):
+                check_bundled_component(
+                    f"{path}: {name}, {component.name}", component, sources[component.shard],
+                    checkpoint.extent(component.name).offset_bytes, target, index[name], entry, slot_of, progress,
+                )  # fmt: skip
+                n_components += 1
+        for extent in file.tensors.values():
+            if extent.name not in checkpoint.shard_of:
+                continue
+            source, offset = sources[checkpoint.shard_of[extent.name]], checkpoint.extent(extent.name).offset_bytes
+            where = f"{path}: tensor {extent.name}"
+            if extent.name in moved:
+                tensor, name = moved[extent.name]
+                check_tensor(
+                    where, tensor, source, offset, target, extent.offset_bytes, slots_of(orders[name]), progress
+                )
+            elif not ranges_equal(source, offset, target, extent.offset_bytes, extent.length_bytes, progress):
+                raise _untouched_error(where)
+            n_residents += 1
+            resident_bytes += extent.length_bytes
+    # Padding is compared with nothing.
+    bundle_bytes = sum(block.n_neurons * block.bundle_bytes for block in model.blocks.values())
+    progress(file.size_bytes - file.data_start_bytes - bundle_bytes - resident_bytes)
+    return {
+        "bundled components equal the source's, read at the index's offsets": n_components,
+        "resident tensors equal the source's": n_residents,
+    }
+
+
+def check_stock_reader(paths: Sequence[Path]) -> int:
+    """Return the number of files, all of which the stock safetensors reader opens and reads as we do.
+
+    Names, dtypes and shapes are compared, and the first row of each tensor whose dtype numpy has.
+
+    Raises
+    ------
+    VerificationError
+        If it refuses one of them, or sees other tensors.
+    """
+    for path in paths:
+        ours = TensorFile.open(path, CheckpointError).tensors
+        try:
+            with safe_open(path, framework="np") as stock, opened(path) as descriptor:
+                if set(stock.keys()) != set(ours):
+                    raise VerificationError(
+                        path, found=f"{len(stock.keys())} tensors by the stock reader",
+                        expected=f"the same {len(ours)}", remedy=AGAIN,
+                    )  # fmt: skip
+                for extent in ours.values():
+                    if not _reads_alike(stock.get_slice(extent.name), extent, descriptor):
+                        raise VerificationError(
+                            f"{path}: tensor {extent.name}", found="other contents by the stock reader",
+                            expected=f"{extent.dtype} {list(extent.shape)}", remedy=AGAIN,
+                        )  # fmt: skip
+        except SafetensorError as cause:
+            raise VerificationError(
+                path, found=str(cause), expected="a file that the stock reader opens", remedy=AGAIN
+            ) from cause
+    return len(paths)
+
+
+def _reads_alike(stock: Any, extent: TensorExtent, descriptor: int) -> bool:
+    """Tell whether the stock reader sees the dtype, shape and first row that we see."""
+    if stock.get_dtype() != extent.dtype or tuple(stock.get_shape()) != extent.shape:
+        return False
+    if extent.dtype not in _STOCK_NUMPY_DTYPES or not extent.length_bytes or not extent.shape:
+        return True
+    row = np.empty(extent.length_bytes // extent.shape[0], np.uint8)
+    read_into(descriptor, row, extent.offset_bytes)
+    return bool(stock[0:1].tobytes() == row.tobytes())
+
+
+def _neuron_tensors(model: FfnModel) -> dict[str, tuple[NeuronTensor, str]]:
+    """Return the tensors with a neuron axis and their blocks, by tensor name."""
+    return {tensor.name: (tensor, name) for name, block in model.blocks.items() for tensor in block.tensors}
+
+
+def _untouched_error(where: str) -> VerificationError:
+    return VerificationError(where, found="other bytes", expected="the source's, byte for byte", remedy=AGAIN)

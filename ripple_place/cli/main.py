@@ -1,0 +1,67 @@
+"""Entry point: the command group, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from ripple_place import __version__
+from ripple_place.cli.profile import profile
+from ripple_place.cli.reorder import reorder
+from ripple_place.cli.simulate import simulate
+from ripple_place.cli.verify import verify
+from ripple_place.errors import RipplePlaceError, UnsupportedError, UsageError, VerificationError
+
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (UsageError, 2),
+    (UnsupportedError, 3),
+    (VerificationError, 4),
+    (RipplePlaceError, 1),
+    (OSError, 5),
+)
+"""First match counts. A bug is none of these and keeps its traceback."""
+
+
+_EXAMPLE = """\b
+Example:
+  ripple-place profile model.trace.safetensors --out model.profile
+  ripple-place reorder ./model --profile model.profile --out ./model-flash
+  ripple-place simulate held-out.trace.safetensors --layout original --layout ./model-flash
+"""
+
+
+@click.group(epilog=_EXAMPLE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ripple-place")
+def cli() -> None:
+    """Make a language model read faster from flash.
+
+    Profile which FFN neurons fire together, reorder the checkpoint so that they lie side by side (the model stays the
+    same, and verify proves it), and simulate what that saves on a given flash device.
+    """
+
+
+cli.add_command(profile)
+cli.add_command(reorder)
+cli.add_command(simulate)
+cli.add_command(verify)
+
+
+def main() -> None:
+    """Run the command line and exit with the code that the outcome calls for."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); say nothing, and keep Python from trying to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except tuple(kind for kind, _ in EXIT_CODES) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))

@@ -1,0 +1,88 @@
+"""Results as text: tables on stdout, JSON documents, warnings and progress bars on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+T = TypeVar("T")
+
+
+def echo_json(document: dict[str, Any]) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def echo_warnings(warnings: Iterable[str], *, quiet: bool) -> None:
+    """Print warnings to stderr."""
+    if not quiet:
+        for warning in warnings:
+            click.echo(f"Warning: {warning}.", err=True)
+
+
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return an aligned table: the first column to the left, the others to the right.
+
+    >>> print(format_table(["block", "reads"], [["layers.0", "751.45"], ["all", "9"]]))
+    block      reads
+    layers.0  751.45
+    all            9
+    """
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (headers, *rows)
+    )
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """Return a number for a table; a dash where there is none.
+
+    >>> number(1234.5), number(None)
+    ('1,234.50', '-')
+    """
+    return "-" if value is None else f"{value:,.{decimals}f}"
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """Return a share as a percentage; a dash where there is none.
+
+    >>> percent(0.0351)
+    '3.5%'
+    """
+    return "-" if share is None else f"{100 * share:.{decimals}f}%"
+
+
+class ProgressBars:
+    """Progress on stderr by tqdm; silent when quiet or when stderr is no terminal. A `workflows.tracking.Track`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.disabled = quiet or not sys.stderr.isatty()
+
+    def __call__(self, items: Collection[T], what: str) -> Iterable[T]:
+        """Yield items under a bar that counts them."""
+        from tqdm import tqdm
+
+        # A bar for what takes under a second is noise.
+        bar: Iterable[T] = tqdm(items, desc=what, disable=self.disabled, leave=False, delay=1, file=sys.stderr)
+        return bar
+
+    def bytes(self, total_bytes: int, what: str) -> Callable[[int], object]:
+        """Return the update function of a bar that counts bytes."""
+        from tqdm import tqdm
+
+        bar = tqdm(
+            total=total_bytes, desc=what, unit="B", unit_scale=True, disable=self.disabled, leave=False, delay=1,
+            file=sys.stderr,
+        )  # fmt: skip
+        update: Callable[[int], object] = bar.update
+        return update

@@ -1,0 +1,141 @@
+"""``ripple-place reorder``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ripple_place.cli.options import PATH, SIZE, Common, common_options
+from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
+from ripple_place.units import format_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.workflows.reorder import ReorderReport
+
+
+_EXAMPLE = """\b
+Example:
+  ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-flash
+"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument("checkpoint", required=False, type=PATH)
+@click.option("--profile", required=True, type=PATH, help="What `ripple-place profile` wrote for this model.")
+@click.option("--out", required=True, type=PATH, help="Directory to write; without CHECKPOINT, a placement file.")
+@click.option("--ordering", type=click.Choice(["greedy", "frequency", "random", "original"]), default="greedy",
+              show_default=True, help="greedy: Ripple's path of co-activation; frequency: hot-cold.")  # fmt: skip
+@click.option("--format", "format_", type=click.Choice(["drop-in", "bundled", "both"]), default="both",
+              show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
+@click.option("--stride", type=click.Choice(["packed", "page", "auto"]), default="auto", show_default=True,
+              help="Bundles packed, or each on a page; auto takes what the simulator finds cheaper.")  # fmt: skip
+@click.option("--layers", metavar="0-3,7", help="Reorder only these layers.")
+@click.option("--device", help="Device profile (name or file) that --stride auto judges by, and that is recorded.  "
+              "[default: ufs4-oneplus12-neuralink]")  # fmt: skip
+@click.option("--break-even-gap", type=click.FloatRange(0), help="Recorded in place of the device's.")
+@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, recorded in a placement file.")
+@click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
+@click.option("--force", is_flag=True, help="Replace an earlier output.")
+@common_options
+def reorder(
+    checkpoint: Path | None,
+    profile: Path,
+    out: Path,
+    ordering: str,
+    format_: str,
+    stride: str,
+    layers: str | None,
+    device: str | None,
+    break_even_gap: float | None,
+    bundle_bytes: int | None,
+    dry_run: bool,
+    force: bool,
+    common: Common,
+) -> None:
+    """Order each block's neurons and rewrite the checkpoint in that order.
+
+    With CHECKPOINT (a Hugging Face directory, OPT or Llama family), writes a directory: the same model with its
+    neurons permuted, under the same names, which any tool loads; and in ripple_place/ a file in which each neuron's
+    weights are contiguous, the placement, and a manifest. What was written is verified before it appears. Without
+    CHECKPOINT, writes the placement file alone.
+    """
+    from ripple_place.checkpoint.plan import FORMATS
+    from ripple_place.flash.device_files import load_device
+    from ripple_place.workflows.reorder import ReorderParams
+    from ripple_place.workflows.reorder import reorder as run
+    from ripple_place.workflows.simulate import DEFAULT_DEVICE
+
+    if device is None and break_even_gap is None and checkpoint is not None and stride == "auto":
+        device = DEFAULT_DEVICE
+    report = run(
+        checkpoint,
+        profile,
+        out,
+        ReorderParams(
+            ordering=ordering,
+            seed=common.seed,
+            layers=layers,
+            bundle_bytes=bundle_bytes,
+            device=None if device is None else load_device(device),
+            break_even_gap=break_even_gap,
+            formats=FORMATS if format_ == "both" else (format_,),
+            stride=stride,
+            dry_run=dry_run,
+            force=force,
+        ),
+        track=ProgressBars(quiet=common.quiet),
+    )
+    if common.as_json:
+        echo_json({"out": str(out), "dry_run": dry_run, **report.to_json()})
+    else:
+        click.echo(_table(report))
+        click.echo("\n" + "\n".join(_summary(report, out, dry_run=dry_run)))
+    echo_warnings(report.warnings, quiet=common.quiet)
+
+
+def _table(report: ReorderReport) -> str:
+    return format_table(
+        ["block", "reads/token before", "after", "change", "seconds"],
+        [
+            [
+                name, number(block.objective_before), number(block.objective),
+                percent(block.objective / block.objective_before - 1)
+                if block.objective is not None and block.objective_before else "-",
+                number(block.seconds),
+            ]
+            for name, block in report.blocks.items()
+        ],
+    )  # fmt: skip
+
+
+def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
+    lines = ["Reads on the profile's own trace, without cache and access collapse; simulate judges on another."]
+    if report.unplaced:
+        lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")
+    verb = "Would write" if dry_run else "Wrote"
+    if report.plan is None:
+        return [*lines, f"{verb} the placement {out}"]
+    plan = report.plan
+    lines.append(
+        f"{verb} {out}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
+        + (f", stride {plan.stride}" if plan.bundle else "")
+        + (f"; about {format_bytes(plan.peak_ram_bytes)} of RAM for tensors" if dry_run else "")
+    )
+    if report.verification is not None:
+        lines += verification_lines(report.verification)
+    return lines
+
+
+def verification_lines(report: object) -> list[str]:
+    """Return what a verification found, as sentences."""
+    from ripple_place.checkpoint.verify import VerificationReport
+
+    assert isinstance(report, VerificationReport)
+    return [
+        f"Verified: {report.n_permuted} tensors equal to the source's after undoing the permutation, "
+        f"{report.n_untouched} untouched ones equal as they are ({format_bytes(report.n_bytes)} compared)",
+        *(f"  {count:6,} {check}" for check, count in report.checks.items()),
+    ]

@@ -1,0 +1,158 @@
+"""``ripple-place simulate``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, Common, common_options
+from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
+from ripple_place.units import format_bytes, format_rate, format_time_us
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.workflows.simulate import SimulateReport
+
+
+def _list_devices(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Print the shipped device profiles and stop."""
+    if not wanted or context.resilient_parsing:
+        return
+    from ripple_place.flash.device_files import list_devices, load_device
+
+    devices = [load_device(name) for name in list_devices()]
+    rows = [
+        [device.name, device.form + (" (estimated)" if device.estimated else ""), device.description]
+        for device in devices
+    ]
+    width = max(len(row[0]) for row in rows)
+    form_width = max(len(row[1]) for row in rows)
+    click.echo("\n".join(f"{row[0]:<{width}}  {row[1]:<{form_width}}  {row[2]}" for row in rows))
+    context.exit()
+
+
+def _gap(context: click.Context, option: click.Parameter, value: str) -> int | None:
+    """Return the fixed gap, 0 for off, None for auto."""
+    if value in ("auto", "off"):
+        return 0 if value == "off" else None
+    if value.isascii() and value.isdigit():
+        return int(value)
+    raise click.BadParameter(f"{value!r} is not auto, off, or a number of neurons.")
+
+
+_EXAMPLE = """\b
+Example:
+  ripple-place simulate held-out.trace.safetensors --layout original --layout ./opt-relu-flash
+  ripple-place simulate held-out.trace.safetensors --layout greedy.placement --bundle-bytes 4KiB --dram-budget 10%
+"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True, type=PATH)
+@click.option("--layout", "layouts", metavar="LAYOUT", multiple=True, required=True,
+              help="An output of reorder, a placement file, or `original`; repeat to compare.")  # fmt: skip
+@click.option(
+    "--device", default="ufs4-oneplus12-neuralink", show_default=True, help="Device profile: a name or a TOML file."
+)
+@click.option("--layers", metavar="0-3,7", help="Simulate only these layers.")
+@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, where no layout knows.")
+@click.option("--collapse", "gap", metavar="auto|off|N", default="auto", show_default=True, callback=_gap,
+              help="Read through gaps of up to N unwanted neurons; auto: the device's break-even gap.")  # fmt: skip
+@click.option("--dram-budget", type=SHARE_OR_SIZE, help="DRAM for neurons: 10% of each block, or 512MiB in all.")
+@click.option("--cache", metavar="POLICY", help="none, lru, s3fifo or pinned.  [default: s3fifo with a budget]")
+@click.option("--profile", type=PATH, help="Profile whose firing counts decide what `pinned` keeps.  "
+              "[default: the counts that the layouts record]")  # fmt: skip
+@click.option("--baseline", metavar="LAYOUT", help="What speedup is against.  [default: the first layout]")
+@click.option("--html", type=PATH, help="Write a page with scores and pictures.")
+@click.option("--svg", type=PATH, help="Write the page's first picture alone: where one token's reads fall.")
+@click.option("--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=_list_devices,
+              help="List the shipped device profiles.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite existing output.")
+@common_options
+def simulate(
+    traces: tuple[Path, ...],
+    layouts: tuple[str, ...],
+    html: Path | None,
+    svg: Path | None,
+    force: bool,
+    common: Common,
+    **params: Any,
+) -> None:
+    """Score layouts on a trace: what each token's reads cost on a flash device.
+
+    Scores are means per token over all blocks: flash time; reads of the plan and their length in neurons; requests
+    (reads rounded out to pages and split at the device's largest request) and the bytes they fetch; amplification,
+    bytes fetched for each byte of an active neuron; and effective bandwidth, which counts only those.
+    """
+    from ripple_place.flash.picture import token_picture
+    from ripple_place.flash.report import report_html
+    from ripple_place.flash.svg import standalone
+    from ripple_place.tensorfile import replacing
+    from ripple_place.workflows.outputs import check_output_file
+    from ripple_place.workflows.simulate import SimulateParams
+    from ripple_place.workflows.simulate import simulate as run
+
+    for path in (html, svg):
+        if path is not None:
+            check_output_file(path, force=force)
+    report = run(
+        traces, layouts, SimulateParams(**params, n_threads=common.n_threads), track=ProgressBars(quiet=common.quiet)
+    )
+    if html is not None or svg is not None:
+        picture = report.picture(shlex.join(["ripple-place", *sys.argv[1:]]))
+        pages = [(html, report_html(picture)), (svg, standalone(token_picture(picture.token_reads)))]
+        for path, page in pages:
+            if path is not None:
+                with replacing(path) as file:
+                    file.write(page.encode())
+    if common.as_json:
+        echo_json(report.to_json())
+    else:
+        click.echo(_header(report) + "\n")
+        click.echo(_table(report.to_json()["layouts"], "layout"))
+        if common.verbose:
+            for layout in report.to_json()["layouts"]:
+                rows = [{"name": name, **block} for name, block in layout["blocks"].items()]
+                click.echo(f"\n{layout['name']}:\n{_table(rows, 'block')}")
+    echo_warnings(report.warnings, quiet=common.quiet)
+
+
+def _header(report: SimulateReport) -> str:
+    document = report.to_json()
+    gap, lambda_ = document["gap"], document["break_even_gap"]
+    parts = [
+        f"{report.device.name}",
+        f"{report.trace.n_tokens:,} tokens, {len(report.trace.blocks)} blocks",
+        f"access collapse over gaps up to {gap}" if gap is not None else "access collapse by block",
+    ]
+    if lambda_ is not None:
+        parts[-1] += f" (break-even {lambda_:.2f})"
+    if report.params.cache != "none":
+        share = sum(report.params.capacity_neurons.values()) / sum(b.n_neurons for b in report.trace.blocks.values())
+        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons")
+    return "; ".join(parts)
+
+
+def _table(rows: list[dict[str, Any]], first: str) -> str:
+    return format_table(
+        [
+            first, "flash time/token", "p99", "reads", "length", "requests", "read/token", "amplif.", "eff. bandwidth",
+            "hits", "speedup",
+        ],
+        [
+            [
+                row["name"], format_time_us(row["flash_time_us_per_token"]),
+                format_time_us(row["flash_time_us_percentiles"]["99"]), number(row["reads_per_token"]),
+                number(row["read_length_mean"]), number(row["requests_per_token"]),
+                format_bytes(row["bytes_read_per_token"]), number(row["read_amplification"]),
+                "-" if row["effective_bandwidth_bytes_per_s"] is None
+                else format_rate(row["effective_bandwidth_bytes_per_s"]),
+                percent(row["cache_hit_ratio"]), number(row["speedup"]) + "x",
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Flash: device profiles, layouts, the read planner, DRAM caches, the simulator, and its pictures."""

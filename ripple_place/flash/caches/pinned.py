@@ -1,0 +1,75 @@
+"""Pinned: a fixed set of neurons stays in DRAM; nothing is admitted and nothing evicted.
+
+The set is the placement's own `pinned` where it has one, else the `capacity` neurons that fired most often in the
+profile, ties by lowest id.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+
+from ripple_place.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ripple_place.placement import NeuronPlacement
+
+
+def hottest(frequency: npt.NDArray[np.int64], n_hottest: int) -> npt.NDArray[np.int32]:
+    """Return the neurons with the highest counts, ascending by id; ties go to the lowest id.
+
+    >>> hottest(np.array([3, 5, 3, 9]), 3)
+    array([0, 1, 3], dtype=int32)
+    """
+    by_count = np.argsort(-frequency, kind="stable")
+    return np.sort(by_count[:n_hottest]).astype(np.int32)
+
+
+def allocate(resident: npt.NDArray[np.int32], n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
+    """Return the state: 1 for each neuron in DRAM."""
+    is_resident = np.zeros(n_neurons, np.uint8)
+    is_resident[resident] = 1
+    return (is_resident,)
+
+
+@njit(cache=True, nogil=True)
+def replay(neurons: Any, is_hit: Any, is_resident: Any) -> None:
+    """Look each neuron up; writes `is_hit`."""
+    for access in range(neurons.size):
+        is_hit[access] = is_resident[neurons[access]]
+
+
+class Pinned:
+    """A fixed set of at most `capacity` neurons.
+
+    Raises
+    ------
+    UsageError
+        If the placement pins more than `capacity`, or says neither what to pin nor how often neurons fired.
+    """
+
+    policy = "pinned"
+
+    def __init__(self, capacity: int, placement: NeuronPlacement) -> None:
+        resident = placement.pinned
+        if resident is None:
+            if placement.frequency is None:
+                raise UsageError(
+                    "cache pinned", found="a placement without pinned neurons and without frequencies",
+                    expected="one of the two", remedy="reorder with a DRAM budget, or choose another cache policy",
+                )  # fmt: skip
+            resident = hottest(placement.frequency, capacity)
+        elif resident.size > capacity:
+            raise UsageError(
+                "cache pinned", found=f"{resident.size} pinned neurons", expected=f"at most the {capacity} that fit",
+                remedy="raise the DRAM budget to the one that the placement was made for",
+            )  # fmt: skip
+        self._state = allocate(resident, placement.n_neurons)
+
+    def replay(self, neurons: npt.NDArray[Any], is_hit: npt.NDArray[Any]) -> None:
+        """Write 1 to `is_hit` where a neuron is in the set."""
+        replay(neurons, is_hit, *self._state)

@@ -1,0 +1,140 @@
+"""Layouts: at which byte of its file each neuron bundle lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ripple_place.blocks import sorted_blocks
+from ripple_place.errors import PlacementError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ripple_place.placement import ModelPlacement, NeuronPlacement
+
+
+@dataclass(frozen=True)
+class BlockExtent:
+    """Where the bundles of one block lie: slot s at ``base_offset_bytes + s * stride_bytes``.
+
+    Parameters
+    ----------
+    bundle_bytes : int
+        Weights of one neuron, at least 1.
+    stride_bytes : int
+        From one bundle to the next; more than `bundle_bytes` where bundles are padded.
+    base_offset_bytes : int
+        Of slot 0, from the start of the file: a multiple of the device's page in every file that we write.
+
+    Raises
+    ------
+    PlacementError
+        If a size is not positive or bundles overlap.
+    """
+
+    bundle_bytes: int
+    stride_bytes: int
+    base_offset_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.bundle_bytes <= self.stride_bytes and self.base_offset_bytes >= 0):
+            raise PlacementError(
+                "extent", found=str(self), expected="0 < bundle_bytes <= stride_bytes and an offset of at least 0",
+                remedy="write the bundled file again",
+            )  # fmt: skip
+
+    @classmethod
+    def packed(cls, bundle_bytes: int) -> BlockExtent:
+        """Return bundles that lie without padding from offset 0 on."""
+        return cls(bundle_bytes, bundle_bytes)
+
+    @classmethod
+    def padded(cls, bundle_bytes: int, page_bytes: int) -> BlockExtent:
+        """Return bundles that each start on a page.
+
+        >>> BlockExtent.padded(6912, 4096).stride_bytes
+        8192
+        """
+        return cls(bundle_bytes, -(-bundle_bytes // page_bytes) * page_bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockLayout:
+    """The layout of one block: which neuron lies in which slot, and where the slots lie."""
+
+    placement: NeuronPlacement
+    extent: BlockExtent
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of the block."""
+        return self.placement.n_neurons
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The layout of a model's FFN blocks on flash.
+
+    Parameters
+    ----------
+    name : str
+        As reports show it.
+    blocks : mapping of str to BlockLayout
+        By block name, kept in model order.
+    """
+
+    name: str
+    blocks: Mapping[str, BlockLayout]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", {block: self.blocks[block] for block in sorted_blocks(self.blocks)})
+
+    @classmethod
+    def from_placement(
+        cls, name: str, placement: ModelPlacement, bundle_bytes: int | Mapping[str, int] | None = None
+    ) -> Layout:
+        """Return the layout of packed bundles, each block at the start of a page.
+
+        Parameters
+        ----------
+        name : str
+        placement : ModelPlacement
+        bundle_bytes : int or mapping of str to int, optional
+            Of all blocks, or by block; None takes what the placement records.
+
+        Raises
+        ------
+        PlacementError
+            If nothing says how long the bundles of a block are.
+        """
+        if bundle_bytes is None:
+            bundle_bytes = placement.bundle_bytes
+        sizes = dict.fromkeys(placement.blocks, bundle_bytes) if isinstance(bundle_bytes, int) else bundle_bytes or {}
+        _check_covers(name, placement, sizes, "bundle_bytes", "give the bundle size (--bundle-bytes 4KiB)")
+        return cls.from_extents(
+            name, placement, {block: BlockExtent.packed(sizes[block]) for block in placement.blocks}
+        )
+
+    @classmethod
+    def from_extents(cls, name: str, placement: ModelPlacement, extents: Mapping[str, BlockExtent]) -> Layout:
+        """Return the layout of a file whose index says where each block's bundles lie.
+
+        Raises
+        ------
+        PlacementError
+            If a block has no extent.
+        """
+        _check_covers(name, placement, extents, "extent", "write the bundled file again")
+        return cls(name, {block: BlockLayout(placed, extents[block]) for block, placed in placement.blocks.items()})
+
+
+def _check_covers(name: str, placement: ModelPlacement, by_block: Mapping[str, object], what: str, remedy: str) -> None:
+    """Check that each placed block has an entry."""
+    if missing := [block for block in placement.blocks if block not in by_block]:
+        raise PlacementError(
+            f"layout {name}",
+            found=f"no {what} of {', '.join(missing)}",
+            expected=f"one for each of {len(placement.blocks)} blocks",
+            remedy=remedy,
+        )

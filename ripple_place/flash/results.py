@@ -1,0 +1,195 @@
+"""What a simulation counted, and the scores that follow from the counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True, eq=False)
+class FlashTotals:
+    """Counts over the tokens of one block, or of several.
+
+    Attributes
+    ----------
+    n_active, n_hits : int
+        Neuron accesses, and those served from DRAM.
+    n_reads, n_neurons_read : int
+        Of the read plan, gaps included, before page rounding and splitting.
+    n_requests, bytes_read : int
+        What the device sees, after both.
+    bytes_requested, bytes_active : int
+        Bundles of the active neurons; of those that were read from flash.
+    read_length_counts : ndarray of shape (longest + 1,), int64
+        Reads by length in neurons.
+    flash_time_us, flash_time_linear_us : float
+        Under the device's own form, and under its line.
+    """
+
+    n_active: int
+    n_hits: int
+    n_reads: int
+    n_neurons_read: int
+    n_requests: int
+    bytes_read: int
+    bytes_requested: int
+    bytes_active: int
+    read_length_counts: npt.NDArray[np.int64]
+    flash_time_us: float
+    flash_time_linear_us: float
+
+    @classmethod
+    def sum(cls, parts: Iterable[FlashTotals]) -> FlashTotals:
+        """Return the totals over several blocks."""
+        parts = list(parts)
+        counts = np.zeros(max((part.read_length_counts.size for part in parts), default=1), np.int64)
+        for part in parts:
+            counts[: part.read_length_counts.size] += part.read_length_counts
+        return cls(
+            n_active=sum(part.n_active for part in parts),
+            n_hits=sum(part.n_hits for part in parts),
+            n_reads=sum(part.n_reads for part in parts),
+            n_neurons_read=sum(part.n_neurons_read for part in parts),
+            n_requests=sum(part.n_requests for part in parts),
+            bytes_read=sum(part.bytes_read for part in parts),
+            bytes_requested=sum(part.bytes_requested for part in parts),
+            bytes_active=sum(part.bytes_active for part in parts),
+            read_length_counts=counts,
+            flash_time_us=sum(part.flash_time_us for part in parts),
+            flash_time_linear_us=sum(part.flash_time_linear_us for part in parts),
+        )
+
+    @property
+    def n_misses(self) -> int:
+        """Neuron accesses that went to flash."""
+        return self.n_active - self.n_hits
+
+    @property
+    def read_length_max(self) -> int:
+        """Neurons of the longest read, 0 if there was none."""
+        lengths = np.flatnonzero(self.read_length_counts)
+        return int(lengths[-1]) if lengths.size else 0
+
+    def scores(self, n_tokens: int) -> dict[str, Any]:
+        """Return the means per token and the ratios of totals; a ratio to nothing is None."""
+        return {
+            "flash_time_us_per_token": self.flash_time_us / n_tokens,
+            "flash_time_linear_us_per_token": self.flash_time_linear_us / n_tokens,
+            "reads_per_token": self.n_reads / n_tokens,
+            "requests_per_token": self.n_requests / n_tokens,
+            "neurons_read_per_token": self.n_neurons_read / n_tokens,
+            "active_per_token": self.n_active / n_tokens,
+            "misses_per_token": self.n_misses / n_tokens,
+            "bytes_read_per_token": self.bytes_read / n_tokens,
+            "bytes_active_per_token": self.bytes_active / n_tokens,
+            "bytes_requested_per_token": self.bytes_requested / n_tokens,
+            "read_length_mean": _ratio(self.n_neurons_read, self.n_reads),
+            "read_length_max": self.read_length_max,
+            "read_amplification": _ratio(self.bytes_read, self.bytes_active),
+            "effective_bandwidth_bytes_per_s": _ratio(self.bytes_active * 1e6, self.flash_time_us),
+            "cache_hit_ratio": _ratio(self.n_hits, self.n_active),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class BlockResult:
+    """What one block cost.
+
+    Attributes
+    ----------
+    n_rows : int
+        Tokens that reach the block.
+    bundle_bytes, gap, capacity_neurons : int
+        Under which it was simulated.
+    totals : FlashTotals
+    percentiles_us : tuple of float
+        Of the flash time of a token, at `PERCENTILES`; tokens that do not reach the block count 0.
+    """
+
+    n_rows: int
+    bundle_bytes: int
+    gap: int
+    capacity_neurons: int
+    totals: FlashTotals
+    percentiles_us: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LayoutResult:
+    """What a layout cost on a trace.
+
+    Attributes
+    ----------
+    name : str
+    n_tokens : int
+    blocks : mapping of str to BlockResult
+        In model order.
+    token_us : ndarray of shape (n_tokens,), float64
+        Flash time of each token, all blocks together.
+    """
+
+    name: str
+    n_tokens: int
+    blocks: Mapping[str, BlockResult]
+    token_us: npt.NDArray[np.float64]
+
+    @cached_property
+    def totals(self) -> FlashTotals:
+        """Sums over the blocks."""
+        return FlashTotals.sum(block.totals for block in self.blocks.values())
+
+    def to_json(self, baseline: LayoutResult | None = None) -> dict[str, Any]:
+        """Return the scores as `simulate --json` has them.
+
+        Parameters
+        ----------
+        baseline : LayoutResult, optional
+            Layout that `speedup` is against; None leaves it null.
+        """
+        return {
+            "name": self.name,
+            **self.totals.scores(self.n_tokens),
+            "flash_time_us_percentiles": _by_percentile(percentiles_us(self.token_us)),
+            "speedup": _speedup(self.totals, baseline.totals if baseline else None),
+            "blocks": {
+                name: {
+                    **block.totals.scores(self.n_tokens),
+                    "flash_time_us_percentiles": _by_percentile(block.percentiles_us),
+                    "speedup": _speedup(
+                        block.totals, baseline.blocks[name].totals if baseline and name in baseline.blocks else None
+                    ),
+                    "n_rows": block.n_rows,
+                    "bundle_bytes": block.bundle_bytes,
+                    "gap": block.gap,
+                    "capacity_neurons": block.capacity_neurons,
+                }
+                for name, block in self.blocks.items()
+            },
+        }
+
+
+def percentiles_us(token_us: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Return `PERCENTILES` of per-token times, interpolated linearly."""
+    return tuple(np.percentile(token_us, PERCENTILES).tolist())
+
+
+def _by_percentile(values: tuple[float, ...]) -> dict[str, float]:
+    return {str(percentile): value for percentile, value in zip(PERCENTILES, values, strict=True)}
+
+
+def _speedup(totals: FlashTotals, baseline: FlashTotals | None) -> float | None:
+    return None if baseline is None else _ratio(baseline.flash_time_us, totals.flash_time_us)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,1 @@
+"""Co-activation: how often neurons fire, and fire together; profiles, which hold both; export."""

@@ -1,0 +1,133 @@
+"""Firing and co-firing counts of one block, and the neighbour graph that keeps the largest of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.kernels import coactivation as kernels
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from scipy.sparse import csr_array
+
+    Int32Array = npt.NDArray[np.int32]
+    Int64Array = npt.NDArray[np.int64]
+    UInt64Array = npt.NDArray[np.uint64]
+
+    from ripple_place.trace.activation_trace import BlockTrace
+
+PANEL_BYTES = 512 * 2**20
+"""Largest panel of counts held at once; a whole block of up to 11,585 neurons fits."""
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronBits:
+    """The activations of a block by neuron: one row of 64-bit words for each neuron.
+
+    Attributes
+    ----------
+    words : ndarray of shape (n_padded, n_words), uint64
+        Bit ``t % 64`` of ``words[i, t // 64]`` says whether neuron i fired in row t of the trace. Padded with zeros
+        for the kernels (`ripple_place.kernels.coactivation`).
+    n_neurons, n_rows : int
+    """
+
+    words: UInt64Array
+    n_neurons: int
+    n_rows: int
+
+    @classmethod
+    def of_block(cls, block: BlockTrace) -> NeuronBits:
+        """Transpose a block's trace. Costs O(n_neurons x n_rows / 64) and as much memory as the bits."""
+        words = cls._padded(block.n_neurons, -(-block.n_rows // 64))
+        kernels.transpose_bits(np.asarray(block.active), words)
+        return cls(words, block.n_neurons, block.n_rows)
+
+    @staticmethod
+    def _padded(n_neurons: int, n_words: int) -> UInt64Array:
+        rows, words = kernels.ROW_MULTIPLE, kernels.WORD_MULTIPLE
+        return np.zeros((-(-n_neurons // rows) * rows, max(1, -(-n_words // words)) * words), np.uint64)
+
+    def select(self, neurons: Int32Array) -> NeuronBits:
+        """Return the bits of some of the neurons, in the order given."""
+        words = self._padded(neurons.size, self.words.shape[1])
+        words[: neurons.size] = self.words[neurons]
+        return NeuronBits(words, neurons.size, self.n_rows)
+
+    def frequency(self) -> Int64Array:
+        """Return f(i), the rows in which each neuron fires; shape (n_neurons,), int64."""
+        ones = np.bitwise_count(self.words[: self.n_neurons])
+        return np.asarray(ones.sum(axis=1, dtype=np.int64))
+
+    def pair_counts(self, first: Int32Array, second: Int32Array, rows: slice | None = None) -> Int64Array:
+        """Return f(i, j) of the pairs ``first[k], second[k]``; shape (n_pairs,), int64.
+
+        Parameters
+        ----------
+        first, second : ndarray of shape (n_pairs,), int32
+        rows : slice, optional
+            Rows of the trace to count in, from and to multiples of 64 (or the end); all if not given.
+        """
+        start, stop = (0, self.n_rows) if rows is None else (rows.start or 0, rows.stop or self.n_rows)
+        counts = np.empty(first.size, np.int64)
+        kernels.count_pairs(self.words, first, second, start // 64, -(-stop // 64), counts)
+        return counts
+
+    def dense_counts(self) -> Int32Array:
+        """Return f(i, j) for j >= i of all pairs; what lies below the diagonal is undefined.
+
+        Returns
+        -------
+        ndarray of shape (n_padded, n_padded), int32
+            Costs 4 n_neurons^2 bytes: for blocks small enough (see `PANEL_BYTES`).
+        """
+        n_padded = self.words.shape[0]
+        counts = np.empty((n_padded, n_padded), np.int32)
+        kernels.count_panel(self.words, 0, n_padded, counts)
+        return counts
+
+
+def neighbor_graph(bits: NeuronBits, n_neighbors: int, panel_bytes: int = PANEL_BYTES) -> csr_array:
+    """Return the co-activation graph that keeps each neuron's most frequent companions.
+
+    Parameters
+    ----------
+    bits : NeuronBits
+    n_neighbors : int
+        K: neurons i and j are neighbours if j is among the K that fire most often with i, or i among those of j;
+        of equal counts the lower neuron is kept. Pairs that never fire together are no neighbours.
+    panel_bytes : int
+        Memory for counts. Blocks whose counts do not fit are counted panel by panel.
+
+    Returns
+    -------
+    csr_array of shape (n_neurons, n_neurons), int32
+        Symmetric; entry (i, j) is f(i, j); sorted indices, empty diagonal.
+
+    Notes
+    -----
+    All pairs are counted exactly: n^2 / 2 x n_rows / 64 popcounts. The result is the same whatever `panel_bytes` and
+    the number of threads.
+    """
+    from scipy.sparse import coo_array, csr_array
+
+    n_neurons, n_padded = bits.n_neurons, bits.words.shape[0]
+    n_neighbors = max(1, min(n_neighbors, n_neurons - 1))
+    heaps = np.zeros((n_neurons, n_neighbors), np.int64)
+    tile = kernels.ROW_MULTIPLE
+    n_panel = min(n_padded, max(tile, panel_bytes // (4 * n_padded) // tile * tile))
+    panel = np.empty((n_panel, n_padded), np.int32)
+    for start in range(0, n_padded, n_panel):
+        end = min(start + n_panel, n_padded)
+        kernels.count_panel(bits.words, start, end, panel[: end - start])
+        kernels.update_top_neighbors(panel[: end - start], start, n_neurons, heaps)
+    neuron, place = np.nonzero(heaps)
+    keys = heaps[neuron, place]
+    neighbor, count = (2**32 - 1) - (keys & (2**32 - 1)), (keys >> 32).astype(np.int32)
+    directed = coo_array((count, (neuron, neighbor)), shape=(n_neurons, n_neurons)).tocsr()
+    symmetric = csr_array(directed.maximum(directed.T.tocsr()))
+    symmetric.sort_indices()
+    return symmetric

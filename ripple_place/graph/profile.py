@@ -1,0 +1,145 @@
+"""A profile: a trace with, for each block, firing counts and the co-activation neighbour graph; and its file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.errors import TraceFormatError
+from ripple_place.tensorfile import TensorSource, write_tensor_file
+from ripple_place.trace.files import PROFILE_FORMAT, open_trace_file, read_trace, trace_metadata, trace_tensors
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    from scipy.sparse import csr_array
+
+    from ripple_place.tensorfile import TensorFile
+    from ripple_place.trace.activation_trace import ActivationTrace
+
+
+@dataclass(frozen=True, eq=False)
+class BlockProfile:
+    """Counts of one block.
+
+    Attributes
+    ----------
+    frequency : ndarray of shape (n_neurons,), int64
+        Rows of the trace in which each neuron fires.
+    graph : csr_array of shape (n_neurons, n_neurons)
+        Symmetric; see `ripple_place.graph.coactivation.neighbor_graph`.
+    """
+
+    frequency: npt.NDArray[np.int64]
+    graph: csr_array
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of the block."""
+        return self.frequency.size
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What `profile` learns of a model.
+
+    Attributes
+    ----------
+    blocks : mapping of str to BlockProfile
+        In model order.
+    n_neighbors : int
+        K of the neighbour graphs.
+    trace : ActivationTrace or None
+        The activations themselves; None in a profile of imported counts.
+    digest : str
+        SHA-256 of the firing counts, which names the profile in what is derived from it.
+    """
+
+    blocks: Mapping[str, BlockProfile]
+    n_neighbors: int
+    trace: ActivationTrace | None
+
+    @property
+    def digest(self) -> str:
+        """Hash of the counts."""
+        digest = hashlib.sha256()
+        for name, block in self.blocks.items():
+            digest.update(name.encode())
+            for array in (block.frequency, block.graph.indices, block.graph.data):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
+    """Write a profile file (`ripple-place.profile/1`); it appears whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If the profile has no trace: only imported counts lack one, and they are not written again.
+    OSError
+        If storage refuses.
+    """
+    if profile.trace is None:
+        raise ValueError("a profile without a trace cannot be written")
+    wide, narrow = [], []
+    for name, block in profile.blocks.items():
+        wide += [
+            TensorSource.of_array(f"{name}.frequency", block.frequency),
+            TensorSource.of_array(f"{name}.graph.indptr", block.graph.indptr.astype(np.int64)),
+        ]
+        narrow += [
+            TensorSource.of_array(f"{name}.graph.indices", block.graph.indices.astype(np.int32)),
+            TensorSource.of_array(f"{name}.graph.counts", block.graph.data.astype(np.int32)),
+        ]
+    metadata = trace_metadata(profile.trace, PROFILE_FORMAT) | {"n_neighbors": str(profile.n_neighbors)}
+    write_tensor_file(path, [*wide, *narrow, *trace_tensors(profile.trace)], metadata)
+
+
+def read_profile(path: str | os.PathLike[str]) -> Profile:
+    """Read a profile file.
+
+    Raises
+    ------
+    TraceFormatError
+        If it is damaged, a plain trace, or contradicts itself.
+    OSError
+        If it cannot be read.
+    """
+    file, sizes = open_trace_file(path)
+    if file.metadata["format"] != PROFILE_FORMAT:
+        raise TraceFormatError(
+            path, found="a trace without counts", expected="a profile",
+            remedy=f"run `ripple-place profile {path} --out PROFILE` first",
+        )  # fmt: skip
+    blocks = {name: _read_block(file, name, n_neurons) for name, n_neurons in sizes.items()}
+    has_bits = any(name.endswith(".active") for name in file.tensors)
+    n_neighbors = file.metadata.get("n_neighbors", "")
+    return Profile(blocks, int(n_neighbors) if n_neighbors.isdigit() else 64, read_trace(path) if has_bits else None)
+
+
+def _read_block(file: TensorFile, name: str, n_neurons: int) -> BlockProfile:
+    from scipy.sparse import csr_array
+
+    frequency = file.array(f"{name}.frequency", dtype="I64", n_axes=1)
+    indptr = file.array(f"{name}.graph.indptr", dtype="I64", n_axes=1)
+    indices = file.array(f"{name}.graph.indices", dtype="I32", n_axes=1)
+    counts = file.array(f"{name}.graph.counts", dtype="I32", n_axes=1)
+    try:
+        if frequency.shape != (n_neurons,) or (frequency < 0).any() or (counts <= 0).any():
+            raise ValueError("counts of another number of neurons, or not positive")
+        graph = csr_array((counts, indices, indptr), shape=(n_neurons, n_neurons))
+        graph.check_format(full_check=True)
+        if (graph != graph.T).nnz or graph.diagonal().any():
+            raise ValueError("a graph that is not symmetric, or has loops")
+    except ValueError as cause:
+        raise TraceFormatError(
+            f"{file.path}: {name}", found=str(cause), expected=f"counts and a graph of {n_neurons} neurons",
+            remedy="profile again",
+        ) from cause  # fmt: skip
+    return BlockProfile(frequency, graph)

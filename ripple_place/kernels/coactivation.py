@@ -1,0 +1,184 @@
+"""Count how often two neurons fire together: popcounts of ANDs of neuron-major bits, tiled for registers and cache.
+
+Neuron-major bits: row i holds the tokens for which neuron i fired, 64 to a word, padded with zero bits to
+`WORD_MULTIPLE` words and with zero rows to `ROW_MULTIPLE` rows, so that no kernel has a remainder loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit, prange
+
+from ripple_place.kernels.bits import popcount
+from ripple_place.kernels.pair_tile import N_ROWS, add_pair_counts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+ROW_MULTIPLE = 64
+"""Neurons of one tile: with `WORD_TILE` words each, two tiles take 512 KiB and stay in a core's L2."""
+WORD_TILE = 512
+WORD_MULTIPLE = 8
+"""Words of one vector."""
+
+
+@njit(cache=True)
+def transpose_64x64(words: Array) -> None:
+    """Transpose a 64 x 64 bit matrix in place: bit j of ``words[i]`` becomes bit i of ``words[j]``.
+
+    References
+    ----------
+    .. [1] H. S. Warren, Hacker's Delight, 2nd ed., section 7-3.
+    """
+    mask = np.uint64(0x00000000FFFFFFFF)
+    width = 32
+    while width:
+        shift = np.uint64(width)
+        i = 0
+        while i < 64:
+            swap = ((words[i] >> shift) ^ words[i + width]) & mask
+            words[i] ^= swap << shift
+            words[i + width] ^= swap
+            i = (i + width + 1) & ~width
+        width >>= 1
+        mask ^= mask << np.uint64(width)
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def transpose_bits(active: Array, neuron_bits: Array) -> None:
+    """Turn token-major packed bits into neuron-major words.
+
+    Parameters
+    ----------
+    active : ndarray of shape (n_rows, row_bytes), uint8
+        Bit ``j % 8`` of byte ``[t, j // 8]`` says whether neuron j fired for token t.
+    neuron_bits : ndarray of shape (n_padded, n_words), uint64
+        Written. Caller allocates: `n_padded` a multiple of 64 and >= 8 row_bytes, `n_words` a multiple of 8 and
+        >= n_rows / 64.
+    """
+    n_rows, row_bytes = active.shape
+    n_padded, n_words = neuron_bits.shape
+    # A thread writes 8 adjacent words, a whole cache line, of every neuron.
+    for group in prange(n_words // 8):
+        tile = np.empty(64, np.uint64)
+        for word in range(8 * group, 8 * group + 8):
+            for column in range(n_padded // 64):
+                for t in range(64):
+                    value = np.uint64(0)
+                    if 64 * word + t < n_rows:
+                        for b in range(min(8, row_bytes - 8 * column)):
+                            value |= np.uint64(active[64 * word + t, 8 * column + b]) << np.uint64(8 * b)
+                    tile[t] = value
+                transpose_64x64(tile)
+                for j in range(64):
+                    neuron_bits[64 * column + j, word] = tile[j]
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def count_panel(bits: Array, row_start: int, row_end: int, counts: Array) -> None:
+    """Count the co-activations of the neurons of one panel with all that do not lie before it.
+
+    Parameters
+    ----------
+    bits : ndarray of shape (n_padded, n_words), uint64
+    row_start, row_end : int
+        The panel's neurons; multiples of `ROW_MULTIPLE`.
+    counts : ndarray of shape (row_end - row_start, n_padded), int32
+        Written in columns from `row_start` on; ``counts[i - row_start, j]`` is exact for every j >= i.
+
+    Notes
+    -----
+    Work is (row_end - row_start) x (n_padded - row_start) x n_words popcounts. Each thread owns column tiles, so the
+    result does not depend on their number.
+    """
+    n_padded, n_words = bits.shape
+    # Longest columns first would be better balanced still, but tiles are many and short.
+    for tile in prange((n_padded - row_start) // ROW_MULTIPLE):
+        j0 = row_start + ROW_MULTIPLE * tile
+        for i0 in range(row_start, min(row_end, j0 + ROW_MULTIPLE), ROW_MULTIPLE):
+            for i in range(i0, i0 + ROW_MULTIPLE):
+                for j in range(j0, j0 + ROW_MULTIPLE):
+                    counts[i - row_start, j] = 0
+            for word_start in range(0, n_words, WORD_TILE):
+                word_end = min(word_start + WORD_TILE, n_words)
+                for i in range(i0, i0 + ROW_MULTIPLE, N_ROWS):
+                    for j in range(j0, j0 + ROW_MULTIPLE, N_ROWS):
+                        add_pair_counts(bits, i, j, word_start, word_end, counts, i - row_start, j)
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def count_pairs(bits: Array, first: Array, second: Array, word_start: int, word_end: int, counts: Array) -> None:
+    """Count the co-activations of given pairs over a range of words.
+
+    Parameters
+    ----------
+    bits : ndarray of shape (n_padded, n_words), uint64
+    first, second : ndarray of shape (n_pairs,), int32
+    word_start, word_end : int
+    counts : ndarray of shape (n_pairs,), int64
+        Written.
+    """
+    for pair in prange(first.size):
+        count = 0
+        for w in range(word_start, word_end):
+            count += popcount(bits[first[pair], w] & bits[second[pair], w])
+        counts[pair] = count
+
+
+@njit(cache=True, nogil=True)
+def _offer(heap: Array, key: Any) -> None:
+    """Replace the least key of a min-heap by a greater one, in place."""
+    size = heap.size
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= key:
+            break
+        heap[parent] = heap[child]
+        parent = child
+    heap[parent] = key
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def update_top_neighbors(counts: Array, row_start: int, n_neurons: int, heaps: Array) -> None:
+    """Offer the counts of one panel to every neuron's heap of best neighbours, in place.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_panel, n_padded), int32
+        As `count_panel` leaves it.
+    row_start, n_neurons : int
+    heaps : ndarray of shape (n_neurons, n_neighbors), int64
+        Min-heaps of keys ``count << 32 | (2**32 - 1 - neighbour)``, so that of equal counts the lower neuron is
+        greater; initially 0. Pairs that never fire together are not kept.
+    """
+    n_panel = min(counts.shape[0], n_neurons - row_start)
+    low_bits = (1 << 32) - 1
+    for group in prange((n_neurons - row_start + 15) // 16):
+        start = row_start + 16 * group
+        end = min(start + 16, n_neurons)
+        # Read the panel row by row, 16 columns (one cache line) at a time.
+        for p in range(min(n_panel, end - row_start)):
+            i = row_start + p
+            for j in range(max(start, i + 1), end):
+                count = np.int64(counts[p, j])
+                if count > 0:
+                    key = (count << 32) | (low_bits - i)
+                    if key > heaps[j, 0]:
+                        _offer(heaps[j], key)
+        for i in range(start, min(end, row_start + n_panel)):
+            heap = heaps[i]
+            for j in range(i + 1, n_neurons):
+                count = np.int64(counts[i - row_start, j])
+                if count > 0:
+                    key = (count << 32) | (low_bits - j)
+                    if key > heap[0]:
+                        _offer(heap, key)

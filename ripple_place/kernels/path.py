@@ -1,0 +1,184 @@
+"""Build a Hamiltonian path edge by edge: Kruskal's algorithm with no neuron of degree above two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numba import njit
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def _find(root: Array, neuron: int) -> int:
+    """Return the representative of a neuron's fragment, halving the way there."""
+    while root[neuron] != neuron:
+        root[neuron] = root[root[neuron]]
+        neuron = root[neuron]
+    return neuron
+
+
+@njit(cache=True, nogil=True)
+def _link(i: int, j: int, degree: Array, root: Array, links: Array) -> bool:
+    """Link two neurons if that leaves every neuron on a path, in place; tell whether it did."""
+    if degree[i] == 2 or degree[j] == 2:
+        return False
+    root_i, root_j = _find(root, i), _find(root, j)
+    if root_i == root_j:
+        return False
+    root[max(root_i, root_j)] = min(root_i, root_j)
+    links[i, degree[i]] = j
+    links[j, degree[j]] = i
+    degree[i] += 1
+    degree[j] += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def link_edges(first: Array, second: Array, degree: Array, root: Array, links: Array) -> None:
+    """Take the edges in the order given; keep each that leaves every neuron on a path, in place.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n_edges,), int32
+    degree : ndarray of shape (n_neurons,), int8
+        Links of each neuron so far.
+    root : ndarray of shape (n_neurons,), int32
+        Union-find parents of the fragments.
+    links : ndarray of shape (n_neurons, 2), int32
+        The linked neurons; -1 where there is none.
+    """
+    for edge in range(first.size):
+        _link(first[edge], second[edge], degree, root, links)
+
+
+@njit(cache=True, nogil=True)
+def link_edges_while_known(
+    first: Array,
+    second: Array,
+    counts: Array,
+    cutoff: Array,
+    by_cutoff: Array,
+    max_stale: int,
+    min_links: int,
+    degree: Array,
+    root: Array,
+    links: Array,
+) -> int:
+    """Link edges of a sparse graph as `link_edges` does, but stop when it no longer knows the best edge.
+
+    An edge that the graph lacks has a count of at most the cutoff of either neuron. So neuron i is stale once the
+    edges have come down below its cutoff: it may have a better partner than any that follows. Saturated neurons no
+    longer matter.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n_edges,), int32
+    counts : ndarray of shape (n_edges,), int32
+        Descending.
+    cutoff : ndarray of shape (n_neurons,), int64
+        The count above which the graph has every edge of the neuron.
+    by_cutoff : ndarray of shape (n_neurons,), int64
+        Neurons by descending cutoff.
+    max_stale, min_links : int
+        Stop when more open neurons are stale, but not before so many links.
+    degree, root, links : ndarray
+        As for `link_edges`.
+
+    Returns
+    -------
+    int
+        Links made.
+    """
+    n_links = n_stale = n_passed = 0
+    for edge in range(first.size):
+        while n_passed < by_cutoff.size and cutoff[by_cutoff[n_passed]] > counts[edge]:
+            n_stale += degree[by_cutoff[n_passed]] < 2
+            n_passed += 1
+        if n_stale > max_stale and n_links >= min_links:
+            break
+        i, j = first[edge], second[edge]
+        if _link(i, j, degree, root, links):
+            n_links += 1
+            n_stale -= degree[i] == 2 and cutoff[i] > counts[edge]
+            n_stale -= degree[j] == 2 and cutoff[j] > counts[edge]
+    return n_links
+
+
+@njit(cache=True, nogil=True)
+def link_remaining(degree: Array, root: Array, links: Array) -> None:
+    """Join what fragments remain as if all pairs of neurons came in ascending order, in place.
+
+    This is where greedy matching ends: pairs that never fire together are all equally far, and ties go to the lowest
+    ids. Arrays as for `link_edges`.
+
+    Notes
+    -----
+    Neuron i looks for the lowest partner j > i that is open and in another fragment. Open neurons stand in one
+    ascending list; the search starts right behind i and passes over at most the other end of i's own fragment and
+    neurons that have closed since, which leave the list: O(n) in all.
+    """
+    n_neurons = degree.size
+    behind = links[:, 0].copy()  # next open neuron, n_neurons at the end
+    following = n_neurons
+    for i in range(n_neurons - 1, -1, -1):
+        behind[i] = following
+        if degree[i] < 2:
+            following = i
+    i = following
+    while i < n_neurons:
+        previous = i
+        j = behind[i]
+        while degree[i] < 2 and j < n_neurons:
+            if degree[j] == 2:
+                behind[previous] = behind[j]
+                j = behind[j]
+                continue
+            _link(i, j, degree, root, links)
+            previous = j
+            j = behind[j]
+        i = behind[i]
+
+
+@njit(cache=True, nogil=True)
+def walk_path(links: Array, start: int, order: Array) -> None:
+    """Write the neurons of a path to `order`, from the end `start` on."""
+    previous, neuron = -1, start
+    for slot in range(order.size):
+        order[slot] = neuron
+        following = links[neuron, 0] if links[neuron, 0] != previous else links[neuron, 1]
+        previous, neuron = neuron, following
+
+
+@njit(cache=True, nogil=True)
+def count_levels(counts: Array, n_neurons: int, level_sizes: Array) -> None:
+    """Add to ``level_sizes[c]`` the number of pairs i < j with count c."""
+    for i in range(n_neurons):
+        for j in range(i + 1, n_neurons):
+            level_sizes[counts[i, j]] += 1
+
+
+@njit(cache=True, nogil=True)
+def sort_pairs(counts: Array, n_neurons: int, position: Array, first: Array, second: Array) -> None:
+    """Write the pairs i < j that fire together by descending count and then ascending (i, j): a counting sort.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (>= n_neurons, >= n_neurons), int32
+        Read above the diagonal.
+    n_neurons : int
+    position : ndarray of shape (n_levels,), int64
+        Where the pairs of each count start; overwritten.
+    first, second : ndarray of shape (n_pairs,), int32
+        Written.
+    """
+    for i in range(n_neurons):
+        for j in range(i + 1, n_neurons):
+            count = counts[i, j]
+            if count > 0:
+                first[position[count]] = i
+                second[position[count]] = j
+                position[count] += 1

@@ -1,0 +1,142 @@
+"""The trace file, format ``ripple-place.trace/1`` (docs/formats.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.blocks import is_block_name
+from ripple_place.errors import TraceFormatError
+from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+
+if TYPE_CHECKING:
+    import os
+
+TRACE_FORMAT = "ripple-place.trace/1"
+PROFILE_FORMAT = "ripple-place.profile/1"
+
+
+def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str, int]]:
+    """Open a trace or profile file and return it with its blocks' numbers of neurons.
+
+    Raises
+    ------
+    TraceFormatError
+        If the container is damaged, the format another, or the list of blocks malformed.
+    OSError
+        If the file cannot be read.
+    """
+    file = TensorFile.open(path, TraceFormatError)
+    if file.metadata.get("format") not in (TRACE_FORMAT, PROFILE_FORMAT):
+        raise TraceFormatError(
+            path, found=f"format {file.metadata.get('format')!r}", expected=f"{TRACE_FORMAT} or {PROFILE_FORMAT}",
+            remedy="give an activation trace or a profile; a checkpoint or a placement is neither",
+        )  # fmt: skip
+    try:
+        blocks = json.loads(file.metadata.get("blocks", ""))
+        if not isinstance(blocks, dict) or not blocks:
+            raise ValueError("no blocks")
+        for name, n_neurons in blocks.items():
+            if not is_block_name(name) or type(n_neurons) is not int or not 0 < n_neurons < 2**31:
+                raise ValueError(f"{name!r}: {n_neurons!r}")
+    except (ValueError, RecursionError) as cause:
+        raise TraceFormatError(
+            f"{path}: metadata 'blocks'", found=str(cause), expected='JSON such as {"layers.0": 4096}',
+            remedy="record the trace again",
+        ) from cause  # fmt: skip
+    return file, blocks
+
+
+def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
+    """Read a trace, or the trace within a profile. Bits stay in the file and are mapped as they are used.
+
+    Raises
+    ------
+    TraceFormatError
+        If the file is damaged, has no bits (a profile of imported counts), or contradicts itself.
+    OSError
+        If it cannot be read.
+    """
+    file, sizes = open_trace_file(path)
+    blocks = {}
+    for name, n_neurons in sizes.items():
+        if f"{name}.active" not in file.tensors:
+            raise TraceFormatError(
+                f"{path}: {name}", found="no activation bits", expected=f"a tensor {name}.active",
+                remedy="profile again from a trace; counts alone cannot be replayed",
+            )  # fmt: skip
+        active = file.memory_map(f"{name}.active", dtype="U8", n_axes=2)
+        index_name = f"{name}.token_index"
+        index = file.array(index_name, dtype="I32", n_axes=1) if index_name in file.tensors else None
+        blocks[name] = _located(path, name, n_neurons, active, index)
+    tokens = file.array("tokens", dtype="I32", n_axes=1) if "tokens" in file.tensors else None
+    segment_starts = (
+        file.array("segment_starts", dtype="I64", n_axes=1)
+        if "segment_starts" in file.tensors
+        else np.zeros(1, np.int64)
+    )
+    if file.metadata.get("n_tokens", "").isdigit():
+        n_tokens = int(file.metadata["n_tokens"])
+    elif tokens is not None:
+        n_tokens = tokens.size
+    else:
+        n_tokens = max(
+            block.n_rows if block.token_index is None else int(block.token_index.max(initial=-1)) + 1
+            for block in blocks.values()
+        )
+    metadata = {key: file.metadata[key] for key in ("activity", "model", "dataset") if key in file.metadata}
+    try:
+        return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata)
+    except TraceFormatError as cause:
+        raise TraceFormatError(
+            f"{path}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
+        ) from cause
+
+
+def write_trace(path: str | os.PathLike[str], trace: ActivationTrace) -> None:
+    """Write a trace file; it appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If storage refuses.
+    """
+    write_tensor_file(path, trace_tensors(trace), trace_metadata(trace, TRACE_FORMAT))
+
+
+def trace_tensors(trace: ActivationTrace) -> list[TensorSource]:
+    """Return the tensors of a trace file, widest dtype first so that each is aligned to its own size."""
+    tensors = [TensorSource.of_array("segment_starts", trace.segment_starts)]
+    if trace.tokens is not None:
+        tensors.append(TensorSource.of_array("tokens", trace.tokens))
+    tensors += [
+        TensorSource.of_array(f"{name}.token_index", block.token_index)
+        for name, block in trace.blocks.items()
+        if block.token_index is not None
+    ]
+    return tensors + [TensorSource.of_array(f"{name}.active", block.active) for name, block in trace.blocks.items()]
+
+
+def trace_metadata(trace: ActivationTrace, file_format: str) -> dict[str, str]:
+    """Return the metadata of a trace or profile file."""
+    sizes = {name: block.n_neurons for name, block in trace.blocks.items()}
+    return {**trace.metadata, "format": file_format, "blocks": json.dumps(sizes), "n_tokens": str(trace.n_tokens)}
+
+
+def _located(
+    path: str | os.PathLike[str],
+    name: str,
+    n_neurons: int,
+    active: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    token_index: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None,
+) -> BlockTrace:
+    """Build a block's trace; its errors say which file and block."""
+    try:
+        return BlockTrace(n_neurons, active, token_index)
+    except TraceFormatError as cause:
+        raise TraceFormatError(
+            f"{path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
+        ) from cause

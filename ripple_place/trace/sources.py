@@ -1,0 +1,203 @@
+"""What `profile` and `simulate` take as traces: trace files, numpy arrays, sparse matrices, and several of them."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.blocks import is_block_name
+from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+from ripple_place.trace.files import read_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+
+def read_source(path: Path) -> ActivationTrace:
+    """Read one trace source, by its ending.
+
+    Parameters
+    ----------
+    path : Path
+        ``*.safetensors``: a trace or profile. ``*.npy``: one block, boolean ``[n_tokens, n_neurons]``, or uint8
+        packed bits in little order (the number of neurons is then 8 times the columns). ``*.npz``: one block as
+        written by `scipy.sparse.save_npz` (stored entries that are not zero are active), or one boolean array for
+        each block under its name (``numpy.savez(path, **{"layers.0": active})``). A file with one block is named
+        after it: ``layers.3.npy``, ``layer_3.npz``, ``3.npy``.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing at `path`, or its ending says nothing.
+    UnsupportedError
+        If `path` is a directory: capturing from a model is not part of this version.
+    TraceFormatError
+        If the content is no trace.
+    """
+    if not path.exists():
+        raise UsageError(path, found="nothing there", expected="a trace", remedy="check the path")
+    if path.is_dir():
+        raise UnsupportedError(
+            path, found="a directory", expected="trace files",
+            remedy="record a trace with your own code (docs/formats.md shows how); "
+            "capture from a checkpoint is not in this version",
+        )  # fmt: skip
+    if path.suffix == ".safetensors":
+        return read_trace(path)
+    if path.suffix == ".npy":
+        return _of_blocks({_block_in_name(path): _bits(path, _load(path))})
+    if path.suffix == ".npz":
+        return _of_blocks(_read_npz(path))
+    raise UsageError(
+        path, found=f"a file ending in {path.suffix!r}", expected=".safetensors, .npy or .npz",
+        remedy="convert it to one of these (docs/formats.md)",
+    )  # fmt: skip
+
+
+def read_sources(paths: Sequence[Path]) -> ActivationTrace:
+    """Read several trace sources as one trace.
+
+    Sources of the same blocks are laid one after the other, each in segments of its own; sources of different blocks
+    and equally many tokens are laid side by side.
+
+    Raises
+    ------
+    TraceFormatError
+        If they can be joined neither way, or one is bad.
+    UsageError, UnsupportedError
+        As for `read_source`.
+    """
+    traces = [read_source(path) for path in paths]
+    if len(traces) == 1:
+        return traces[0]
+    names = [set(trace.blocks) for trace in traces]
+    if all(other == names[0] for other in names):
+        return _end_to_end(paths, traces)
+    if len(set().union(*names)) < sum(map(len, names)):
+        raise TraceFormatError(
+            ", ".join(map(str, paths)), found="traces that share some blocks and not others",
+            expected="the same blocks in each, or no block twice", remedy="give them in separate runs",
+        )  # fmt: skip
+    if len({trace.n_tokens for trace in traces}) > 1:
+        raise TraceFormatError(
+            ", ".join(map(str, paths)), found=f"{[trace.n_tokens for trace in traces]} tokens",
+            expected="as many for each block", remedy="record all blocks on the same text",
+        )  # fmt: skip
+    blocks = {name: block for trace in traces for name, block in trace.blocks.items()}
+    first = traces[0]
+    return ActivationTrace(blocks, first.n_tokens, first.segment_starts, first.tokens, first.metadata)
+
+
+def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> ActivationTrace:
+    """Lay traces of the same blocks one after the other."""
+    starts = np.cumsum([0, *(trace.n_tokens for trace in traces)])
+    blocks = {}
+    for name in traces[0].blocks:
+        parts = [trace.blocks[name] for trace in traces]
+        if len({part.n_neurons for part in parts}) > 1:
+            raise TraceFormatError(
+                f"{', '.join(map(str, paths))}: {name}", found=f"{[part.n_neurons for part in parts]} neurons",
+                expected="traces of one model", remedy="give the traces of one model",
+            )  # fmt: skip
+        index = None
+        if any(part.token_index is not None for part in parts):
+            index = np.concatenate(
+                [
+                    (np.arange(part.n_rows) if part.token_index is None else part.token_index) + start
+                    for part, start in zip(parts, starts, strict=False)
+                ]
+            ).astype(np.int32)
+        blocks[name] = BlockTrace(parts[0].n_neurons, np.concatenate([part.active for part in parts]), index)
+    return ActivationTrace(
+        blocks,
+        int(starts[-1]),
+        np.concatenate([trace.segment_starts + start for trace, start in zip(traces, starts, strict=False)]),
+        np.concatenate([trace.tokens for trace in traces if trace.tokens is not None])
+        if all(trace.tokens is not None for trace in traces)
+        else None,
+        {
+            key: " + ".join(dict.fromkeys(trace.metadata.get(key, "unknown") for trace in traces))
+            for key in ("activity", "model", "dataset")
+        },
+    )
+
+
+def _of_blocks(blocks: dict[str, BlockTrace]) -> ActivationTrace:
+    n_tokens = next(iter(blocks.values())).n_rows if blocks else 0
+    return ActivationTrace(blocks, n_tokens, np.zeros(1, np.int64), None, {"activity": "as given"})
+
+
+def _block_in_name(path: Path) -> str:
+    """Return the block that a file is named after."""
+    if is_block_name(path.stem):
+        return path.stem
+    numbers: list[str] = re.findall(r"\d+", path.stem)
+    if len(numbers) != 1:
+        raise UsageError(
+            path, found=f"the name {path.name}", expected="a name that says the block, such as layers.3.npy",
+            remedy="rename the file",
+        )  # fmt: skip
+    return f"layers.{int(numbers[0])}"
+
+
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as cause:
+        raise TraceFormatError(
+            path, found=str(cause), expected="an array that numpy.load reads without pickle", remedy="save it again"
+        ) from cause
+
+
+def _bits(where: object, array: npt.NDArray[Any]) -> BlockTrace:
+    """Return the trace of a dense boolean array or of packed bits."""
+    if array.ndim != 2 or array.dtype not in (np.bool_, np.uint8) or 0 in array.shape:
+        raise TraceFormatError(
+            where, found=f"{array.dtype} {list(array.shape)}",
+            expected="boolean [n_tokens, n_neurons], or uint8 bits packed in little order",
+            remedy="compare the activations with their threshold first",
+        )  # fmt: skip
+    if array.dtype == np.bool_:
+        return BlockTrace(array.shape[1], np.packbits(array, axis=1, bitorder="little"))
+    if array.max() <= 1:
+        # Packed, this would mean that seven neurons in eight never fire: far likelier one byte a neuron.
+        raise TraceFormatError(
+            where, found="uint8 with no value above 1", expected="booleans, or eight neurons packed in a byte",
+            remedy="save it with .astype(bool)",
+        )  # fmt: skip
+    return BlockTrace(8 * array.shape[1], np.ascontiguousarray(array))
+
+
+def _read_npz(path: Path) -> dict[str, BlockTrace]:
+    with _load(path) as file:
+        if "indptr" not in file.files:
+            for name in file.files:
+                if not is_block_name(name):
+                    raise TraceFormatError(
+                        f"{path}: {name}", found="an array of that name", expected="block names such as layers.0",
+                        remedy="save with numpy.savez(path, **{'layers.0': active})",
+                    )  # fmt: skip
+            return {name: _bits(f"{path}: {name}", file[name]) for name in file.files}
+    from scipy import sparse
+
+    try:
+        matrix = sparse.load_npz(path).tocsr()
+        # scipy checks neither bounds nor order when it loads; a wild index would be packed into another neuron's bit.
+        matrix.check_format(full_check=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise TraceFormatError(
+            path, found=str(cause), expected="a matrix saved by scipy.sparse.save_npz", remedy="save it again"
+        ) from cause
+    n_tokens, n_neurons = matrix.shape
+    active = np.zeros((n_tokens, (n_neurons + 7) // 8), np.uint8)
+    for start in range(0, n_tokens, 4096):
+        rows = matrix[start : start + 4096].toarray() != 0
+        active[start : start + 4096] = np.packbits(rows, axis=1, bitorder="little")
+    return {_block_in_name(path): BlockTrace(n_neurons, active)}

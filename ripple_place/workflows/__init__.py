@@ -1,0 +1,1 @@
+"""The commands as functions: one each, reading as the method."""

@@ -1,0 +1,31 @@
+"""Checks on where results go, made before the work starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ripple_place.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def check_output_file(path: Path, *, force: bool) -> None:
+    """Refuse an output file that exists (unless `force`), is a directory, or has no directory to lie in.
+
+    Raises
+    ------
+    UsageError
+        In these cases.
+    """
+    if path.is_dir():
+        raise UsageError(path, found="a directory", expected="a file to write", remedy="name a file in it")
+    if path.exists() and not force:
+        raise UsageError(
+            path, found="a file", expected="a new name", remedy="choose another name, or overwrite it with --force"
+        )
+    if not path.absolute().parent.is_dir():
+        raise UsageError(
+            path, found="no directory to write it in", expected=f"{path.absolute().parent} to exist",
+            remedy="make the directory first",
+        )  # fmt: skip
