@@ -30,14 +30,14 @@ CAPACITY_SHARE = 0.1  # of each block in DRAM
 BUNDLE_BYTES = 4096
 
 
-def synthetic_trace(n_tokens: int, n_neurons: int, active_share: float) -> ActivationTrace:
+def synthetic_trace(n_tokens: int, n_neurons: int, active_share: float, seed: int = 0) -> ActivationTrace:
     """Return one block whose neurons fire independently, with rates that fall off like those of a ReLU model."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     rates = rng.permutation(np.arange(1, n_neurons + 1) ** -0.5)
     rates = np.minimum(0.9, rates * active_share * n_neurons / rates.sum())
     packed = np.empty((n_tokens, (n_neurons + 7) // 8), np.uint8)
     for token in range(n_tokens):
-        packed[token] = np.packbits(rng.random(n_neurons) < rates, bitorder="little")
+        packed[token] = np.packbits(rng.random(n_neurons, np.float32) < rates, bitorder="little")
     return ActivationTrace({"layers.0": BlockTrace(n_neurons, packed)}, n_tokens, np.array([0]))
 
 

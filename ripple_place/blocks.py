@@ -15,7 +15,8 @@ from ripple_place.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-_BLOCK = re.compile(r"(?:(encoder|decoder)\.)?layers\.(\d+)(?:\.experts\.(\d+)|\.(shared_expert))?")
+_NUMBER = "(0|[1-9][0-9]{0,8})"
+_BLOCK = re.compile(rf"(?:(encoder|decoder)\.)?layers\.{_NUMBER}(?:\.experts\.{_NUMBER}|\.(shared_expert))?")
 
 
 def is_block_name(name: str) -> bool:
@@ -83,7 +84,7 @@ def select_layers(names: Collection[str], selection: str | None) -> list[str]:
         return ordered
     wanted: set[int] = set()
     for part in selection.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,6})(?:\s*-\s*([0-9]{1,6}))?\s*", part)
         if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
             raise UsageError(
                 f"--layers {selection}",

@@ -11,6 +11,7 @@ import numpy as np
 from ripple_place.blocks import is_block_name, sorted_blocks
 from ripple_place.errors import PlacementError
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
+from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     import os
@@ -67,7 +68,7 @@ class NeuronPlacement:
         object.__setattr__(self, "order", np.ascontiguousarray(order, np.int32))
         if self.pinned is not None:
             pinned = np.asarray(self.pinned)
-            if pinned.size and (pinned[0] < 0 or pinned[-1] >= n_neurons or not (np.diff(pinned) > 0).all()):
+            if pinned.size and (pinned[0] < 0 or pinned[-1] >= n_neurons or not (pinned[1:] > pinned[:-1]).all()):
                 raise PlacementError(
                     "pinned", found="a neuron twice, out of order, or unknown",
                     expected=f"ascending neurons below {n_neurons}", remedy="sort and deduplicate the pinned set",
@@ -121,8 +122,7 @@ class ModelPlacement:
     @property
     def bundle_bytes(self) -> int | None:
         """Bytes of one neuron bundle as recorded, None if not."""
-        text = self.metadata.get("bundle_bytes", "")
-        return int(text) if text.isdigit() and int(text) > 0 else None
+        return parse_count(self.metadata.get("bundle_bytes")) or None
 
 
 def write_placement(path: str | os.PathLike[str], placement: ModelPlacement) -> None:

@@ -187,7 +187,15 @@ class TensorFile:
             )
         numpy_dtype = np.dtype(_NUMPY_DTYPES[extent.dtype])
         if extent.length_bytes == 0:
-            return np.empty(extent.shape, numpy_dtype)
+            try:
+                return np.empty(extent.shape, numpy_dtype)
+            except ValueError as cause:  # [0, 2**62]: no bytes, and yet no array.
+                raise self.error(
+                    f"{self.path}: tensor {name}",
+                    found=f"shape {list(extent.shape)}",
+                    expected="sizes that fit in memory",
+                    remedy=_WRITE_AGAIN,
+                ) from cause
         return np.memmap(self.path, numpy_dtype, mode="r", offset=extent.offset_bytes, shape=extent.shape)
 
 
@@ -322,6 +330,8 @@ def _parse_json(path: Path, text: bytes, error: type[TensorFileError]) -> dict[s
         keys = dict(pairs)
         if len(keys) != len(pairs):
             raise ValueError("a key that stands twice")
+        # A lone surrogate is no text: it can be neither written again nor printed.
+        "".join(text for item in pairs for text in item if isinstance(text, str)).encode()
         return keys
 
     try:

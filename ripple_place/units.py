@@ -6,6 +6,7 @@ microseconds.
 
 from __future__ import annotations
 
+import math
 import re
 
 from ripple_place.errors import UsageError
@@ -22,11 +23,12 @@ _NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Zµ]*)\s*")
 
 def _parse(text: str, units: dict[str, int] | dict[str, float], what: str, example: str) -> float:
     match = _NUMBER.fullmatch(text)
-    if match is None or match[2].lower() not in units:
+    value = float(match[1]) * units.get(match[2].lower(), math.nan) if match else math.nan
+    if not math.isfinite(value):
         raise UsageError(
             what, found=repr(text), expected=f"a number and a unit, such as {example}", remedy="write it that way"
         )
-    return float(match[1]) * units[match[2].lower()]
+    return value
 
 
 def parse_bytes(text: str) -> int:
@@ -38,9 +40,24 @@ def parse_bytes(text: str) -> int:
     Raises
     ------
     UsageError
-        If `text` is not a non-negative number with a known unit.
+        If `text` is not a non-negative number with a known unit, or is a part of a byte.
     """
-    return round(_parse(text, _BYTE_UNITS, "size", "4KiB or 512MB"))
+    n_bytes = _parse(text, _BYTE_UNITS, "size", "4KiB or 512MB")
+    # `0.1` is no share and no size; rounding it to nothing would hide that.
+    if 0 < n_bytes < 1:
+        raise UsageError(
+            "size", found=repr(text), expected="at least one byte, such as 4KiB or 512MB", remedy="add the unit"
+        )
+    return round(n_bytes)
+
+
+def parse_count(text: str | None) -> int | None:
+    """Return a count written in a file's metadata; None if there is none, or it is no number.
+
+    >>> parse_count("4096"), parse_count("many"), parse_count(None)
+    (4096, None, None)
+    """
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def parse_time_us(text: str) -> float:

@@ -125,13 +125,14 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
     """Return the tensors of the bundled file, whose bytes are read when they are written."""
     blocks = {f"{name}.bundles": block for name, block in model.blocks.items()}
     moved = {tensor.name: (tensor, name) for name, block in model.blocks.items() for tensor in block.carriers}
+    following = dict(zip(model.blocks, list(model.blocks.values())[1:], strict=False))
     sources = []
     for name, dtype, shape in layout.tensors:
         pieces: Any
         if name in blocks:
             block = blocks[name]
             stride = layout.index[block.name]["stride_bytes"]
-            pieces = _bundle_pieces(model.checkpoint, block, orders[block.name], stride)
+            pieces = _bundle_pieces(model.checkpoint, block, orders[block.name], stride, following.get(block.name))
         elif name in moved:
             tensor, block_name = moved[name]
             pieces = permuted_pieces(model.checkpoint, tensor, orders[block_name])
@@ -183,13 +184,16 @@ def _resident_pieces(checkpoint: Checkpoint, name: str) -> Iterator[npt.NDArray[
 
 
 def _bundle_pieces(
-    checkpoint: Checkpoint, block: FfnBlock, order: Int32Array, stride: int
+    checkpoint: Checkpoint, block: FfnBlock, order: Int32Array, stride: int, following: FfnBlock | None
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield a block's bundles, some slots at a time.
 
-    Components with a neuron per column are turned in memory; the rows of the others are read one by one, after the
-    kernel was asked to read them ahead, so that no second tensor need be held.
+    Components with a neuron per column are turned in memory; the rows of the others are read one by one, so that no
+    second tensor need be held. The kernel was asked to read them ahead, and is asked for the following block now.
     """
+    for component in block.components + (following.components if following else ()):
+        with opened(checkpoint.file_of(component.name)) as descriptor:
+            prefetch(descriptor, checkpoint.extent(component.name).offset_bytes, component.length_bytes)
     slots_per_piece = max(1, min(block.n_neurons, CHUNK_BYTES // stride))
     buffer = np.zeros((slots_per_piece, stride), np.uint8)
     turned = {
@@ -197,10 +201,6 @@ def _bundle_pieces(
         for component in block.components
         if component.axis != 0
     }
-    for component in block.components:
-        if component.axis == 0:
-            with opened(checkpoint.file_of(component.name)) as descriptor:
-                prefetch(descriptor, checkpoint.extent(component.name).offset_bytes, component.length_bytes)
     for first in range(0, block.n_neurons, slots_per_piece):
         neurons = order[first : first + slots_per_piece]
         piece = buffer[: neurons.size]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
-from ripple_place.checkpoint.fileio import as_pieces_done, copy_range, hash_files, ignore_progress, opened
+from ripple_place.checkpoint.fileio import as_pieces_done, copy_range, hash_files, ignore_progress, opened, prefetch
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.outdir import check_free_space, check_output, replacing_directory
 from ripple_place.checkpoint.permute import permuted_pieces
@@ -18,6 +18,7 @@ from ripple_place.placement import write_placement
 from ripple_place.tensorfile import as_bytes, write_tensor_file
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from ripple_place.checkpoint.fileio import Progress
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.verify import VerificationReport
     from ripple_place.tensorfile import TensorFile
 
+_PREFETCH_BYTES = 256 << 20
 _MANIFEST_BYTES = 1 << 20
 _BYTES_PER_NEURON = 12
 """Of the orders in placement (4) and manifest (its digits and a comma)."""
@@ -109,7 +111,7 @@ def seal_output(
 
 def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: Progress) -> None:
     """Write a shard with the same header and extents, its neuron tensors permuted."""
-    tensors: dict[str, Any] = {
+    moved = {
         tensor.name: (tensor, plan.orders[name])
         for name, block in plan.model.blocks.items()
         for tensor in block.tensors
@@ -117,19 +119,32 @@ def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: P
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     with opened(shard.path) as descriptor, target.open("xb") as file:
-        # What lies between two permuted tensors, the header included, is copied in one go.
-        copied_until = 0
-        for extent in shard.tensors.values():
-            if extent.name not in tensors:
+        segments = _segments(shard, moved)
+        for (name, offset_bytes, length_bytes), following in zip(segments, [*segments[1:], None], strict=True):
+            if following is not None:
+                # Storage reads the next tensor while this one is permuted and written.
+                prefetch(descriptor, following[1], min(following[2], _PREFETCH_BYTES))
+            if name is None:
+                copy_range(descriptor, offset_bytes, length_bytes, file, progress)
                 continue
-            copy_range(descriptor, copied_until, extent.offset_bytes - copied_until, file, progress)
-            for piece in permuted_pieces(plan.model.checkpoint, *tensors[extent.name]):
+            for piece in permuted_pieces(plan.model.checkpoint, *moved[name]):
                 file.write(as_bytes(piece))
                 progress(piece.nbytes)
-            copied_until = extent.offset_bytes + extent.length_bytes
-        copy_range(descriptor, copied_until, shard.size_bytes - copied_until, file, progress)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _segments(shard: TensorFile, moved: Collection[str]) -> list[tuple[str | None, int, int]]:
+    """Cut a shard into tensors that move and, nameless, what lies between them: (name, offset, length in bytes)."""
+    segments: list[tuple[str | None, int, int]] = []
+    begin = 0
+    for extent in shard.tensors.values():
+        if extent.name in moved:
+            segments.append((None, begin, extent.offset_bytes - begin))
+            segments.append((extent.name, extent.offset_bytes, extent.length_bytes))
+            begin = extent.offset_bytes + extent.length_bytes
+    segments.append((None, begin, shard.size_bytes - begin))
+    return [segment for segment in segments if segment[2]]
 
 
 def _write_text(path: Path, text: str) -> None:

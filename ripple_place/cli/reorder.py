@@ -63,10 +63,9 @@ def reorder(
     CHECKPOINT, writes the placement file alone.
     """
     from ripple_place.checkpoint.plan import FORMATS
-    from ripple_place.flash.device_files import load_device
+    from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
     from ripple_place.workflows.reorder import ReorderParams
     from ripple_place.workflows.reorder import reorder as run
-    from ripple_place.workflows.simulate import DEFAULT_DEVICE
 
     if device is None and break_even_gap is None and checkpoint is not None and stride == "auto":
         device = DEFAULT_DEVICE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, f
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from ripple_place.workflows.simulate import SimulateReport
 
@@ -39,7 +40,7 @@ def _gap(context: click.Context, option: click.Parameter, value: str) -> int | N
     """Return the fixed gap, 0 for off, None for auto."""
     if value in ("auto", "off"):
         return 0 if value == "off" else None
-    if value.isascii() and value.isdigit():
+    if value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     raise click.BadParameter(f"{value!r} is not auto, off, or a number of neurons.")
 
@@ -96,9 +97,10 @@ def simulate(
     from ripple_place.workflows.simulate import SimulateParams
     from ripple_place.workflows.simulate import simulate as run
 
-    for path in (html, svg):
+    inputs = [*traces, *map(Path, layouts), *([params["profile"]] if params["profile"] else [])]
+    for path, others in ((html, inputs), (svg, [*inputs, *([html] if html else [])])):
         if path is not None:
-            check_output_file(path, force=force)
+            check_output_file(path, force=force, apart_from=others)
     report = run(
         traces, layouts, SimulateParams(**params, n_threads=common.n_threads), track=ProgressBars(quiet=common.quiet)
     )
@@ -138,21 +140,22 @@ def _header(report: SimulateReport) -> str:
 
 
 def _table(rows: list[dict[str, Any]], first: str) -> str:
-    return format_table(
-        [
-            first, "flash time/token", "p99", "reads", "length", "requests", "read/token", "amplif.", "eff. bandwidth",
-            "hits", "speedup",
-        ],
-        [
-            [
-                row["name"], format_time_us(row["flash_time_us_per_token"]),
-                format_time_us(row["flash_time_us_percentiles"]["99"]), number(row["reads_per_token"]),
-                number(row["read_length_mean"]), number(row["requests_per_token"]),
-                format_bytes(row["bytes_read_per_token"]), number(row["read_amplification"]),
-                "-" if row["effective_bandwidth_bytes_per_s"] is None
-                else format_rate(row["effective_bandwidth_bytes_per_s"]),
-                percent(row["cache_hit_ratio"]), number(row["speedup"]) + "x",
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        first: lambda row: str(row["name"]),
+        "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
+        "p99": lambda row: format_time_us(row["flash_time_us_percentiles"]["99"]),
+        "reads": lambda row: number(row["reads_per_token"]),
+        "length": lambda row: number(row["read_length_mean"]),
+        "fetched": lambda row: format_bytes(row["bytes_read_per_token"]),
+        "amplification": lambda row: number(row["read_amplification"]),
+        "eff. bandwidth": lambda row: _rate(row["effective_bandwidth_bytes_per_s"]),
+        "DRAM hits": lambda row: percent(row["cache_hit_ratio"]),
+        "speedup": lambda row: "-" if row["speedup"] is None else f"{row['speedup']:.2f}x",
+    }
+    if not any(row["cache_hit_ratio"] for row in rows):
+        del columns["DRAM hits"]
+    return format_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+
+
+def _rate(bytes_per_s: float | None) -> str:
+    return "-" if bytes_per_s is None else format_rate(bytes_per_s)

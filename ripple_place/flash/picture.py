@@ -129,7 +129,7 @@ def read_length_picture(results: Sequence[LayoutResult], width: float = WIDE) ->
     for index, (first, last) in enumerate(bins):
         if index % every == 0:
             middle = left + bin_width * (index + 0.5)
-            text = str(first) if first == last else f"{first}-{last}"
+            text = _thousands(first) if first == last else f"{_thousands(first)}-{_thousands(last)}"
             elements.append(label(middle, bottom + 16, text, size=11, fill="var(--muted)", text_anchor="middle"))
     elements.append(
         label(
@@ -153,6 +153,11 @@ def length_bins(longest: int) -> list[tuple[int, int]]:
     while bins[-1][1] < longest:
         bins.append((bins[-1][1] + 1, 2 * bins[-1][1]))
     return bins
+
+
+def _thousands(length: int) -> str:
+    """Return a bin's border, short enough for a label: 1025 to 2048 reads as 1k-2k."""
+    return str(length) if length < 1024 else f"{length // 1024}k"
 
 
 def _neurons_in_reads(read_length_counts: npt.NDArray[np.int64], first: int, last: int) -> float:

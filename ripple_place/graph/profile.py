@@ -11,6 +11,7 @@ import numpy as np
 from ripple_place.errors import TraceFormatError
 from ripple_place.tensorfile import TensorSource, write_tensor_file
 from ripple_place.trace.files import PROFILE_FORMAT, open_trace_file, read_trace, trace_metadata, trace_tensors
+from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     import os
@@ -119,8 +120,8 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
         )  # fmt: skip
     blocks = {name: _read_block(file, name, n_neurons) for name, n_neurons in sizes.items()}
     has_bits = any(name.endswith(".active") for name in file.tensors)
-    n_neighbors = file.metadata.get("n_neighbors", "")
-    return Profile(blocks, int(n_neighbors) if n_neighbors.isdigit() else 64, read_trace(path) if has_bits else None)
+    n_neighbors = parse_count(file.metadata.get("n_neighbors")) or 64
+    return Profile(blocks, n_neighbors, read_trace(path) if has_bits else None)
 
 
 def _read_block(file: TensorFile, name: str, n_neurons: int) -> BlockProfile:

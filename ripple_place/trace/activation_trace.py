@@ -56,7 +56,7 @@ class BlockTrace:
                 remedy="pack the bits in little order (numpy.packbits(..., bitorder='little'))",
             )  # fmt: skip
         if self.token_index is not None and (
-            self.token_index.shape != (self.n_rows,) or (np.diff(self.token_index) <= 0).any()
+            self.token_index.shape != (self.n_rows,) or not (self.token_index[1:] > self.token_index[:-1]).all()
         ):
             raise TraceFormatError(
                 "token_index", found=f"shape {list(self.token_index.shape)} or tokens out of order",
@@ -106,9 +106,9 @@ class ActivationTrace:
                 remedy="record the trace again, on some text",
             )  # fmt: skip
         starts = self.segment_starts
-        if starts.ndim != 1 or starts.size == 0 or starts[0] != 0 or starts[-1] >= self.n_tokens or (
-            np.diff(starts) <= 0
-        ).any():  # fmt: skip
+        if starts.ndim != 1 or starts.size == 0 or starts[0] != 0 or starts[-1] >= self.n_tokens or not (
+            starts[1:] > starts[:-1]
+        ).all():  # fmt: skip
             raise TraceFormatError(
                 "segment_starts", found=f"{starts[:8].tolist()}",
                 expected=f"ascending tokens from 0, below {self.n_tokens}", remedy="record the trace again",

@@ -11,6 +11,7 @@ from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     import os
@@ -78,11 +79,10 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
         if "segment_starts" in file.tensors
         else np.zeros(1, np.int64)
     )
-    if file.metadata.get("n_tokens", "").isdigit():
-        n_tokens = int(file.metadata["n_tokens"])
-    elif tokens is not None:
+    n_tokens = parse_count(file.metadata.get("n_tokens"))
+    if n_tokens is None and tokens is not None:
         n_tokens = tokens.size
-    else:
+    elif n_tokens is None:
         n_tokens = max(
             block.n_rows if block.token_index is None else int(block.token_index.max(initial=-1)) + 1
             for block in blocks.values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,19 +14,19 @@ from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
 
 def read_source(path: Path) -> ActivationTrace:
-    """Read one trace source, by its ending.
+    """Read one trace source.
 
     Parameters
     ----------
     path : Path
-        ``*.safetensors``: a trace or profile. ``*.npy``: one block, boolean ``[n_tokens, n_neurons]``, or uint8
+        ``*.safetensors``, or any file in that format: a trace or profile. ``*.npy``: one block, boolean ``[n_tokens, n_neurons]``, or uint8
         packed bits in little order (the number of neurons is then 8 times the columns). ``*.npz``: one block as
         written by `scipy.sparse.save_npz` (stored entries that are not zero are active), or one boolean array for
         each block under its name (``numpy.savez(path, **{"layers.0": active})``). A file with one block is named
@@ -49,12 +49,12 @@ def read_source(path: Path) -> ActivationTrace:
             remedy="record a trace with your own code (docs/formats.md shows how); "
             "capture from a checkpoint is not in this version",
         )  # fmt: skip
-    if path.suffix == ".safetensors":
-        return read_trace(path)
     if path.suffix == ".npy":
-        return _of_blocks({_block_in_name(path): _bits(path, _load(path))})
+        return _of_blocks(path, {_block_in_name(path): _bits(path, _load(path))})
     if path.suffix == ".npz":
-        return _of_blocks(_read_npz(path))
+        return _of_blocks(path, _read_npz(path))
+    if path.suffix == ".safetensors" or _looks_like_safetensors(path):
+        return read_trace(path)
     raise UsageError(
         path, found=f"a file ending in {path.suffix!r}", expected=".safetensors, .npy or .npz",
         remedy="convert it to one of these (docs/formats.md)",
@@ -129,9 +129,20 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
     )
 
 
-def _of_blocks(blocks: dict[str, BlockTrace]) -> ActivationTrace:
+def _looks_like_safetensors(path: Path) -> bool:
+    """Tell whether a file that is named anyhow (``wiki.profile``) has a JSON object where a header would start."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _of_blocks(path: Path, blocks: dict[str, BlockTrace]) -> ActivationTrace:
     n_tokens = next(iter(blocks.values())).n_rows if blocks else 0
-    return ActivationTrace(blocks, n_tokens, np.zeros(1, np.int64), None, {"activity": "as given"})
+    try:
+        return ActivationTrace(blocks, n_tokens, np.zeros(1, np.int64), None, {"activity": "as given"})
+    except TraceFormatError as cause:
+        raise TraceFormatError(
+            f"{path}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
+        ) from cause
 
 
 def _block_in_name(path: Path) -> str:
@@ -139,21 +150,35 @@ def _block_in_name(path: Path) -> str:
     if is_block_name(path.stem):
         return path.stem
     numbers: list[str] = re.findall(r"\d+", path.stem)
-    if len(numbers) != 1:
+    name = f"layers.{int(numbers[0])}" if len(numbers) == 1 else ""
+    if not is_block_name(name):
         raise UsageError(
             path, found=f"the name {path.name}", expected="a name that says the block, such as layers.3.npy",
             remedy="rename the file",
         )  # fmt: skip
-    return f"layers.{int(numbers[0])}"
+    return name
+
+
+@contextmanager
+def _decoding(path: Path, expected: str) -> Iterator[None]:
+    """Turn whatever numpy and scipy raise on damaged content into a `TraceFormatError`; errors of storage pass."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as cause:
+        raise TraceFormatError(
+            path, found=str(cause) or type(cause).__name__, expected=expected, remedy="save it again"
+        ) from cause
 
 
 def _load(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as cause:
-        raise TraceFormatError(
-            path, found=str(cause), expected="an array that numpy.load reads without pickle", remedy="save it again"
-        ) from cause
+    """Return the array of a ``.npy`` file, or the open archive of a ``.npz`` file."""
+    with _decoding(path, "an array that numpy.load reads without pickle"):
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray) != (path.suffix == ".npy"):
+            raise ValueError("an .npz archive" if path.suffix == ".npy" else "a single .npy array")
+        return content
 
 
 def _bits(where: object, array: npt.NDArray[Any]) -> BlockTrace:
@@ -177,27 +202,29 @@ def _bits(where: object, array: npt.NDArray[Any]) -> BlockTrace:
 
 def _read_npz(path: Path) -> dict[str, BlockTrace]:
     with _load(path) as file:
-        if "indptr" not in file.files:
+        if "format" not in file.files:
             for name in file.files:
                 if not is_block_name(name):
                     raise TraceFormatError(
                         f"{path}: {name}", found="an array of that name", expected="block names such as layers.0",
                         remedy="save with numpy.savez(path, **{'layers.0': active})",
                     )  # fmt: skip
-            return {name: _bits(f"{path}: {name}", file[name]) for name in file.files}
+            with _decoding(path, "arrays saved by numpy.savez"):
+                arrays = {name: file[name] for name in file.files}
+            return {name: _bits(f"{path}: {name}", array) for name, array in arrays.items()}
     from scipy import sparse
 
-    try:
-        matrix = sparse.load_npz(path).tocsr()
-        # scipy checks neither bounds nor order when it loads; a wild index would be packed into another neuron's bit.
-        matrix.check_format(full_check=True)
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
-        raise TraceFormatError(
-            path, found=str(cause), expected="a matrix saved by scipy.sparse.save_npz", remedy="save it again"
-        ) from cause
+    with _decoding(path, "a matrix saved by scipy.sparse.save_npz"):
+        matrix = sparse.load_npz(path)
+        if matrix.ndim != 2 or 0 in matrix.shape:
+            raise ValueError(f"shape {list(matrix.shape)}, not [n_tokens, n_neurons]")
+        if matrix.format in ("csr", "csc", "bsr"):
+            # Nothing is checked on loading, and to convert or unpack a wild index is to write outside of an array.
+            matrix.check_format(full_check=True)
+        matrix = matrix.tocsr()
     n_tokens, n_neurons = matrix.shape
     active = np.zeros((n_tokens, (n_neurons + 7) // 8), np.uint8)
     for start in range(0, n_tokens, 4096):
-        rows = matrix[start : start + 4096].toarray() != 0
+        rows = (matrix[start : start + 4096] != 0).toarray()
         active[start : start + 4096] = np.packbits(rows, axis=1, bitorder="little")
     return {_block_in_name(path): BlockTrace(n_neurons, active)}

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
-def check_output_file(path: Path, *, force: bool) -> None:
+def check_output_file(path: Path, *, force: bool, apart_from: Iterable[Path] = ()) -> None:
     """Refuse an output file that exists (unless `force`), is a directory, or has no directory to lie in.
+
+    Inputs, and outputs beside it, are what it must be `apart_from`, `force` or not.
 
     Raises
     ------
@@ -20,6 +23,10 @@ def check_output_file(path: Path, *, force: bool) -> None:
     """
     if path.is_dir():
         raise UsageError(path, found="a directory", expected="a file to write", remedy="name a file in it")
+    if path.resolve() in [other.resolve() for other in apart_from]:
+        raise UsageError(
+            path, found="another file of this command", expected="a file of its own", remedy="choose another name"
+        )
     if path.exists() and not force:
         raise UsageError(
             path, found="a file", expected="a new name", remedy="choose another name, or overwrite it with --force"

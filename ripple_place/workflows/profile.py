@@ -75,9 +75,9 @@ def profile(
     UsageError, UnsupportedError, TraceFormatError, OSError
         As for `read_sources` and `write_profile`; `UsageError` also if an output exists.
     """
-    for path in (out, graphml):
-        if path is not None:
-            check_output_file(path, force=force)
+    check_output_file(out, force=force, apart_from=sources)
+    if graphml is not None:
+        check_output_file(graphml, force=force, apart_from=[*sources, out])
     trace = read_sources(sources)
     blocks, statistics = {}, {}
     for name, block in track(trace.blocks.items(), "counting co-activations"):

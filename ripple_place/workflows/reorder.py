@@ -96,6 +96,11 @@ class ReorderParams:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"
             )
+        if self.break_even_gap is not None and not 0 <= self.break_even_gap < float("inf"):
+            raise UsageError(
+                "--break-even-gap", found=str(self.break_even_gap), expected="a number of at least 0",
+                remedy="give the neurons that take as long to read as a read takes to start",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ def reorder(
     learned = read_profile(profile)
     names = select_layers(learned.blocks, params.layers)
     if checkpoint is None:
-        check_output_file(out, force=params.force)
+        check_output_file(out, force=params.force, apart_from=[profile])
         placement, reports = _place(learned, names, params, params.bundle_bytes, track)
         if not params.dry_run:
             write_placement(out, placement)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.manifest import Manifest, read_manifest
 from ripple_place.errors import PlacementError, UsageError
-from ripple_place.flash.device_files import load_device
+from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.report import Report, make_report
 from ripple_place.flash.simulator import SimulationParams
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ripple_place.trace.activation_trace import ActivationTrace
 
 ORIGINAL = "original"
-DEFAULT_DEVICE = "ufs4-oneplus12-neuralink"
 DEFAULT_CACHE = "s3fifo"
 SHORT_TRACE_TOKENS = 256
 
@@ -250,6 +249,10 @@ def _frequencies(
     One set for all layouts, so that they are compared with the same neurons in DRAM.
     """
     if profile is not None:
+        if not profile.exists():
+            raise UsageError(
+                f"--profile {profile}", found="nothing there", expected="a profile", remedy="correct the path"
+            )
         return {name: block.frequency for name, block in read_profile(profile).blocks.items()}
     frequencies: dict[str, Any] = {}
     for placement in placements:

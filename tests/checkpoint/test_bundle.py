@@ -113,5 +113,5 @@ def test_a_source_with_bundle_names(tmp_path: Path) -> None:
 def test_an_index_too_long(pico_opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stock reader's limit on headers holds for us too."""
     monkeypatch.setattr(bundle, "MAX_HEADER_BYTES", 4000)
-    with pytest.raises(UnsupportedError, match="index of 4096 bytes.*drop-in format only"):
+    with pytest.raises(UnsupportedError, match=r"index of 4096 bytes.*drop-in format only"):
         write_bundled(pico_opt, tmp_path / "out")

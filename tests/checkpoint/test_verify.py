@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OWN = "ripple_place"
+WEIGHTS, BUNDLED = "model.safetensors", f"{OWN}/bundled.safetensors"
+DECODER = "model.decoder."
 MANIFEST = f"{OWN}/manifest.json"
 PLACEMENT = f"{OWN}/placement.safetensors"
 
@@ -90,15 +92,15 @@ def test_a_flipped_byte_anywhere(pico_opt: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda out: swap(out / "model.safetensors", "model.decoder.layers.1.fc1.weight", 3, 4), "fc1.weight: found other"),
-        (lambda out: swap(out / "model.safetensors", "model.decoder.layers.1.fc1.bias", 3, 4), "fc1.bias: found other"),
-        (lambda out: swap(out / "model.safetensors", "model.decoder.embed_tokens.weight", 3, 4), "embed_tokens.*other bytes"),
-        (lambda out: swap(out / OWN / "bundled.safetensors", "layers.0.bundles", 3, 4), r"layers.0, .*fc1.weight"),
-        (lambda out: swap(out / OWN / "bundled.safetensors", "model.decoder.layers.1.fc1.bias", 0, 1), "fc1.bias"),
-        (lambda out: swap(out / OWN / "bundled.safetensors", "model.decoder.layers.1.fc2.bias", 0, 1), "other bytes"),
-        (lambda out: (out / "config.json").write_text("{}"), "config.json: found it missing, or other bytes"),
+        (lambda out: swap(out / WEIGHTS, DECODER + "layers.1.fc1.weight", 3, 4), r"fc1.weight: found other"),
+        (lambda out: swap(out / WEIGHTS, DECODER + "layers.1.fc1.bias", 3, 4), r"fc1.bias: found other"),
+        (lambda out: swap(out / WEIGHTS, DECODER + "embed_tokens.weight", 3, 4), r"embed_tokens.*other bytes"),
+        (lambda out: swap(out / BUNDLED, "layers.0.bundles", 3, 4), r"layers.0, .*fc1.weight"),
+        (lambda out: swap(out / BUNDLED, DECODER + "layers.1.fc1.bias", 0, 1), r"fc1.bias"),
+        (lambda out: swap(out / BUNDLED, DECODER + "layers.1.fc2.bias", 0, 1), r"other bytes"),
+        (lambda out: (out / "config.json").write_text("{}"), r"config.json: found it missing, or other bytes"),
     ],
-)  # fmt: skip
+)
 def test_harm_behind_adjusted_hashes(pico_opt: Path, out: Path, harm: Callable[[Path], Any], message: str) -> None:
     """Weights are compared with the source, not only hashed: a forged manifest does not help."""
     harm(out)
@@ -116,7 +118,7 @@ def test_a_placement_that_disagrees(pico_opt: Path, out: Path) -> None:
         verify(pico_opt, out)
     bundled = {name: dict(entry) for name, entry in read_manifest(out).document["bundled"].items()}
     adjust_manifest(out)
-    with pytest.raises(VerificationError, match="manifest.json: bundled"):
+    with pytest.raises(VerificationError, match=r"manifest.json: bundled"):
         verify(pico_opt, out)
     bundled["layers.1"]["order"] = blocks["layers.1"].order.tolist()
     adjust_manifest(out, bundled=bundled)
@@ -124,7 +126,7 @@ def test_a_placement_that_disagrees(pico_opt: Path, out: Path) -> None:
         verify(pico_opt, out)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", PLACEMENT, f"{OWN}/bundled.safetensors"])
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json", PLACEMENT, BUNDLED])
 def test_a_missing_file(pico_opt: Path, out: Path, name: str) -> None:
     """Each recorded file must be there."""
     (out / name).unlink()
@@ -186,5 +188,5 @@ def test_manifest_for_readers(out: Path) -> None:
     block = manifest.blocks["layers.1"]
     assert (block.n_neurons, block.bundle_bytes, block.stride_bytes, block.placed) == (24, 32, 32, True)
     assert manifest.placement_path == out / PLACEMENT
-    assert manifest.bundled_path == out / OWN / "bundled.safetensors"
+    assert manifest.bundled_path == out / BUNDLED
     assert json.loads((out / MANIFEST).read_text()) == manifest.document

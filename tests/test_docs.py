@@ -1,0 +1,124 @@
+"""What the documentation says is what the program does."""
+
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ripple_place.cli.main import cli
+from ripple_place.flash.device_files import DEFAULT_DEVICE, list_devices, load_device, read_device
+
+ROOT = Path(__file__).parents[1]
+DOCS = {path.name: path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+
+
+def run(line):
+    """Run a ``ripple-place`` command line and return what it prints on stdout."""
+    result = CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.fixture
+def in_copy(tmp_path, monkeypatch):
+    """Work in a directory with the example and nothing else of the repository."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "demo-out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_shows_real_output(in_copy):
+    """Every command in the README runs, in order, and prints what the README says (``...`` stands for anything)."""
+    sessions = re.findall(r"```console\n(.*?)```", DOCS["README.md"], re.DOTALL)
+    commands = 0
+    for session in sessions:
+        for command, shown in re.findall(r"^\$ (ripple-place .*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
+            printed = run(command)
+            for passage in re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE):
+                assert passage in printed
+            commands += 1
+    assert commands >= 3
+
+
+def test_the_readme_picture_is_what_simulate_draws(in_copy):
+    """The picture at the top is `make demo`'s, not a retouched one."""
+    line = re.search(r"ripple-place (simulate .*?--force)", (ROOT / "Makefile").read_text(), re.DOTALL)[1]
+    line = line.replace("\\\n", " ").replace("$(DATA)", "examples/tiny-relu-lm-data").replace("$(OUT)", "demo-out")
+    data, model = "examples/tiny-relu-lm-data", "examples/tiny-relu-lm"
+    run(f"ripple-place profile {data}/train.trace.safetensors --out demo-out/tiny.profile")
+    run("ripple-place reorder --profile demo-out/tiny.profile --ordering frequency --out demo-out/frequency.placement")
+    run(f"ripple-place reorder {model} --profile demo-out/tiny.profile --out demo-out/tiny-relu-lm-flash")
+    run(f"ripple-place {line}")
+    assert (in_copy / "demo-out/reads.svg").read_bytes() == (ROOT / "docs/reads.svg").read_bytes()
+
+
+def test_every_command_is_in_the_readme():
+    """A command that the README does not name will not be found."""
+    for name in cli.commands:
+        assert f"ripple-place {name}" in DOCS["README.md"]
+
+
+def test_links_between_documents_lead_somewhere():
+    """Relative links name files that exist."""
+    for name, text in DOCS.items():
+        base = ROOT if name == "README.md" else ROOT / "docs"
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (base / target).exists(), f"{name}: {target}"
+
+
+def test_documents_that_messages_name_exist():
+    """Error messages and help point to files of the repository."""
+    for path in (ROOT / "ripple_place").rglob("*.py"):
+        for document in re.findall(r"docs/[a-z]+\.md|benchmarks/[a-z0-9_]+\.(?:py|md)", path.read_text()):
+            assert (ROOT / document).exists(), f"{path}: {document}"
+
+
+def test_the_documented_device_file_is_valid(tmp_path):
+    """The example in docs/devices.md can be copied as it is, and the table of keys names every key."""
+    example = re.search(r"```toml\n(.*?)```", DOCS["devices.md"], re.DOTALL)[1]
+    (tmp_path / "device.toml").write_text(example)
+    assert read_device(tmp_path / "device.toml").name == "my-phone"
+    keys = set().union(*(vars(load_device(name)) for name in list_devices()))
+    for key in keys - {"sources"}:
+        assert f"`{key}`" in DOCS["devices.md"]
+    for name in list_devices():
+        assert f"`{name}`" in DOCS["devices.md"]
+
+
+def test_the_default_device_of_the_commands_is_the_library_s():
+    """The command line names it as text, because importing the library there would be slow."""
+    options = {option.name: option for option in cli.commands["simulate"].params}
+    assert options["device"].default == DEFAULT_DEVICE
+    assert DEFAULT_DEVICE in {option.name: option for option in cli.commands["reorder"].params}["device"].help
+
+
+def test_the_documented_bundle_reader_works(in_copy, monkeypatch):
+    """The ten lines in docs/formats.md that read one neuron with pread give that neuron's weights."""
+    from safetensors.numpy import load_file
+
+    data = "examples/tiny-relu-lm-data"
+    run(f"ripple-place profile {data}/train.trace.safetensors --out demo-out/tiny.profile")
+    run("ripple-place reorder examples/tiny-relu-lm --profile demo-out/tiny.profile --out OUT")
+    code = [text for text in re.findall(r"```python\n(.*?)```", DOCS["formats.md"], re.DOTALL) if "pread" in text]
+    scope = {}
+    exec(code[0], scope)
+    source = load_file(ROOT / "examples/tiny-relu-lm/model.safetensors")
+    up = source["model.decoder.layers.1.fc1.weight"][17]
+    down = source["model.decoder.layers.1.fc2.weight"][:, 17]
+    assert scope["weights"] == up.tobytes() + down.tobytes()
+
+
+def test_packaging_names_what_the_package_imports():
+    """Every dependency is used, and every third-party import is a dependency or an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[a-z]+", text)[0] for text in project["dependencies"]}
+    imported = set()
+    for path in (ROOT / "ripple_place").rglob("*.py"):
+        imported |= set(re.findall(r"^\s*(?:from|import) ([a-z0-9_]+)", path.read_text(), re.MULTILINE))
+    third_party = imported - set(sys.stdlib_module_names) - {"ripple_place", "__future__"}
+    assert third_party - {"llvmlite"} == declared, "llvmlite comes with numba"
