@@ -4,9 +4,9 @@
     python benchmarks/bench_greedy.py --neurons 16384 --tokens 32768 --blocks 2
 
 On real traces (where RIPPLE_PLACE_DATA names them), the sparse path is forced by a dense limit of 512 neurons; to
-reach: total reads within 0.5 % of the dense result. With ``--neurons``, times counting and greedy path on synthetic blocks of
-that shape instead (OPT-6.7B: 32 blocks of 16,384 neurons; Ripple publishes 98 to 106 s for them), and reports peak
-memory.
+reach: total reads within 0.5 % of the dense result. With ``--neurons``, times counting and greedy path on synthetic
+blocks of that shape instead (OPT-6.7B: 32 blocks of 16,384 neurons; Ripple publishes 98 to 106 s for them), and reports
+peak memory.
 """
 
 from __future__ import annotations

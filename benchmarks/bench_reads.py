@@ -2,7 +2,8 @@
 
     RIPPLE_PLACE_DATA=... python benchmarks/bench_reads.py [--model opt-relu]
 
-4 KiB bundles, no DRAM cache, no access collapse; in the last two columns gaps of up to 5 neurons are read through.
+4 KiB bundles, no DRAM cache, no access collapse; the last two columns are reads and neurons read of the greedy order
+where gaps of up to 5 neurons are read through.
 """
 
 from __future__ import annotations
@@ -34,18 +35,13 @@ def main() -> None:
         exact, collapsed = (
             simulate([test], layouts, SimulateParams(bundle_bytes=4096, gap=gap)).results for gap in (0, 5)
         )
-    print(
-        f"{'block':10s} {'active':>9s} {'original':>9s} {'frequency':>9s} {'greedy':>9s}   greedy, gap 5: reads, neurons"
-    )
+    columns = ["active", "original", "frequency", "greedy", "gap 5", "neurons"]
+    print(f"{'block':10s} " + " ".join(f"{column:>9s}" for column in columns))
     for name in exact[0].blocks:
         totals = [result.blocks[name].totals for result in exact]
         gap = collapsed[-1].blocks[name].totals
-        n_tokens = exact[0].n_tokens
-        reads = " ".join(f"{total.n_reads / n_tokens:9.2f}" for total in totals)
-        print(
-            f"{name:10s} {totals[0].n_active / n_tokens:9.2f} {reads}   {gap.n_reads / n_tokens:13.2f} "
-            f"{gap.n_neurons_read / n_tokens:8.2f}"
-        )
+        values = [totals[0].n_active, *(total.n_reads for total in totals), gap.n_reads, gap.n_neurons_read]
+        print(f"{name:10s} " + " ".join(f"{value / exact[0].n_tokens:9.2f}" for value in values))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_rewrite.py --size 2GiB --hidden 4096 --neurons 11008 --directory /var/tmp
 
-Prints, as medians over interleaved runs: seconds of a copy (Python's, flushed to storage), of writing each format
-(flushed likewise), of sealing and verifying apart, and the ratio of rates. Before each run the source is dropped from
-the page cache. Peak memory is that of a process of its own, the largest tensor beside it. With RIPPLE_PLACE_DATA set,
-and without --size, the models under its `models/` are rewritten instead.
+Prints, as medians over interleaved runs: seconds of `cp -r` (flushed to storage), of writing each format (flushed
+likewise), of hashing and verifying apart, the ratio of rates, and the CPU time that each took. Before each run the
+source is dropped from the page cache. Peak memory is that of a process of its own, the largest tensor beside it. With
+RIPPLE_PLACE_DATA set, and without --size, the models under its `models/` are rewritten instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -106,22 +105,27 @@ def bench(source: Path, directory: Path, n_repeats: int) -> None:
     size_bytes = sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
     variants: dict[str, Any] = {"cp -r": None, "drop-in": ("drop-in",), "bundled": ("bundled",), "both": FORMATS}
     seconds: dict[str, list[float]] = {name: [] for name in variants}
+    cpu: dict[str, list[float]] = {name: [] for name in variants}
     rewrite_once(source, directory / "out", FORMATS)  # Kernels are compiled, and the disk has seen the load.
     for _ in range(n_repeats):
         for name, formats in variants.items():
             drop_cache(source)
+            start = cpu_seconds()
             if formats is None:
                 seconds[name].append(timed(copy, source, directory / "copy"))
                 shutil.rmtree(directory / "copy")
             else:
                 seconds[name].append(rewrite_once(source, directory / "out", formats)["write"])
+            cpu[name].append(cpu_seconds() - start)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     print(f"{source.name}: {format_bytes(size_bytes)}, median of {n_repeats}, interleaved")
     for name, median in medians.items():
         n_copies = 2 if name == "both" else 1
         share = n_copies * medians["cp -r"] / median
         spread = f"{min(seconds[name]):.2f}-{max(seconds[name]):.2f}"
-        print(f"  {name:8} {median:7.2f} s ({spread}) {share:6.0%} of the rate of cp -r")
+        print(
+            f"  {name:8} {median:7.2f} s ({spread}) {share:6.0%} of the rate of cp -r, {statistics.median(cpu[name]):.2f} CPU s"
+        )
     for stage, stage_seconds in rewrite_once(source, directory / "out", FORMATS, prove=True).items():
         print(f"  both, {stage}: {stage_seconds:.2f} s")
     for prove in (False, True):
@@ -130,6 +134,17 @@ def bench(source: Path, directory: Path, n_repeats: int) -> None:
             [*command, *(["--prove"] if prove else [])], check=True, capture_output=True, text=True
         )
         print(f"  peak memory, both{', proved' if prove else ''}: {measured.stdout.strip()}")
+
+
+def peak_rss_kib() -> int:
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def main() -> None:
@@ -143,9 +158,9 @@ def main() -> None:
     parser.add_argument("--prove", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure_memory:
-        base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        base = peak_rss_kib()
         rewrite_once(options.measure_memory, options.directory / "out-memory", FORMATS, prove=options.prove)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_rss_kib()
         shards = Checkpoint.open(options.measure_memory).shards.values()
         largest = max(extent.length_bytes for shard in shards for extent in shard.tensors.values())
         print(

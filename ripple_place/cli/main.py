@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -48,6 +49,25 @@ cli.add_command(simulate)
 cli.add_command(verify)
 
 
+_REMEDIES = {
+    errno.ENOSPC: "Make room, or write elsewhere",
+    errno.EDQUOT: "Make room within the quota, or write elsewhere",
+    errno.EFBIG: "Raise the limit on file sizes, or write elsewhere",
+    errno.EACCES: "Check the permissions",
+    errno.EPERM: "Check the permissions",
+    errno.EROFS: "Write elsewhere; this file system is read-only",
+    errno.EIO: "Check the storage; the system log says more",
+}
+
+
+def _os_error_text(error: OSError) -> str:
+    """Say which file the system refused, why, and what to do."""
+    if error.errno is None or error.strerror is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}. {_REMEDIES.get(error.errno, 'Check the path and the storage')}."
+
+
 def main() -> None:
     """Run the command line and exit with the code that the outcome calls for."""
     try:
@@ -63,5 +83,5 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except tuple(kind for kind, _ in EXIT_CODES) as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_os_error_text(error) if isinstance(error, OSError) else error}", err=True)
         sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
