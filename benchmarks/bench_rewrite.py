@@ -123,9 +123,8 @@ def bench(source: Path, directory: Path, n_repeats: int) -> None:
         n_copies = 2 if name == "both" else 1
         share = n_copies * medians["cp -r"] / median
         spread = f"{min(seconds[name]):.2f}-{max(seconds[name]):.2f}"
-        print(
-            f"  {name:8} {median:7.2f} s ({spread}) {share:6.0%} of the rate of cp -r, {statistics.median(cpu[name]):.2f} CPU s"
-        )
+        cpu_median = statistics.median(cpu[name])
+        print(f"  {name:8} {median:7.2f} s ({spread}) {share:6.0%} of the rate of cp -r, {cpu_median:.2f} CPU s")
     for stage, stage_seconds in rewrite_once(source, directory / "out", FORMATS, prove=True).items():
         print(f"  both, {stage}: {stage_seconds:.2f} s")
     for prove in (False, True):

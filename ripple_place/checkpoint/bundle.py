@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BUNDLED_FORMAT = "ripple-place.bundled/1"
 PAGE_BYTES = 4096
 """Page of phone and server storage alike; blocks start on a multiple of it."""
+HELD_ROWS_BYTES = 256 << 20
+"""Memory for components with a neuron per row, beside the turned one: two of a 7B model's fit."""
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
 
 
@@ -188,27 +190,33 @@ def _bundle_pieces(
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield a block's bundles, some slots at a time.
 
-    Components with a neuron per column are turned in memory; the rows of the others are read one by one, so that no
-    second tensor need be held. The kernel was asked to read them ahead, and is asked for the following block now.
+    Components are held in memory with a neuron per row: those with a neuron per column are turned, the others held as
+    far as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, which only random access to storage makes slow.
     """
     for component in block.components + (following.components if following else ()):
+        # Storage reads the following block while this one is written.
         with opened(checkpoint.file_of(component.name)) as descriptor:
             prefetch(descriptor, checkpoint.extent(component.name).offset_bytes, component.length_bytes)
+    held: dict[str, npt.NDArray[np.uint8]] = {}
+    budget_bytes = HELD_ROWS_BYTES
+    for component in block.components:
+        if component.axis != 0:
+            held[component.name] = columns_as_rows(checkpoint, component).view(np.uint8)
+        elif component.length_bytes <= budget_bytes:
+            held[component.name] = np.empty((block.n_neurons, component.neuron_bytes), np.uint8)
+            budget_bytes -= component.length_bytes
+            with opened(checkpoint.file_of(component.name)) as descriptor:
+                read_into(descriptor, held[component.name], checkpoint.extent(component.name).offset_bytes)
     slots_per_piece = max(1, min(block.n_neurons, CHUNK_BYTES // stride))
     buffer = np.zeros((slots_per_piece, stride), np.uint8)
-    turned = {
-        component.name: columns_as_rows(checkpoint, component).view(np.uint8)
-        for component in block.components
-        if component.axis != 0
-    }
     for first in range(0, block.n_neurons, slots_per_piece):
         neurons = order[first : first + slots_per_piece]
         piece = buffer[: neurons.size]
         offset = 0
         for component in block.components:
             part = piece[:, offset : offset + component.neuron_bytes]
-            if component.axis != 0:
-                part[:] = turned[component.name][neurons]
+            if component.name in held:
+                part[:] = held[component.name][neurons]
             else:
                 _read_rows(checkpoint, component, neurons, part)
             offset += component.neuron_bytes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.checkpoint.bundle import BundleLayout, plan_bundle
+from ripple_place.checkpoint.bundle import HELD_ROWS_BYTES, BundleLayout, plan_bundle
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY, check_output
 from ripple_place.checkpoint.sidefiles import SideFiles, list_side_files
@@ -98,9 +98,11 @@ class RewritePlan:
 
     @property
     def peak_ram_bytes(self) -> int:
-        """Estimate of the memory that tensors take: one of the permuted while writing, two while verifying."""
-        largest = max(tensor.length_bytes for block in self.model.blocks.values() for tensor in block.tensors)
-        return 2 * largest + 4 * CHUNK_BYTES
+        """Estimate of the memory that tensors take: of a block's bundles while writing, of two while verifying."""
+        blocks = self.model.blocks.values()
+        largest = max(tensor.length_bytes for block in blocks for tensor in block.tensors)
+        bundles = max(block.n_neurons * block.bundle_bytes for block in blocks) if self.bundle else 0
+        return max(2 * largest, min(bundles, largest + HELD_ROWS_BYTES)) + 4 * CHUNK_BYTES
 
 
 def plan_rewrite(

@@ -168,6 +168,7 @@ def test_small_chunks(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.Monk
     for module_name in ("permute", "compare"):
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}._TRANSPOSE_ROWS", 3)
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}._TRANSPOSE_COLUMNS", 5)
+    monkeypatch.setattr("ripple_place.checkpoint.bundle.HELD_ROWS_BYTES", 500)  # Holds the gate, not the up rows.
     monkeypatch.delattr(os, "copy_file_range", raising=False)
     rewrite(pico_llama, tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
