@@ -64,8 +64,10 @@ def _os_error_text(error: OSError) -> str:
     """Say which file the system refused, why, and what to do."""
     if error.errno is None or error.strerror is None:
         return str(error)
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}. {_REMEDIES.get(error.errno, 'Check the path and the storage')}."
+    text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if error.strerror != os.strerror(error.errno):
+        return f"{text}."  # Our own, which says what to do.
+    return f"{text}. {_REMEDIES.get(error.errno, 'Check the path and the storage')}."
 
 
 def main() -> None:

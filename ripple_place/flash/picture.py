@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ripple_place.flash.svg import SERIES, Picture, boxes, element, label
+from ripple_place.flash.svg import SERIES, Picture, boxes, element, label, round_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ def read_length_picture(results: Sequence[LayoutResult], width: float = WIDE) ->
         [_neurons_in_reads(result.totals.read_length_counts, *span) / result.n_tokens for span in bins]
         for result in results
     ]
-    top = _round_up(max((max(row) for row in heights), default=0.0))
+    top = round_up(max((max(row) for row in heights), default=0.0))
     elements: list[str] = []
     y = 4.0
     for position, result in enumerate(results):
@@ -210,11 +210,3 @@ def _spans(slots: npt.NDArray[np.int32], start: int, slot_width: float) -> list[
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _round_up(value: float) -> float:
-    """Return the next 1, 2, 4 or 8 times a power of ten: a quarter of it is a short number."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 8, 10, 20) if step * power >= value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
@@ -68,6 +69,14 @@ def number(value: object) -> str:
     ('1', '0.33', 'a')
     """
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def round_up(value: float) -> float:
+    """Return the next 1, 2, 4 or 8 times a power of ten: a quarter of it is a short number."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 8, 10, 20) if step * power >= value)
 
 
 def css_variables() -> str:
