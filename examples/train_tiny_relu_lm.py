@@ -17,8 +17,8 @@ Install torch, transformers, tokenizers, safetensors and numpy, then run::
 
     python examples/train_tiny_relu_lm.py --out examples
 
-It takes some ten minutes on two CPU cores. The seed fixes the initial weights, the dropout and the windows; the last
-bits of the weights still depend on the processor, the number of threads and the versions of the libraries.
+It takes some ten minutes on two idle CPU cores. The seed fixes the initial weights, the dropout and the windows, but
+not the rounding of sums over threads: runs follow each other closely, and bit for bit only over short stretches.
 """
 
 from __future__ import annotations

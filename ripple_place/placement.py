@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.blocks import is_block_name, sorted_blocks
-from ripple_place.errors import PlacementError
+from ripple_place.errors import PlacementError, UsageError
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
 from ripple_place.units import parse_count
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Int64Array = npt.NDArray[np.int64]
 
 PLACEMENT_FORMAT = "ripple-place.placement/1"
+MAX_BUNDLE_BYTES = 2**30
+"""Weights of one neuron; no model's come near it, and products with numbers of neurons stay far below 2**63."""
 _PARTS = {"order": "I32", "pinned": "I32", "frequency": "I64"}
 
 
@@ -122,7 +124,23 @@ class ModelPlacement:
     @property
     def bundle_bytes(self) -> int | None:
         """Bytes of one neuron bundle as recorded, None if not."""
-        return parse_count(self.metadata.get("bundle_bytes")) or None
+        n_bytes = parse_count(self.metadata.get("bundle_bytes"))
+        return n_bytes if n_bytes is not None and 0 < n_bytes <= MAX_BUNDLE_BYTES else None
+
+
+def check_bundle_bytes(bundle_bytes: int | None) -> None:
+    """Refuse a bundle size that no neuron has; None, unknown, passes.
+
+    Raises
+    ------
+    UsageError
+        If it is below 1 or above `MAX_BUNDLE_BYTES`.
+    """
+    if bundle_bytes is not None and not 1 <= bundle_bytes <= MAX_BUNDLE_BYTES:
+        raise UsageError(
+            "--bundle-bytes", found=str(bundle_bytes), expected=f"1 to {MAX_BUNDLE_BYTES}",
+            remedy="give the bytes of one neuron's weights",
+        )  # fmt: skip
 
 
 def write_placement(path: str | os.PathLike[str], placement: ModelPlacement) -> None:

@@ -9,6 +9,7 @@ import sys
 import click
 
 from ripple_place import __version__
+from ripple_place.cli.calibrate import calibrate
 from ripple_place.cli.profile import profile
 from ripple_place.cli.reorder import reorder
 from ripple_place.cli.simulate import simulate
@@ -47,6 +48,7 @@ cli.add_command(profile)
 cli.add_command(reorder)
 cli.add_command(simulate)
 cli.add_command(verify)
+cli.add_command(calibrate)
 
 
 _REMEDIES = {
@@ -80,10 +82,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); say nothing, and keep Python from trying to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except tuple(kind for kind, _ in EXIT_CODES) as error:
         click.echo(f"Error: {_os_error_text(error) if isinstance(error, OSError) else error}", err=True)
         sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))

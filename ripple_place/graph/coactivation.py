@@ -71,7 +71,7 @@ class NeuronBits:
         rows : slice, optional
             Rows of the trace to count in, from and to multiples of 64 (or the end); all if not given.
         """
-        start, stop = (0, self.n_rows) if rows is None else (rows.start or 0, rows.stop or self.n_rows)
+        start, stop, _ = (rows or slice(None)).indices(self.n_rows)
         counts = np.empty(first.size, np.int64)
         kernels.count_pairs(self.words, first, second, start // 64, -(-stop // 64), counts)
         return counts

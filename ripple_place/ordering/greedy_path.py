@@ -138,13 +138,14 @@ def greedy_path(
         return fragments.order()
     fragments = PathFragments.of_single_neurons(bits.n_neurons)
     fires = bits.frequency() > 0
-    while (ends := fragments.ends()[fires[fragments.ends()]]).size > max(1, dense_limit_neurons):
-        bits_of_ends = bits if ends.size == bits.n_neurons else bits.select(ends)
-        if graph is None or graph.shape[0] != ends.size:
-            graph = neighbor_graph(bits_of_ends, n_neighbors)
+    # The graph that is given is over all neurons; those counted here, over the ends that are left.
+    ends = np.arange(bits.n_neurons, dtype=np.int32) if graph is not None else fragments.ends()[fires]
+    while ends.size > max(1, dense_limit_neurons):
+        graph = neighbor_graph(bits.select(ends), n_neighbors) if graph is None else graph
         if fragments.link_while_known(graph, ends, n_neighbors) == 0:
-            break
+            return fragments.order()  # No two ends of different fragments ever fire together.
         graph = None
+        ends = fragments.ends()[fires[fragments.ends()]]
     if ends.size > 1:
         first, second = _all_edges(bits.select(ends))
         fragments.link(ends[first], ends[second])

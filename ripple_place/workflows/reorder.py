@@ -24,7 +24,7 @@ from ripple_place.graph.profile import read_profile
 from ripple_place.ordering.baselines import frequency_order, original_order, random_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
-from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
+from ripple_place.placement import ModelPlacement, NeuronPlacement, check_bundle_bytes, write_placement
 from ripple_place.workflows.outputs import check_output_file
 from ripple_place.workflows.tracking import Track, no_track
 
@@ -92,6 +92,7 @@ class ReorderParams:
                 raise UsageError(
                     what, found=repr(value), expected=f"one of {', '.join(known)}", remedy="name one of them"
                 )
+        check_bundle_bytes(self.bundle_bytes)
         if self.device is not None and self.break_even_gap is not None:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"
@@ -200,6 +201,11 @@ def reorder(
             remedy="leave --bundle-bytes out; the checkpoint says how long a neuron's weights are",
         )  # fmt: skip
     _check_input(checkpoint, "a checkpoint directory", "correct the path")
+    if out.resolve() in profile.resolve().parents:
+        raise UsageError(
+            profile, found=f"the profile inside {out}", expected="it elsewhere",
+            remedy="move the profile; the output directory is replaced as a whole",
+        )  # fmt: skip
     model = describe_ffn(Checkpoint.open(checkpoint))
     # Everything that can be refused is refused before the long part.
     _check_profile_of(model, learned, names)

@@ -1,0 +1,308 @@
+"""From a profile to a placement or a rewritten checkpoint; the rewriting itself is tested in tests/checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedArchitectureError, UsageError
+from ripple_place.flash.device_files import load_device
+from ripple_place.graph.profile import read_profile
+from ripple_place.placement import read_placement
+from ripple_place.workflows.profile import profile
+from ripple_place.workflows.reorder import ORDERINGS, ReorderParams, reorder
+from ripple_place.workflows.simulate import SimulateParams, simulate
+from ripple_place.workflows.verify import verify
+from tests.builders import contents, opt_config, opt_tensors, write_checkpoint
+from tests.trace_builders import random_activity, write_stock_trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+def test_placement_file(tmp_path: Path, profile_path: Path, ordering: str) -> None:
+    """Without a checkpoint: one file at exactly that path, with orders, firing counts, and how they came about."""
+    report = reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering=ordering, bundle_bytes=4096, seed=5))
+    placement, learned = read_placement(tmp_path / "p"), read_profile(profile_path)
+    assert (report.ordering, list(report.blocks)) == (ordering, ["layers.0", "layers.1"])
+    for name, block in placement.blocks.items():
+        np.testing.assert_array_equal(block.frequency, learned.blocks[name].frequency)
+    assert placement.bundle_bytes == 4096
+    assert {key: placement.metadata[key] for key in ("ordering", "seed", "profile")} == {
+        "ordering": ordering, "seed": "5", "profile": learned.digest,
+    }  # fmt: skip
+    assert "break_even_gap" not in placement.metadata
+
+
+def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None:
+    """Original is identity, frequency descends, random differs by block and seed, greedy reads least."""
+    placements, reads = {}, {}
+    for ordering in ORDERINGS:
+        report = reorder(None, profile_path, tmp_path / ordering, ReorderParams(ordering=ordering))
+        placements[ordering] = read_placement(tmp_path / ordering).blocks
+        reads[ordering] = report.blocks["layers.0"].objective
+    assert placements["original"]["layers.0"].order.tolist() == list(range(24))
+    frequency = placements["frequency"]["layers.0"]
+    assert (np.diff(frequency.frequency[frequency.order]) <= 0).all()  # type: ignore[index]
+    assert placements["random"]["layers.0"].order.tolist() != placements["random"]["layers.1"].order.tolist()
+    assert reads["greedy"] == min(reads.values())  # type: ignore[type-var]
+    assert reads["greedy"] < 0.6 * reads["original"]  # type: ignore[operator]
+
+
+def test_seed(tmp_path: Path, profile_path: Path) -> None:
+    """It decides the random order, and a block's order does not depend on which others are reordered."""
+    orders = {}
+    for name, params in {
+        "a": ReorderParams(ordering="random", seed=1),
+        "b": ReorderParams(ordering="random", seed=2),
+        "c": ReorderParams(ordering="random", seed=1, layers="1"),
+    }.items():
+        reorder(None, profile_path, tmp_path / name, params)
+        orders[name] = read_placement(tmp_path / name).blocks["layers.1"].order.tolist()
+    assert orders["a"] == orders["c"] != orders["b"]
+
+
+@pytest.mark.parametrize("ordering", ["greedy", "random"])
+def test_same_bytes_whatever_the_threads(tmp_path: Path, profile_path: Path, ordering: str) -> None:
+    """Same input and seed, same file: on one thread, on two, and again."""
+    before = numba.get_num_threads()
+    written = set()
+    for run, n_threads in enumerate((1, 2, 2)):
+        numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
+        reorder(None, profile_path, tmp_path / f"{run}", ReorderParams(ordering=ordering, seed=3))
+        written.add((tmp_path / f"{run}").read_bytes())
+    numba.set_num_threads(before)
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "recorded"),
+    [
+        ({"break_even_gap": 4.5}, {"break_even_gap": "4.5", "gap": "4"}),
+        ({"break_even_gap": 0.0}, {"break_even_gap": "0.0", "gap": "0"}),
+        ({"device": load_device("m1-max")}, {"device": "m1-max"}),
+        ({"device": load_device("m1-max"), "bundle_bytes": 8192}, {"device": "m1-max", "bundle_bytes": "8192"}),
+    ],
+)
+def test_what_is_recorded(tmp_path: Path, profile_path: Path, params: dict[str, Any], recorded: dict[str, str]) -> None:
+    """A gap, or a device with the gap that it makes for these bundles."""
+    reorder(None, profile_path, tmp_path / "p", ReorderParams(**params))
+    metadata = read_placement(tmp_path / "p").metadata
+    assert recorded.items() <= metadata.items()
+    if {"device", "bundle_bytes"} <= params.keys():
+        assert float(metadata["break_even_gap"]) == params["device"].break_even_gap(8192)
+
+
+def test_checkpoint(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
+    """The same model, permuted and verified, with both formats and the placement that was used."""
+    before = contents(pico_opt)
+    out = tmp_path / "out"
+    report = reorder(pico_opt, profile_path, out)
+    assert contents(pico_opt) == before
+    assert report.unplaced == ()
+    assert report.verification is not None
+    placement = read_placement(out / "ripple_place" / "placement.safetensors")
+    order = placement.blocks["layers.1"].order
+    source, written = (load_file(path / "model.safetensors") for path in (pico_opt, out))
+    name = next(name for name in source if name.endswith("layers.1.fc1.weight"))
+    np.testing.assert_array_equal(written[name], source[name][order])
+    verify(pico_opt, out)
+    # fc1 row, fc2 column and fc1's bias of two bytes each.
+    assert placement.metadata["bundle_bytes"] == str(report.plan.model.blocks["layers.0"].bundle_bytes)  # type: ignore[union-attr]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_checkpoint_same_bytes_twice(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
+    """Every file of the output, manifest included, is the same on a second run."""
+    for name in ("a", "b"):
+        reorder(pico_opt, profile_path, tmp_path / name)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_some_layers(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
+    """The others stay in original order, in the checkpoint and in what the report says."""
+    report = reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(layers="1"))
+    assert (list(report.blocks), report.unplaced) == (["layers.1"], ("layers.0",))
+    source, written = (load_file(path / "model.safetensors") for path in (pico_opt, tmp_path / "out"))
+    same = {name for name in source if np.array_equal(source[name], written[name])}
+    assert {name for name in source if "layers.0" in name} <= same
+    assert any("layers.1" in name for name in set(source) - same)
+    simulate([profile_path], [str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("formats", [("drop-in",), ("bundled",)])
+def test_one_format(tmp_path: Path, pico_opt: Path, profile_path: Path, formats: tuple[str, ...]) -> None:
+    """Only what was asked for is written, and either can be simulated."""
+    reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(formats=formats))
+    assert (tmp_path / "out" / "model.safetensors").exists() == ("drop-in" in formats)
+    assert (tmp_path / "out" / "ripple_place" / "bundled.safetensors").exists() == ("bundled" in formats)
+    simulate([profile_path], [str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("with_checkpoint", [True, False])
+def test_dry_run(tmp_path: Path, pico_opt: Path, profile_path: Path, with_checkpoint: bool) -> None:
+    """Everything is computed and planned, and nothing is written, not even beside the output."""
+    before = contents(tmp_path)
+    report = reorder(pico_opt if with_checkpoint else None, profile_path, tmp_path / "out", ReorderParams(dry_run=True))
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+    assert report.verification is None
+    assert report.blocks["layers.0"].objective < report.blocks["layers.0"].objective_before  # type: ignore[operator]
+    assert (report.to_json()["bytes_written"] is not None) == with_checkpoint
+
+
+def model_with_bundles(tmp_path: Path, hidden: int) -> Path:
+    """Return an OPT checkpoint whose neurons take 2 x hidden x 2 bytes."""
+    return write_checkpoint(tmp_path / "model", opt_tensors(hidden=hidden, bias=False), opt_config())
+
+
+@pytest.mark.parametrize(("hidden", "stride"), [(1024, "packed"), (8, "packed"), (1056, None)])
+def test_stride_auto(tmp_path: Path, profile_path: Path, hidden: int, stride: str | None) -> None:
+    """Whole pages need no padding, 32 bytes are not worth a page; for 4224 the simulator's cheaper one is taken."""
+    model = model_with_bundles(tmp_path, hidden)
+    device = load_device("ufs4-oneplus12-neuralink")
+    report = reorder(model, profile_path, tmp_path / "out", ReorderParams(device=device, stride="auto"))
+    assert report.plan is not None
+    assert report.plan.model.blocks["layers.0"].bundle_bytes == 4 * hidden
+    if stride is not None:
+        assert report.plan.stride == stride
+        return
+    times_us = {}
+    for chosen in ("packed", "page"):
+        reorder(model, profile_path, tmp_path / chosen, ReorderParams(stride=chosen))
+        report_of = simulate([profile_path], [str(tmp_path / chosen)], SimulateParams(device=device.name))
+        times_us[chosen] = report_of.results[0].totals.flash_time_us
+    assert report.plan.stride == min(times_us, key=times_us.__getitem__)
+
+
+def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> None:
+    """With nothing to judge by, the smaller file."""
+    report = reorder(model_with_bundles(tmp_path, 1056), profile_path, tmp_path / "out")
+    assert report.plan.stride == "packed"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"ordering": "magic"}, "ordering: found 'magic'; expected one of greedy, frequency, random, original"),
+        ({"stride": "loose"}, "stride: found 'loose'; expected one of auto, packed, page"),
+        ({"break_even_gap": -1.0}, "--break-even-gap: found -1.0; expected a number of at least 0"),
+        ({"break_even_gap": float("nan")}, "--break-even-gap: found nan"),
+        ({"break_even_gap": float("inf")}, "--break-even-gap: found inf"),
+        ({"bundle_bytes": 0}, "--bundle-bytes: found 0"),
+        (
+            {"device": load_device("m1-max"), "break_even_gap": 1.0},
+            "--device and --break-even-gap: found both; expected at most one. Leave one out",
+        ),
+    ],
+)
+def test_params_that_are_refused(params: dict[str, Any], match: str) -> None:
+    """When they are made, before anything is read."""
+    with pytest.raises(UsageError, match=match):
+        ReorderParams(**params)
+
+
+@pytest.mark.parametrize(
+    ("out", "params", "match"),
+    [
+        ("old", {}, "old: found a file; expected a new name"),
+        ("pico.profile", {"force": True}, "pico.profile: found another file of this command"),
+        (".", {"force": True}, "found a directory; expected a file to write"),
+        ("p", {"layers": "2"}, "--layers 2: found layers 2; expected layers 0-1"),
+    ],
+)
+def test_refused_without_a_checkpoint(
+    tmp_path: Path, profile_path: Path, out: str, params: dict[str, Any], match: str
+) -> None:
+    """An existing output, the profile itself, a layer that is not there; nothing changes."""
+    (tmp_path / "old").write_text("old")
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=match):
+        reorder(None, profile_path, tmp_path / out, ReorderParams(**params))
+    assert contents(tmp_path) == before
+
+
+def test_inputs_that_are_not_there(tmp_path: Path, profile_path: Path, trace_path: Path) -> None:
+    """A wrong path is a usage error, a trace in place of a profile a bad profile."""
+    with pytest.raises(UsageError, match=r"none: found nothing there; expected a profile. Run `ripple-place profile`"):
+        reorder(None, tmp_path / "none", tmp_path / "p")
+    with pytest.raises(UsageError, match=r"none: found nothing there; expected a checkpoint directory"):
+        reorder(tmp_path / "none", profile_path, tmp_path / "out")
+    with pytest.raises(TraceFormatError, match=r"found a trace without counts; expected a profile"):
+        reorder(None, trace_path, tmp_path / "p")
+
+
+def test_bundle_bytes_come_from_the_checkpoint(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
+    """Two sources for one number: refused."""
+    with pytest.raises(UsageError, match=r"--bundle-bytes: found a checkpoint as well"):
+        reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(bundle_bytes=4096))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "match"),
+    [
+        ({"layers.0": 32}, "layers.0: found 32 neurons; expected 24, as .*pico-opt has. Profile a trace of this very"),
+        ({"layers.5": 24}, "layers.5: found 24 neurons; expected a block that the model has"),
+    ],
+)
+def test_a_profile_of_another_model(tmp_path: Path, pico_opt: Path, blocks: dict[str, int], match: str) -> None:
+    """Refused before the ordering, and in terms of the profile."""
+    rng = np.random.default_rng(0)
+    active = {name: random_activity(rng, 30, n_neurons) for name, n_neurons in blocks.items()}
+    profile([write_stock_trace(tmp_path / "t", active)], tmp_path / "p")
+    with pytest.raises(TraceFormatError, match=rf"profile: {match}"):
+        reorder(pico_opt, tmp_path / "p", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_architecture(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
+    """Nothing is written for a model that no family describes."""
+    (pico_opt / "config.json").write_text(json.dumps({"model_type": "mystery"}))
+    with pytest.raises(UnsupportedArchitectureError, match=r"mystery"):
+        reorder(pico_opt, profile_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_directory(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
+    """Refused; replaced with `force` if it is an earlier output, and never if it is something else."""
+    out = tmp_path / "out"
+    reorder(pico_opt, profile_path, out, ReorderParams(ordering="original"))
+    with pytest.raises(UsageError, match=r"out"):
+        reorder(pico_opt, profile_path, out)
+    reorder(pico_opt, profile_path, out, ReorderParams(force=True))
+    assert read_placement(out / "ripple_place" / "placement.safetensors").metadata["ordering"] == "greedy"
+    shutil.rmtree(out / "ripple_place")
+    with pytest.raises(UsageError, match=r"no output of ours"):
+        reorder(pico_opt, profile_path, out, ReorderParams(force=True))
+
+
+def test_a_profile_of_imported_counts(tmp_path: Path, profile_path: Path) -> None:
+    """Without bits the greedy path still follows the graph; what it costs is not known."""
+    from safetensors.numpy import save_file
+
+    tensors = {name: tensor for name, tensor in load_file(profile_path).items() if not name.endswith(".active")}
+    save_file(
+        tensors, tmp_path / "counts", {"format": "ripple-place.profile/1", "blocks": '{"layers.0":24,"layers.1":24}'}
+    )
+    report = reorder(None, tmp_path / "counts", tmp_path / "p")
+    assert report.blocks["layers.0"].objective is None
+    reorder(None, profile_path, tmp_path / "q")
+    with_bits, without = (read_placement(tmp_path / name).blocks["layers.0"].order for name in ("q", "p"))
+    assert with_bits.tolist() == without.tolist()
+    with pytest.raises(TraceFormatError, match=r"no activation bits"):
+        simulate([tmp_path / "counts"], [str(tmp_path / "p")], SimulateParams(bundle_bytes=4096))
+
+
+def test_a_placement_of_another_model_is_no_layout(tmp_path: Path, profile_path: Path) -> None:
+    """What `reorder` writes for one model, `simulate` refuses for the trace of another."""
+    reorder(None, profile_path, tmp_path / "p", ReorderParams(bundle_bytes=64))
+    other = write_stock_trace(tmp_path / "t", {"layers.0": np.ones((3, 25))})
+    with pytest.raises(PlacementError, match=r"p: layers.0: found 24 neurons; expected 25 neurons, as in the trace"):
+        simulate([other], [str(tmp_path / "p")])
