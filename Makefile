@@ -6,7 +6,7 @@ EXAMPLE := examples/tiny-relu-lm
 DATA := examples/tiny-relu-lm-data
 OUT := demo-out
 
-.PHONY: help demo test test-fast test-nojit test-torch lint format types golden bench build clean
+.PHONY: help demo test test-fast test-nojit test-torch lint format types golden bench paper build clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -73,6 +73,9 @@ golden: .venv/.installed-dev  ## Rewrite the golden files; review the diff
 
 bench: .venv/.installed-dev  ## Run the benchmarks (benchmarks/README.md)
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py); done
+
+paper: .venv/.installed-dev  ## Reproduce published figures (benchmarks/paper/results.md)
+	$(BIN)/python -m benchmarks.paper
 
 build: .venv/.installed-dev  ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -35,7 +35,8 @@ def profile(
     """Count which FFN neurons fire, and fire together.
 
     SOURCE is an activation trace (.trace.safetensors, .npz, .npy); docs/formats.md says how to record one. Several
-    traces of the same blocks are joined one after the other, traces of different blocks side by side.
+    traces of the same blocks are joined one after the other, traces of different blocks side by side. Without a trace
+    at hand, synthetic:opt-6.7b and synthetic:llama-2-7b are drawn (options such as ,tokens=4096 in docs/formats.md).
 
     Prints, for each block: the share of neurons active for a token; neurons that never fire; the share of all
     activations that the hottest 10 % of neurons make; the median lift of the 8 best neighbours (how many times likelier

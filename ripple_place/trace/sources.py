@@ -1,10 +1,10 @@
-"""What `profile` and `simulate` take as traces: trace files, numpy arrays, sparse matrices, and several of them."""
+"""What `profile` and `simulate` take as traces: files of bits, arrays, sparse matrices, synthetic ones, and several."""
 
 from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace
+from ripple_place.trace.synthetic import SyntheticSource, draw_trace, is_synthetic, synthetic_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,23 +27,29 @@ def read_source(path: Path) -> ActivationTrace:
     Parameters
     ----------
     path : Path
-        ``*.safetensors``, or any file in that format: a trace or profile. ``*.npy``: one block, boolean ``[n_tokens, n_neurons]``, or uint8
-        packed bits in little order (the number of neurons is then 8 times the columns). ``*.npz``: one block as
-        written by `scipy.sparse.save_npz` (stored entries that are not zero are active), or one boolean array for
-        each block under its name (``numpy.savez(path, **{"layers.0": active})``). A file with one block is named
-        after it: ``layers.3.npy``, ``layer_3.npz``, ``3.npy``.
+        ``*.safetensors``, or any file in that format: a trace or profile. ``*.npy``: one block, boolean
+        ``[n_tokens, n_neurons]``, or uint8 packed bits in little order (the number of neurons is then 8 times the
+        columns). ``*.npz``: one block as written by `scipy.sparse.save_npz` (stored entries that are not zero are
+        active), or one boolean array for each block under its name (``numpy.savez(path, **{"layers.0": active})``).
+        A file with one block is named after it: ``layers.3.npy``, ``layer_3.npz``, ``3.npy``. Or no file at all:
+        ``synthetic:opt-6.7b,tokens=4096`` (`ripple_place.trace.synthetic`).
 
     Raises
     ------
     UsageError
-        If there is nothing at `path`, or its ending says nothing.
+        If there is nothing at `path`, its ending says nothing, or there is no such synthetic workload.
     UnsupportedError
         If `path` is a directory: capturing from a model is not part of this version.
     TraceFormatError
         If the content is no trace.
     """
+    if is_synthetic(path):
+        return draw_trace(SyntheticSource.parse(str(path)))
     if not path.exists():
-        raise UsageError(path, found="nothing there", expected="a trace", remedy="check the path")
+        raise UsageError(
+            path, found="nothing there", expected=f"a trace, or {' or '.join(synthetic_names())}",
+            remedy="check the path",
+        )  # fmt: skip
     if path.is_dir():
         raise UnsupportedError(
             path, found="a directory", expected="trace files",
@@ -50,7 +57,7 @@ def read_source(path: Path) -> ActivationTrace:
             "capture from a checkpoint is not in this version",
         )  # fmt: skip
     if path.suffix == ".npy":
-        return _of_blocks(path, {_block_in_name(path): _bits(path, _load(path))})
+        return _of_blocks(path, {_block_in_name(path): _read_npy(path)})
     if path.suffix == ".npz":
         return _of_blocks(path, _read_npz(path))
     if path.suffix == ".safetensors" or _looks_like_safetensors(path):
@@ -90,8 +97,16 @@ def read_sources(paths: Sequence[Path]) -> ActivationTrace:
             ", ".join(map(str, paths)), found=f"{[trace.n_tokens for trace in traces]} tokens",
             expected="as many for each block", remedy="record all blocks on the same text",
         )  # fmt: skip
-    blocks = {name: block for trace in traces for name, block in trace.blocks.items()}
     first = traces[0]
+    for path, trace in zip(paths, traces, strict=True):
+        if not np.array_equal(trace.segment_starts, first.segment_starts) or (
+            trace.tokens is not None and first.tokens is not None and not np.array_equal(trace.tokens, first.tokens)
+        ):
+            raise TraceFormatError(
+                path, found=f"other tokens or segments than {paths[0]}", expected="the same text for all blocks",
+                remedy="record all blocks on the same text",
+            )  # fmt: skip
+    blocks = {name: block for trace in traces for name, block in trace.blocks.items()}
     return ActivationTrace(blocks, first.n_tokens, first.segment_starts, first.tokens, first.metadata)
 
 
@@ -172,10 +187,10 @@ def _decoding(path: Path, expected: str) -> Iterator[None]:
         ) from cause
 
 
-def _load(path: Path) -> Any:
-    """Return the array of a ``.npy`` file, or the open archive of a ``.npz`` file."""
+def _load(path: Path, file: BinaryIO) -> Any:
+    """Return the array in a ``.npy`` file, or the archive that an ``.npz`` file is."""
     with _decoding(path, "an array that numpy.load reads without pickle"):
-        content = np.load(path, allow_pickle=False)
+        content = np.load(file, allow_pickle=False)
         if isinstance(content, np.ndarray) != (path.suffix == ".npy"):
             raise ValueError("an .npz archive" if path.suffix == ".npy" else "a single .npy array")
         return content
@@ -200,17 +215,23 @@ def _bits(where: object, array: npt.NDArray[Any]) -> BlockTrace:
     return BlockTrace(8 * array.shape[1], np.ascontiguousarray(array))
 
 
+def _read_npy(path: Path) -> BlockTrace:
+    with path.open("rb") as file:
+        return _bits(path, _load(path, file))
+
+
 def _read_npz(path: Path) -> dict[str, BlockTrace]:
-    with _load(path) as file:
-        if "format" not in file.files:
-            for name in file.files:
+    with path.open("rb") as file:
+        archive = _load(path, file)
+        if "format" not in archive.files:
+            for name in archive.files:
                 if not is_block_name(name):
                     raise TraceFormatError(
                         f"{path}: {name}", found="an array of that name", expected="block names such as layers.0",
                         remedy="save with numpy.savez(path, **{'layers.0': active})",
                     )  # fmt: skip
             with _decoding(path, "arrays saved by numpy.savez"):
-                arrays = {name: file[name] for name in file.files}
+                arrays = {name: archive[name] for name in archive.files}
             return {name: _bits(f"{path}: {name}", array) for name, array in arrays.items()}
     from scipy import sparse
 
