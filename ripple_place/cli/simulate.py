@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ripple_place.cli.measuring import Measuring, measure_options, measured_text
 from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, Common, common_options
+from ripple_place.cli.reading import collapse_phrase, reading_options, reading_params
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
+from ripple_place.cli.sweeping import Sweeping, sweep_curves, sweep_options, sweep_text, transfer_text
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
@@ -36,15 +39,6 @@ def _list_devices(context: click.Context, option: click.Parameter, wanted: bool)
     context.exit()
 
 
-def _gap(context: click.Context, option: click.Parameter, value: str) -> int | None:
-    """Return the fixed gap, 0 for off, None for auto."""
-    if value in ("auto", "off"):
-        return 0 if value == "off" else None
-    if value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
-    raise click.BadParameter(f"{value!r} is not auto, off, or a number of neurons.")
-
-
 _EXAMPLE = """\b
 Example:
   ripple-place simulate held-out.trace.safetensors --layout original --layout ./opt-relu-flash
@@ -61,15 +55,23 @@ Example:
 )
 @click.option("--layers", metavar="0-3,7", help="Simulate only these layers.")
 @click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, where no layout knows.")
-@click.option("--collapse", "gap", metavar="auto|off|N", default="auto", show_default=True, callback=_gap,
-              help="Read through gaps of up to N unwanted neurons; auto: the device's break-even gap.")  # fmt: skip
+@reading_options
 @click.option("--dram-budget", type=SHARE_OR_SIZE, help="DRAM for neurons: 10% of each block, or 512MiB in all.")
-@click.option("--cache", metavar="POLICY", help="none, lru, s3fifo or pinned.  [default: s3fifo with a budget]")
-@click.option("--profile", type=PATH, help="Profile whose firing counts decide what `pinned` keeps.  "
+@click.option("--cache", metavar="POLICY", help="none, lru, fifo, lfu, s3fifo, sieve, greedydual, pinned, pinned+lru, "
+              "window:K (the last K tokens') or belady (the bound).  [default: s3fifo with a budget]")  # fmt: skip
+@click.option("--admission", metavar="RULE", default="all", show_default=True,
+              help="Which misses may enter the cache: all, or linking[:CUTOFF,PROBABILITY]: those in runs of CUTOFF or "
+              "more active slots only with PROBABILITY.")  # fmt: skip
+@click.option("--reset-at-segments", is_flag=True, help="Empty the cache where a segment of the trace begins.")
+@click.option("--bound", is_flag=True, help="Show how many hits the best replacement (Belady's) would have had; takes "
+              "about twice as long.")  # fmt: skip
+@click.option("--profile", type=PATH, help="Profile whose firing counts decide what is pinned.  "
               "[default: the counts that the layouts record]")  # fmt: skip
 @click.option("--baseline", metavar="LAYOUT", help="What speedup is against.  [default: the first layout]")
 @click.option("--html", type=PATH, help="Write a page with scores and pictures.")
 @click.option("--svg", type=PATH, help="Write the page's first picture alone: where one token's reads fall.")
+@sweep_options
+@measure_options
 @click.option("--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=_list_devices,
               help="List the shipped device profiles.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite existing output.")
@@ -80,6 +82,8 @@ def simulate(
     html: Path | None,
     svg: Path | None,
     force: bool,
+    measuring: Measuring,
+    sweeping: Sweeping,
     common: Common,
     **params: Any,
 ) -> None:
@@ -101,26 +105,41 @@ def simulate(
     for path, others in ((html, inputs), (svg, [*inputs, *([html] if html else [])])):
         if path is not None:
             check_output_file(path, force=force, apart_from=others)
-    report = run(
-        traces, layouts, SimulateParams(**params, n_threads=common.n_threads), track=ProgressBars(quiet=common.quiet)
-    )
+    measuring.check(layouts, inputs, force=force)
+    sweeping.check()
+    simulate_params = SimulateParams(**reading_params(params), n_threads=common.n_threads, seed=common.seed)
+    report = run(traces, layouts, simulate_params, track=ProgressBars(quiet=common.quiet))
+    swept, transfer = sweeping.run(traces, layouts, simulate_params, quiet=common.quiet)
     if html is not None or svg is not None:
-        picture = report.picture(shlex.join(["ripple-place", *sys.argv[1:]]))
+        picture = report.picture(shlex.join(["ripple-place", *sys.argv[1:]]), sweep_curves(swept))
         pages = [(html, report_html(picture)), (svg, standalone(token_picture(picture.token_reads)))]
         for path, page in pages:
             if path is not None:
                 with replacing(path) as file:
                     file.write(page.encode())
+    measured = measuring.run(report, common, force=force)
     if common.as_json:
-        echo_json(report.to_json())
+        document = measured.add_to(report.to_json()) if measured else report.to_json()
+        more = {"sweep": swept, "transfer": transfer}
+        echo_json({**document, **{key: value.to_json() for key, value in more.items() if value}})
     else:
         click.echo(_header(report) + "\n")
         click.echo(_table(report.to_json()["layouts"], "layout"))
         if common.verbose:
+            click.echo("\n" + _form_table(report.to_json()["layouts"]))
             for layout in report.to_json()["layouts"]:
                 rows = [{"name": name, **block} for name, block in layout["blocks"].items()]
                 click.echo(f"\n{layout['name']}:\n{_table(rows, 'block')}")
-    echo_warnings(report.warnings, quiet=common.quiet)
+                if report.params.cache != "none":
+                    tenths = " ".join(percent(ratio) for ratio in layout["cache_hit_ratio_by_tenth"])
+                    click.echo(f"DRAM hits by tenth of the trace: {tenths}")
+        if swept:
+            click.echo(f"\n{sweep_text(swept)}")
+        if transfer:
+            click.echo(f"\n{transfer_text(transfer)}")
+        if measured:
+            click.echo(f"\n{measured_text(measured)}")
+    echo_warnings([*report.warnings, *(measured.warnings if measured else ())], quiet=common.quiet)
 
 
 def _header(report: SimulateReport) -> str:
@@ -129,13 +148,14 @@ def _header(report: SimulateReport) -> str:
     parts = [
         f"{report.device.name}",
         f"{report.trace.n_tokens:,} tokens, {len(report.trace.blocks)} blocks",
-        f"access collapse over gaps up to {gap}" if gap is not None else "access collapse by block",
+        collapse_phrase(report, gap),
     ]
     if lambda_ is not None:
         parts[-1] += f" (break-even {lambda_:.2f})"
     if report.params.cache != "none":
         share = sum(report.params.capacity_neurons.values()) / sum(b.n_neurons for b in report.trace.blocks.values())
-        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons")
+        admission = "" if document["admission"] == "all" else f", admission {document['admission']}"
+        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons{admission}")
     return "; ".join(parts)
 
 
@@ -144,17 +164,42 @@ def _table(rows: list[dict[str, Any]], first: str) -> str:
         first: lambda row: str(row["name"]),
         "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
         "p99": lambda row: format_time_us(row["flash_time_us_percentiles"]["99"]),
+        "token time": lambda row: format_time_us(row["token_time_us_per_token"]),
+        "token p99": lambda row: format_time_us(row["token_time_us_percentiles"]["99"]),
         "reads": lambda row: number(row["reads_per_token"]),
         "length": lambda row: number(row["read_length_mean"]),
         "fetched": lambda row: format_bytes(row["bytes_read_per_token"]),
         "amplification": lambda row: number(row["read_amplification"]),
         "eff. bandwidth": lambda row: _rate(row["effective_bandwidth_bytes_per_s"]),
         "DRAM hits": lambda row: percent(row["cache_hit_ratio"]),
+        "best hits": lambda row: percent(row["cache_hit_ratio_belady"]),
         "speedup": lambda row: "-" if row["speedup"] is None else f"{row['speedup']:.2f}x",
     }
     if not any(row["cache_hit_ratio"] for row in rows):
         del columns["DRAM hits"]
+    if not any(row["cache_hit_ratio_belady"] for row in rows):
+        del columns["best hits"]
+    if any(row.get("token_time_us_per_token") is None for row in rows):
+        del columns["token time"], columns["token p99"]
     return format_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+
+
+def _form_table(rows: list[dict[str, Any]]) -> str:
+    """Return the flash time in the device's own form beside that on its line and under its ceiling."""
+    forms = {
+        "flash time/token, own form": "flash_time_us_per_token",
+        "additive line": "flash_time_linear_us_per_token",
+        "ceiling of IOPS and bandwidth": "flash_time_ceiling_us_per_token",
+    }
+    own = "flash_time_us_per_token"
+
+    def cell(row: dict[str, Any], key: str) -> str:
+        share = "" if key == own or not row[own] else f" ({row[key] / row[own] - 1:+.1%})"
+        return format_time_us(row[key]) + share
+
+    return format_table(
+        ["layout", *forms], [[row["name"], *(cell(row, key) for key in forms.values())] for row in rows]
+    )
 
 
 def _rate(bytes_per_s: float | None) -> str:

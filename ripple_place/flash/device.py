@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import nnls
 
-from ripple_place.errors import DeviceConfigError
+from ripple_place.flash.device_checks import check_fields, check_sources
+from ripple_place.flash.latency import Ceiling, LatencyLine, whole_gap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,40 +18,11 @@ if TYPE_CHECKING:
 
     Float64Array = npt.NDArray[np.float64]
 
+__all__ = ["LINE_BUNDLES", "DeviceProfile", "LatencyLine", "whole_gap"]
+
 LINE_BUNDLES = 16
 """The line of a table device is fitted over reads of 1 to 16 bundles: the lengths that placements reach on average
 (mean read length 3-7 bundles, arXiv 2410.19274v3, table of results)."""
-
-
-@dataclass(frozen=True)
-class LatencyLine:
-    """The additive cost of a read: ``overhead_us`` plus its bytes at ``bandwidth_bytes_per_s``."""
-
-    overhead_us: float
-    bandwidth_bytes_per_s: float
-
-    def request_us(self, size_bytes: npt.ArrayLike) -> Float64Array:
-        """Return the time of requests of the given sizes."""
-        return self.overhead_us + np.asarray(size_bytes, np.float64) * (1e6 / self.bandwidth_bytes_per_s)
-
-    def break_even_gap(self, bundle_bytes: int) -> float:
-        """Return lambda: how many unwanted bundles cost as much as one more read.
-
-        >>> LatencyLine(12.0, 1.7e9).break_even_gap(4096)
-        4.98046875
-        """
-        return self.overhead_us * self.bandwidth_bytes_per_s / (1e6 * bundle_bytes)
-
-
-def whole_gap(break_even_gap: float) -> int:
-    """Return the largest whole gap worth reading through: one of exactly lambda merges.
-
-    A lambda that is whole but for rounding errors is that whole number.
-
-    >>> whole_gap(4.98), whole_gap(5.0), whole_gap(4.999999999999), whole_gap(0.0)
-    (4, 5, 5, 0)
-    """
-    return math.floor(break_even_gap * (1 + 1e-9) + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -66,16 +36,31 @@ class DeviceProfile:
         Reads are rounded out to pages of this size.
     max_request_bytes : int
         Longer reads are split; a multiple of `page_bytes`.
-    form : {"table", "linear"}
+    form : {"table", "linear", "ceiling"}
         ``table``: `latency_us` at `size_bytes`, straight lines between, flat below the first size, and on along the
         last line above the last one (proportionally if there is a single size). ``linear``: `overhead_us` plus bytes
-        at `bandwidth_bytes_per_s`.
+        at `bandwidth_bytes_per_s`. ``ceiling``: all requests of a token and block together take the larger of their
+        number over `max_iops` and their bytes over `bandwidth_bytes_per_s`.
     size_bytes : tuple of int
         Ascending; table form only.
     latency_us : tuple of float
         One a size, never falling, rising at the end.
-    overhead_us, bandwidth_bytes_per_s : float, optional
+    overhead_us : float, optional
         Linear form only.
+    bandwidth_bytes_per_s : float, optional
+        Linear and ceiling form.
+    max_iops : float, optional
+        Requests a second that the device never exceeds, however short they are; required by the ceiling form.
+    range_bytes, range_factor : tuple of int, tuple of float
+        Throughput of one-page reads by the range of addresses that they are spread over, relative to that of the form.
+    cores, core_factor : tuple of str, tuple of float
+        Throughput of one-page reads issued from each kind of core, relative to that of the form.
+    queue_depths, queue_factor : tuple of int, tuple of float
+        Throughput of one-page reads by the number kept in flight, relative to saturation; the last is 1.
+    warm_bandwidth_factor : float, optional
+        Bandwidth of the longest requests on a warm device, relative to a cold one.
+    read_ahead_bytes : int, optional
+        What the kernel fetches for a page fault in a memory-mapped file; without it there is no access mode ``mmap``.
     estimated : bool
         True where fewer than three sizes have a source of their own.
     sources : mapping of str to str
@@ -89,7 +74,8 @@ class DeviceProfile:
     Notes
     -----
     "Saturating depth" makes times additive: a token's flash time is the sum over its requests. The table form is the
-    latency model of Neuron Chunking (arXiv 2511.18692, its sum over chunks of T[s]).
+    latency model of Neuron Chunking (arXiv 2511.18692, its sum over chunks of T[s]). The profile itself is a reader
+    under the conditions that its form was measured in; `ripple_place.flash.conditions.under` applies others.
     """
 
     name: str
@@ -101,12 +87,21 @@ class DeviceProfile:
     latency_us: tuple[float, ...] = ()
     overhead_us: float | None = None
     bandwidth_bytes_per_s: float | None = None
+    max_iops: float | None = None
+    range_bytes: tuple[int, ...] = ()
+    range_factor: tuple[float, ...] = ()
+    cores: tuple[str, ...] = ()
+    core_factor: tuple[float, ...] = ()
+    queue_depths: tuple[int, ...] = ()
+    queue_factor: tuple[float, ...] = ()
+    warm_bandwidth_factor: float | None = None
+    read_ahead_bytes: int | None = None
     estimated: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._check_fields()
-        self._check_sources()
+        check_fields(self)
+        check_sources(self)
 
     @property
     def warning(self) -> str | None:
@@ -118,18 +113,45 @@ class DeviceProfile:
             "layouts; for times to plan with, measure the device with ripple-place calibrate."
         )
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether reads are page faults in a memory-mapped file."""
+        return False
+
+    def describe(self) -> str:
+        """Return the conditions as a phrase: how reads are issued."""
+        return "by direct requests, at a queue depth that saturates the device"
+
     def request_us(self, size_bytes: npt.ArrayLike) -> Float64Array:
-        """Return the time of single requests of the given sizes (page rounding and splitting not applied)."""
-        size = np.asarray(size_bytes, np.float64)
+        """Return the time of single requests of the given sizes (page rounding and splitting not applied).
+
+        In the ceiling form, of each request as if it were alone: the sum of these is more than the time of all.
+        """
+        return self._with_overhead(np.asarray(size_bytes, np.float64), 0.0)
+
+    def _with_overhead(self, size: Float64Array, extra_us: float) -> Float64Array:
+        """Return the time of requests that each take `extra_us` more than the form says, none of it for their bytes."""
+        least_us = 0.0 if self.max_iops is None else 1e6 / self.max_iops
+        if self.form == "ceiling":
+            return np.maximum(least_us + extra_us, size * (1e6 / self._given_bandwidth))
         if self.form == "linear":
             assert self.overhead_us is not None
-            assert self.bandwidth_bytes_per_s is not None
-            return LatencyLine(self.overhead_us, self.bandwidth_bytes_per_s).request_us(size)
+            form_us = LatencyLine(self.overhead_us, self._given_bandwidth).request_us(size)
+        else:
+            form_us = self._from_table(size)
+        return np.maximum(form_us + extra_us, least_us)
+
+    def _from_table(self, size: Float64Array) -> Float64Array:
         knots, latency_us = np.array(self.size_bytes, np.float64), np.array(self.latency_us)
         if knots.size == 1:
             return np.asarray(latency_us[0] * np.maximum(1.0, size / knots[0]))
         slope = (latency_us[-1] - latency_us[-2]) / (knots[-1] - knots[-2])
         return np.asarray(np.interp(size, knots, latency_us) + slope * np.maximum(0.0, size - knots[-1]))
+
+    @property
+    def _given_bandwidth(self) -> float:
+        assert self.bandwidth_bytes_per_s is not None
+        return self.bandwidth_bytes_per_s
 
     def request_table_us(self, line: LatencyLine | None = None) -> Float64Array:
         """Return the time of a request by its pages, up to the maximum request.
@@ -165,10 +187,25 @@ class DeviceProfile:
         ndarray of shape (max_length + 1,), float64
         """
         n_pages = -(-np.arange(max_length + 1, dtype=np.int64) * bundle_bytes // self.page_bytes)
+        return self.read_us_by_pages(int(n_pages[-1]))[n_pages]
+
+    def read_us_by_pages(self, max_pages: int) -> Float64Array:
+        """Return the time of one read by the pages that it touches, split at the maximum request; entry 0 is 0."""
         table_us = self.request_table_us()
-        n_full, n_rest = np.divmod(n_pages, table_us.size - 1)
-        cost_us: Float64Array = n_full * table_us[-1] + table_us[n_rest]
-        return cost_us
+        n_full, n_rest = np.divmod(np.arange(max_pages + 1), table_us.size - 1)
+        read_us: Float64Array = n_full * table_us[-1] + table_us[n_rest]
+        return read_us
+
+    def ceiling(self) -> Ceiling:
+        """Return the device as a ceiling: requests a second at one page, bytes a second at the maximum request."""
+        if self.form == "ceiling":
+            return Ceiling(1e6 / float(self.request_us(0)), self.max_bandwidth_bytes_per_s)
+        return Ceiling(1e6 / float(self.request_us(self.page_bytes)), self.max_bandwidth_bytes_per_s)
+
+    @property
+    def max_bandwidth_bytes_per_s(self) -> float:
+        """Bandwidth of requests of maximum length: the most that the device reaches."""
+        return self.max_request_bytes / float(self.request_us(self.max_request_bytes)) * 1e6
 
     def line(self, bundle_bytes: int) -> LatencyLine:
         """Return the device as overhead plus bandwidth, for bundles of this size.
@@ -180,15 +217,13 @@ class DeviceProfile:
 
         Notes
         -----
-        A linear device is its own line. For a table device: the least-squares line, with overhead and slope not
-        negative, through `run_cost_us` over 1 to `LINE_BUNDLES` bundles, or over as many pages where bundles are
-        shorter than a page: below that the time hardly rises, and a line through it says that gaps cost nothing.
-        Twice as many for as long as the time does not rise over that range.
+        A linear device is its own line, unless `max_iops` bends it. For others: the least-squares line, with overhead
+        and slope not negative, through `run_cost_us` over 1 to `LINE_BUNDLES` bundles, or over as many pages where
+        bundles are shorter than a page: below that the time hardly rises, and a line through it says that gaps cost
+        nothing. Twice as many for as long as the time does not rise over that range.
         """
-        if self.form == "linear":
-            assert self.overhead_us is not None
-            assert self.bandwidth_bytes_per_s is not None
-            return LatencyLine(self.overhead_us, self.bandwidth_bytes_per_s)
+        if (own := self.own_line()) is not None:
+            return own
         n_bundles = max(LINE_BUNDLES, -(-LINE_BUNDLES * self.page_bytes // bundle_bytes))
         while True:
             lengths = np.arange(1, n_bundles + 1)
@@ -198,6 +233,13 @@ class DeviceProfile:
                 return LatencyLine(float(overhead_us), bundle_bytes / float(bundle_us) * 1e6)
             n_bundles *= 2
 
+    def own_line(self) -> LatencyLine | None:
+        """Return the line that the device is by definition, None if it is none."""
+        if self.form != "linear" or self.max_iops is not None:
+            return None
+        assert self.overhead_us is not None
+        return LatencyLine(self.overhead_us, self._given_bandwidth)
+
     def break_even_gap(self, bundle_bytes: int) -> float:
         """Return lambda of the device's line: unwanted bundles that cost as much as one more read."""
         return self.line(bundle_bytes).break_even_gap(bundle_bytes)
@@ -205,75 +247,3 @@ class DeviceProfile:
     def gap(self, bundle_bytes: int) -> int:
         """Return the largest whole gap, in bundles, worth reading through on this device."""
         return whole_gap(self.break_even_gap(bundle_bytes))
-
-    def _check_fields(self) -> None:
-        """Check every number, and report all that are wrong at once."""
-        problems: list[str] = []
-
-        def check(holds: bool, problem: str) -> None:
-            if not holds:
-                problems.append(problem)
-
-        check(bool(self.name), "name is empty")
-        check(_is_int(self.page_bytes) and self.page_bytes > 0, f"page_bytes = {self.page_bytes!r} is no size")
-        if not problems:
-            check(
-                _is_int(self.max_request_bytes)
-                and self.max_request_bytes > 0
-                and self.max_request_bytes % self.page_bytes == 0,
-                f"max_request_bytes = {self.max_request_bytes!r} is no multiple of page_bytes",
-            )
-        if self.form == "table":
-            sizes, times = self.size_bytes, self.latency_us
-            check(self.overhead_us is None, "overhead_us belongs to the linear form")
-            check(self.bandwidth_bytes_per_s is None, "bandwidth_bytes_per_s belongs to the linear form")
-            check(len(sizes) > 0 and len(sizes) == len(times), f"{len(sizes)} size_bytes and {len(times)} latency_us")
-            check(
-                all(map(_is_int, sizes)) and all(a < b for a, b in pairwise((0, *sizes))),
-                "size_bytes do not ascend",
-            )
-            check(
-                all(map(_is_time, times))
-                and all(a <= b for a, b in pairwise(times))
-                and (len(times) < 2 or times[-2] < times[-1]),
-                "latency_us are not positive, fall, or do not rise at the end",
-            )
-        elif self.form == "linear":
-            check(not self.size_bytes and not self.latency_us, "size_bytes and latency_us belong to the table form")
-            check(self.overhead_us == 0 or _is_time(self.overhead_us), f"overhead_us = {self.overhead_us!r} is no time")
-            check(
-                _is_time(self.bandwidth_bytes_per_s),
-                f"bandwidth_bytes_per_s = {self.bandwidth_bytes_per_s!r} is no rate",
-            )
-        else:
-            problems.append(f"form = {self.form!r}")
-        if problems:
-            raise DeviceConfigError(
-                f"device {self.name}",
-                found="; ".join(problems),
-                expected="positive sizes and times in form table (size_bytes, latency_us) or linear "
-                "(overhead_us, bandwidth_bytes_per_s)",
-                remedy="correct the profile; docs/devices.md describes each key",
-            )
-
-    def _check_sources(self) -> None:
-        """Check that each number has a source, and each source a number."""
-        numbers = {"page_bytes", "max_request_bytes"} | (
-            {"latency_us"} if self.form == "table" else {"overhead_us", "bandwidth_bytes_per_s"}
-        )
-        given = {name for name, source in self.sources.items() if isinstance(source, str) and source.strip()}
-        if given != numbers or len(given) != len(self.sources):
-            raise DeviceConfigError(
-                f"device {self.name}: sources",
-                found=f"sources of {', '.join(sorted(self.sources)) or 'nothing'}",
-                expected=f"a sentence for each of {', '.join(sorted(numbers))}",
-                remedy="say where each number comes from: a paper and its table, or how it was measured",
-            )
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

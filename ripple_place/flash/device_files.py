@@ -14,7 +14,9 @@ DEFAULT_DEVICE = "ufs4-oneplus12-neuralink"
 """The device whose table is fitted to the most published points (benchmarks/fit_neuralink_table2.py)."""
 
 _SHIPPED = Path(__file__).parent / "devices"
-_TUPLES = ("size_bytes", "latency_us")
+_TUPLES = (
+    "size_bytes", "latency_us", "range_bytes", "range_factor", "cores", "core_factor", "queue_depths", "queue_factor",
+)  # fmt: skip
 
 
 def list_devices() -> list[str]:

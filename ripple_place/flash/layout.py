@@ -87,6 +87,11 @@ class Layout:
     name: str
     blocks: Mapping[str, BlockLayout]
 
+    @property
+    def span_bytes(self) -> int:
+        """Bytes from the first bundle to the last of all blocks: the range that a token's reads are spread over."""
+        return sum(block.n_neurons * block.extent.stride_bytes for block in self.blocks.values())
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", {block: self.blocks[block] for block in sorted_blocks(self.blocks)})
 

@@ -37,6 +37,23 @@ class ReadPlan:
     offset_bytes: Int64Array
     length_bytes: Int64Array
 
+    @classmethod
+    def of_reads(
+        cls, first_slot: Int32Array, last_slot: Int32Array, extent: BlockExtent, device: DeviceProfile
+    ) -> ReadPlan:
+        """Return the plan of given reads, whoever planned them, with the requests that follow."""
+        offsets, lengths = [], []
+        for first, last in zip(first_slot.tolist(), last_slot.tolist(), strict=True):
+            offset = (extent.base_offset_bytes + first * extent.stride_bytes) // device.page_bytes * device.page_bytes
+            n_pages = pages_of_read(
+                first, last, extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes, device.page_bytes
+            )
+            end = offset + n_pages * device.page_bytes
+            for start in range(offset, end, device.max_request_bytes):
+                offsets.append(start)
+                lengths.append(min(end - start, device.max_request_bytes))
+        return cls(first_slot, last_slot, np.array(offsets, np.int64), np.array(lengths, np.int64))
+
     @property
     def read_lengths(self) -> Int32Array:
         """Length of each read in neurons, those of gaps included."""
@@ -59,14 +76,4 @@ def plan_token(slots: npt.NDArray[Any], gap: int, extent: BlockExtent, device: D
     slots = np.ascontiguousarray(slots, np.int32)
     first_slot, last_slot = np.empty_like(slots), np.empty_like(slots)
     n_reads = plan_reads(slots, gap, first_slot, last_slot)
-    offsets, lengths = [], []
-    for first, last in zip(first_slot[:n_reads].tolist(), last_slot[:n_reads].tolist(), strict=True):
-        offset = (extent.base_offset_bytes + first * extent.stride_bytes) // device.page_bytes * device.page_bytes
-        n_pages = pages_of_read(
-            first, last, extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes, device.page_bytes
-        )
-        end = offset + n_pages * device.page_bytes
-        for start in range(offset, end, device.max_request_bytes):
-            offsets.append(start)
-            lengths.append(min(end - start, device.max_request_bytes))
-    return ReadPlan(first_slot[:n_reads], last_slot[:n_reads], np.array(offsets, np.int64), np.array(lengths, np.int64))
+    return ReadPlan.of_reads(first_slot[:n_reads], last_slot[:n_reads], extent, device)

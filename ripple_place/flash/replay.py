@@ -1,20 +1,24 @@
-"""Replay one block's trace through its layout and its DRAM cache, a chunk of tokens at a time."""
+"""Replay one block's trace through its layout, admission and its DRAM cache, a chunk of tokens at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.flash.admission import Admission
+from ripple_place.flash.caches.cache import Accesses
+from ripple_place.kernels.future import next_rows, note_rows
 from ripple_place.kernels.reads import slots_in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-    from ripple_place.flash.caches.registry import Cache
+    from ripple_place.flash.caches.cache import Cache
     from ripple_place.placement import NeuronPlacement
     from ripple_place.trace.activation_trace import BlockTrace
 
@@ -35,12 +39,15 @@ class Chunk:
         1 where the neuron in the slot was in DRAM.
     row_starts : ndarray of shape (n_rows + 1,), int64
         Row ``first_row + i`` has the accesses from ``row_starts[i]`` to before ``row_starts[i + 1]``.
+    n_bound_hits : int
+        Hits of the cache that serves as bound, 0 if there is none.
     """
 
     first_row: int
     slots: npt.NDArray[np.int32]
     is_hit: npt.NDArray[np.uint8]
     row_starts: npt.NDArray[np.int64]
+    n_bound_hits: int = 0
 
     def row(self, row: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """Return a copy of one row's active slots, and which of them were in DRAM."""
@@ -53,7 +60,16 @@ class Chunk:
         return self.row_starts.size - 1
 
 
-def replay_block(trace: BlockTrace, placement: NeuronPlacement, cache: Cache) -> Iterator[Chunk]:
+def replay_block(
+    trace: BlockTrace,
+    placement: NeuronPlacement,
+    cache: Cache,
+    *,
+    name: str = "",
+    admission: Admission | None = None,
+    reset_rows: Sequence[int] = (),
+    bound: Cache | None = None,
+) -> Iterator[Chunk]:
     """Yield what each row of the block's trace accesses, in slot order, and what of it was in DRAM.
 
     Parameters
@@ -63,27 +79,78 @@ def replay_block(trace: BlockTrace, placement: NeuronPlacement, cache: Cache) ->
         Of as many neurons as the trace.
     cache : Cache
         Asked for one neuron after the other, by neuron; its state advances.
+    name : str
+        Of the block; what admission draws depends on it.
+    admission : Admission, optional
+        Which misses may enter `cache`; None admits all.
+    reset_rows : sequence of int
+        Ascending rows before which caches are emptied.
+    bound : Cache, optional
+        Asked for the same neurons, all of them admitted; its hits are counted beside.
 
     Notes
     -----
-    Memory is that of one chunk, whatever the length of the trace.
+    Memory is that of one chunk, whatever the length of the trace. Caches that know the future need the trace read
+    twice, and four bytes for each neuron and chunk: as much as the packed trace itself in blocks of 16,384 neurons,
+    proportionally less in smaller ones.
     """
     n_neurons, n_rows = trace.n_neurons, trace.n_rows
-    row_bytes = trace.active.shape[1]
-    n_words = -(-n_neurons // 64)
     chunk_rows = max(1, min(n_rows, CHUNK_BITS // n_neurons))
+    n_words = -(-n_neurons // 64)
     padded = np.zeros((chunk_rows, 8 * n_words), np.uint8)  # rows made whole words; the bits added stay 0
     words: npt.NDArray[Any] = padded.view("<u8")
     slot_words = np.zeros(n_words, np.uint64)
-    slots = np.empty(chunk_rows * n_neurons, np.int32)
-    neurons = np.empty(chunk_rows * n_neurons, np.int32)
-    is_hit = np.empty(chunk_rows * n_neurons, np.uint8)
+    slots, neurons, next_row = (np.empty(chunk_rows * n_neurons, np.int32) for _ in range(3))
+    is_hit, is_bound_hit, admitted, all_admitted = (np.ones(chunk_rows * n_neurons, np.uint8) for _ in range(4))
     row_starts = np.empty(chunk_rows + 1, np.int64)
-    for first_row in range(0, n_rows, chunk_rows):
-        rows = trace.active[first_row : first_row + chunk_rows]
-        padded[: len(rows), :row_bytes] = rows
-        slots_in_order(words[: len(rows)], placement.slot_of, slot_words, slots, row_starts[: len(rows) + 1])
-        n_accesses = row_starts[len(rows)]
-        np.take(placement.order, slots[:n_accesses], out=neurons[:n_accesses], mode="clip")
-        cache.replay(neurons[:n_accesses], is_hit[:n_accesses])
-        yield Chunk(first_row, slots[:n_accesses], is_hit[:n_accesses], row_starts[: len(rows) + 1])
+    chunks, resets = _chunks(n_rows, chunk_rows, reset_rows), frozenset(map(int, reset_rows))
+    caches = [cache] if bound is None else [cache, bound]
+    needs_future = any(cache.needs_future for cache in caches)
+    futures = _futures(trace, chunks, padded) if needs_future else None
+    admission = admission or Admission()
+    for index, (first_row, stop_row) in enumerate(chunks):
+        n_chunk_rows = stop_row - first_row
+        _load(trace, first_row, stop_row, padded)
+        starts = row_starts[: n_chunk_rows + 1]
+        slots_in_order(words[:n_chunk_rows], placement.slot_of, slot_words, slots, starts)
+        n = int(starts[-1])
+        np.take(placement.order, slots[:n], out=neurons[:n], mode="clip")
+        if futures is not None:
+            next_rows(neurons[:n], starts, first_row, futures[index], next_row)
+        if first_row in resets:
+            for each in caches:
+                each.reset()
+        future = next_row[:n] if futures is not None else None
+        if bound is not None:
+            bound.replay(Accesses(neurons[:n], starts, all_admitted[:n], future), is_bound_hit[:n])
+        if admission.cutoff is not None:
+            admission.admit(name, slots[:n], neurons[:n], starts, first_row, admitted[:n])
+        cache.replay(Accesses(neurons[:n], starts, admitted[:n], future), is_hit[:n])
+        n_bound_hits = 0 if bound is None else int(np.count_nonzero(is_bound_hit[:n]))
+        yield Chunk(first_row, slots[:n], is_hit[:n], starts, n_bound_hits)
+
+
+def _chunks(n_rows: int, chunk_rows: int, reset_rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Return first row and end of each chunk; none crosses a reset."""
+    bounds = [0, *(row for row in reset_rows if 0 < row < n_rows), n_rows]
+    return [
+        (first, min(first + chunk_rows, stop)) for start, stop in pairwise(bounds)
+        for first in range(start, stop, chunk_rows)
+    ]  # fmt: skip
+
+
+def _load(trace: BlockTrace, first_row: int, stop_row: int, padded: npt.NDArray[np.uint8]) -> None:
+    """Copy rows of the trace to the top of `padded`."""
+    padded[: stop_row - first_row, : trace.active.shape[1]] = trace.active[first_row:stop_row]
+
+
+def _futures(trace: BlockTrace, chunks: list[tuple[int, int]], padded: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Return for each chunk the first row after it in which each neuron fires, the number of rows if none does."""
+    futures = np.empty((len(chunks), trace.n_neurons), np.int32)
+    next_row = np.full(trace.n_neurons, trace.n_rows, np.int32)
+    for index in range(len(chunks) - 1, -1, -1):
+        futures[index] = next_row
+        first_row, stop_row = chunks[index]
+        _load(trace, first_row, stop_row, padded)
+        note_rows(padded[: stop_row - first_row].view("<u8"), first_row, next_row)
+    return futures

@@ -180,11 +180,21 @@ def assumptions(report: Report) -> list[str]:
     elif not gaps:
         gap_text = f"Which gaps are read through is decided token by token: {params.planner} planner."
     else:
-        gap_text = f"Gaps of up to {' to '.join(map(str, sorted({gaps[0], gaps[-1]})))} unwanted neurons are read through."
+        gap_text = (
+            f"Gaps of up to {' to '.join(map(str, sorted({gaps[0], gaps[-1]})))} unwanted neurons are read through."
+        )
     dram_bytes = sum(block.capacity_neurons * block.bundle_bytes for block in blocks)
     return [
-        f"Device {device.name}: latency in {device.form} form, at a queue depth that saturates the device; the times "
-        "of a token's requests add up, and nothing overlaps with computation.",
+        f"Device {device.name}: latency in {device.form} form, read {device.describe()}; "
+        + (
+            "of requests over IOPS and bytes over bandwidth, the larger counts."
+            if device.form == "ceiling"
+            else "the times of a token's requests add up."
+        ),
+        "Flash time is reading alone."
+        if params.compute is None
+        else f"A layer takes {format_time_us(params.compute.us_per_layer)} to compute; reading overlaps with it as in "
+        f"the mode {params.compute.overlap}. Flash time is reading alone.",
         f"Reads are rounded out to pages of {format_bytes(device.page_bytes)} and split at "
         f"{format_bytes(device.max_request_bytes)}; reads of different blocks never merge.",
         gap_text,

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.flash.hit_counts import HitCounts
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
+
+    from ripple_place.flash.token_time import TokenTime
 
 PERCENTILES = (50, 90, 99)
 
@@ -32,8 +36,10 @@ class FlashTotals:
         Bundles of the active neurons; of those that were read from flash.
     read_length_counts : ndarray of shape (longest + 1,), int64
         Reads by length in neurons.
-    flash_time_us, flash_time_linear_us : float
-        Under the device's own form, and under its line.
+    flash_time_us, flash_time_linear_us, flash_time_ceiling_us : float
+        Under the device's own form, under its line, and under its ceiling of IOPS and bandwidth.
+    hits : HitCounts
+        The hits over the trace, and those of the best replacement.
     """
 
     n_active: int
@@ -47,6 +53,8 @@ class FlashTotals:
     read_length_counts: npt.NDArray[np.int64]
     flash_time_us: float
     flash_time_linear_us: float
+    flash_time_ceiling_us: float
+    hits: HitCounts
 
     @classmethod
     def sum(cls, parts: Iterable[FlashTotals]) -> FlashTotals:
@@ -67,6 +75,8 @@ class FlashTotals:
             read_length_counts=counts,
             flash_time_us=sum(part.flash_time_us for part in parts),
             flash_time_linear_us=sum(part.flash_time_linear_us for part in parts),
+            flash_time_ceiling_us=sum(part.flash_time_ceiling_us for part in parts),
+            hits=HitCounts.sum(part.hits for part in parts),
         )
 
     @property
@@ -85,6 +95,7 @@ class FlashTotals:
         return {
             "flash_time_us_per_token": self.flash_time_us / n_tokens,
             "flash_time_linear_us_per_token": self.flash_time_linear_us / n_tokens,
+            "flash_time_ceiling_us_per_token": self.flash_time_ceiling_us / n_tokens,
             "reads_per_token": self.n_reads / n_tokens,
             "requests_per_token": self.n_requests / n_tokens,
             "neurons_read_per_token": self.n_neurons_read / n_tokens,
@@ -98,6 +109,8 @@ class FlashTotals:
             "read_amplification": _ratio(self.bytes_read, self.bytes_active),
             "effective_bandwidth_bytes_per_s": _ratio(self.bytes_active * 1e6, self.flash_time_us),
             "cache_hit_ratio": _ratio(self.n_hits, self.n_active),
+            "cache_hit_ratio_bytes": _ratio(self.bytes_requested - self.bytes_active, self.bytes_requested),
+            **self.hits.scores(),
         }
 
 
@@ -110,7 +123,7 @@ class BlockResult:
     n_rows : int
         Tokens that reach the block.
     bundle_bytes, gap, capacity_neurons : int
-        Under which it was simulated.
+        Under which it was simulated; `gap` is None where there was not one gap for all tokens.
     totals : FlashTotals
     percentiles_us : tuple of float
         Of the flash time of a token, at `PERCENTILES`; tokens that do not reach the block count 0.
@@ -118,7 +131,7 @@ class BlockResult:
 
     n_rows: int
     bundle_bytes: int
-    gap: int
+    gap: int | None
     capacity_neurons: int
     totals: FlashTotals
     percentiles_us: tuple[float, ...]
@@ -136,12 +149,15 @@ class LayoutResult:
         In model order.
     token_us : ndarray of shape (n_tokens,), float64
         Flash time of each token, all blocks together.
+    token_time : TokenTime, optional
+        Reading and computing together, if the cost of computing was given.
     """
 
     name: str
     n_tokens: int
     blocks: Mapping[str, BlockResult]
     token_us: npt.NDArray[np.float64]
+    token_time: TokenTime | None = None
 
     @cached_property
     def totals(self) -> FlashTotals:
@@ -160,6 +176,7 @@ class LayoutResult:
             "name": self.name,
             **self.totals.scores(self.n_tokens),
             "flash_time_us_percentiles": _by_percentile(percentiles_us(self.token_us)),
+            **self._token_time_scores(),
             "speedup": _speedup(self.totals, baseline.totals if baseline else None),
             "blocks": {
                 name: {
@@ -175,6 +192,15 @@ class LayoutResult:
                 }
                 for name, block in self.blocks.items()
             },
+        }
+
+    def _token_time_scores(self) -> dict[str, Any]:
+        """Return the scores end to end, null where the cost of computing is unknown."""
+        time = self.token_time
+        return {
+            "compute_us_per_token": None if time is None else time.compute_us_per_token,
+            "token_time_us_per_token": None if time is None else float(time.token_us.mean()),
+            "token_time_us_percentiles": None if time is None else _by_percentile(percentiles_us(time.token_us)),
         }
 
 

@@ -14,18 +14,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import PlacementError, UsageError
+from ripple_place.flash.admission import Admission
+from ripple_place.flash.block_reader import BlockReader, find_planner
+from ripple_place.flash.caches.belady import Belady
+from ripple_place.flash.caches.cache import ReadCost
 from ripple_place.flash.caches.registry import find_policy
+from ripple_place.flash.hit_counts import HitCounter
 from ripple_place.flash.replay import replay_block
 from ripple_place.flash.results import BlockResult, FlashTotals, LayoutResult, percentiles_us
-from ripple_place.kernels.reads import N_TOTALS, NEURONS_READ, PAGES, READS, REQUESTS, charge_tokens
+from ripple_place.flash.token_time import TokenClock
+from ripple_place.kernels.reads import CEILING, LINE, NEURONS_READ, PAGES, READS, REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
     from ripple_place.flash.device import DeviceProfile
     from ripple_place.flash.layout import BlockLayout, Layout
+    from ripple_place.flash.replay import Chunk
+    from ripple_place.flash.token_time import ComputeParams
     from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 
 
@@ -36,14 +44,23 @@ class SimulationParams:
     Parameters
     ----------
     cache : str
-        DRAM cache policy (`ripple_place.flash.caches.registry.POLICIES`).
+        DRAM cache policy (`ripple_place.flash.caches.registry.find_policy`).
     capacity_neurons : mapping of str to int
         Neurons of each block that DRAM holds; a block that is not named has none.
-    gap : int or mapping of str to int, optional
+    gap : int, mapping of str to int or str, optional
         Unwanted neurons between two wanted ones that are read through, for all blocks or by block; None takes the
-        device's whole break-even gap for each block's bundles.
+        device's whole break-even gap for each block's bundles. Or ``adaptive`` or ``optimal``: a planner that decides
+        token by token (`ripple_place.flash.block_reader.PLANNERS`).
+    compute : ComputeParams, optional
+        What computing a layer costs; without it, only reading is timed.
     n_threads : int
         Blocks simulated at a time. Results do not depend on it.
+    admission : Admission
+        Which misses may enter the cache.
+    reset_tokens : tuple of int
+        Ascending tokens before which the cache is emptied, such as the first of each text segment.
+    with_bound : bool
+        Whether to count the hits of Belady's replacement at the same capacity beside those of a cache.
 
     Raises
     ------
@@ -53,22 +70,63 @@ class SimulationParams:
 
     cache: str = "none"
     capacity_neurons: Mapping[str, int] = field(default_factory=dict)
-    gap: int | Mapping[str, int] | None = None
+    gap: int | Mapping[str, int] | str | None = None
     n_threads: int = 1
+    compute: ComputeParams | None = None
+    admission: Admission = field(default_factory=Admission)
+    reset_tokens: tuple[int, ...] = ()
+    with_bound: bool = False
 
     def __post_init__(self) -> None:
         find_policy(self.cache)
-        gaps = [self.gap or 0] if self.gap is None or isinstance(self.gap, int) else self.gap.values()
+        find_planner(self.planner)
+        if self.gap is None or isinstance(self.gap, int | str):
+            gaps = [self.gap] if isinstance(self.gap, int) else []
+        else:
+            gaps = list(self.gap.values())
         if min([*gaps, *self.capacity_neurons.values(), self.n_threads - 1]) < 0:
             raise UsageError(
                 "simulation", found=f"gap {self.gap}, {self.n_threads} threads, or a negative capacity",
                 expected="gaps and capacities of at least 0, one thread or more", remedy="correct the number",
             )  # fmt: skip
 
+    @property
+    def planner(self) -> str:
+        """Name of the read planner."""
+        return self.gap if isinstance(self.gap, str) else "fixed"
+
     def gap_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> int:
-        """Return the gap of block `name`."""
-        gap = self.gap if isinstance(self.gap, int) or self.gap is None else self.gap.get(name)
+        """Return the gap of block `name`; for a planner that decides token by token, the device's."""
+        gap = None if self.gap is None or isinstance(self.gap, str) else self.gap
+        if gap is not None and not isinstance(gap, int):
+            gap = gap.get(name)
         return device.gap(layout.extent.bundle_bytes) if gap is None else gap
+
+    def reader_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> BlockReader:
+        """Return what reads block `name`."""
+        return BlockReader(layout, device, self.planner, self.gap_of(name, layout, device))
+
+    def has_bound(self, name: str) -> bool:
+        """Return whether the hits of the best replacement are counted in block `name`."""
+        return self.with_bound and self.cache != "none" and self.capacity_neurons.get(name, 0) > 0
+
+    def replay(self, name: str, trace: BlockTrace, layout: BlockLayout, device: DeviceProfile) -> Iterator[Chunk]:
+        """Yield the accesses of block `name`, a chunk of rows at a time, and what of them was in DRAM.
+
+        Raises
+        ------
+        UsageError
+            If the cache cannot serve the placement.
+        """
+        capacity, placement = self.capacity_neurons.get(name, 0), layout.placement
+        reads = ReadCost(self.gap_of(name, layout, device), device.break_even_gap(layout.extent.bundle_bytes))
+        cache = find_policy(self.cache)(capacity, placement, reads)
+        bound = Belady(capacity, placement) if self.has_bound(name) else None
+        tokens = np.asarray(self.reset_tokens, np.int64)
+        rows = tokens if trace.token_index is None else np.unique(np.searchsorted(trace.token_index, tokens))
+        return replay_block(
+            trace, placement, cache, name=name, admission=self.admission, reset_rows=rows.tolist(), bound=bound
+        )
 
 
 def simulate(
@@ -79,7 +137,8 @@ def simulate(
     Parameters
     ----------
     trace : ActivationTrace
-        All of its blocks are simulated; the cache starts empty and lives as long as the trace.
+        All of its blocks are simulated; the cache starts empty and lives as long as the trace, or until the next of
+        `params.reset_tokens`.
     layout : Layout
         Has each of the trace's blocks.
     device : DeviceProfile
@@ -96,7 +155,8 @@ def simulate(
     Notes
     -----
     Deterministic. Time is of the order of the active bits plus the trace's bytes. Memory does not grow with the
-    trace but for one float64 a token and block.
+    trace but for one float64 a token and block, and for what replacement that knows the future needs
+    (`ripple_place.flash.replay.replay_block`).
     """
     params = params or SimulationParams()
     check_layout(trace, layout)
@@ -106,12 +166,16 @@ def simulate(
 
     blocks = {}
     token_us = np.zeros(trace.n_tokens)
+    clock = None if params.compute is None else TokenClock(params.compute, trace.n_tokens)
     with ThreadPoolExecutor(params.n_threads) as pool:
         # In model order, so that times are added up in the same order whatever the number of threads.
         for name, (block, block_token_us) in zip(trace.blocks, pool.map(simulate_one, trace.blocks), strict=True):
             blocks[name] = block
             token_us += block_token_us
-    return LayoutResult(layout.name, trace.n_tokens, blocks, token_us)
+            if clock is not None:
+                clock.add(name, block_token_us)
+    token_time = None if clock is None else clock.finish()
+    return LayoutResult(layout.name, trace.n_tokens, blocks, token_us, token_time)
 
 
 def check_layout(trace: ActivationTrace, layout: Layout) -> None:
@@ -135,24 +199,17 @@ def simulate_block(
     name: str, trace: BlockTrace, layout: BlockLayout, device: DeviceProfile, params: SimulationParams, n_tokens: int
 ) -> tuple[BlockResult, npt.NDArray[np.float64]]:
     """Return what one block costs, and its flash time by token; parameters as for `simulate`."""
-    extent, n_neurons = layout.extent, layout.n_neurons
-    gap = params.gap_of(name, layout, device)
+    extent = layout.extent
     capacity = params.capacity_neurons.get(name, 0)
-    cache = find_policy(params.cache)(capacity, layout.placement)
-    form_us, line_us = device.request_table_us(), device.request_table_us(device.line(extent.bundle_bytes))
-    extent_bytes = np.array([extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes], np.int64)
-    scratch = np.empty((3, n_neurons), np.int32)
-    totals, length_counts = np.zeros(N_TOTALS, np.int64), np.zeros(n_neurons + 1, np.int64)
-    row_us, line_total_us = np.empty(trace.n_rows), np.zeros(1)
+    reader = params.reader_of(name, layout, device)
+    row_us = np.empty(trace.n_rows)
+    counter = HitCounter(trace, n_tokens, has_bound=params.has_bound(name))
     n_active = n_hits = 0
-    for chunk in replay_block(trace, layout.placement, cache):
-        charge_tokens(
-            chunk.slots, chunk.row_starts, chunk.is_hit, gap, extent_bytes, device.page_bytes, form_us, line_us,
-            scratch[0], scratch[1], scratch[2], totals, length_counts,
-            row_us[chunk.first_row : chunk.first_row + chunk.n_rows], line_total_us,
-        )  # fmt: skip
+    for chunk in params.replay(name, trace, layout, device):
+        row_us[chunk.first_row : chunk.first_row + chunk.n_rows] = reader.read(chunk).row_us
         n_active += chunk.slots.size
         n_hits += int(np.count_nonzero(chunk.is_hit))
+        counter.count(chunk)
     token_us = row_us
     if trace.token_index is not None:
         token_us = np.zeros(n_tokens)
@@ -160,15 +217,17 @@ def simulate_block(
     block_totals = FlashTotals(
         n_active=n_active,
         n_hits=n_hits,
-        n_reads=int(totals[READS]),
-        n_neurons_read=int(totals[NEURONS_READ]),
-        n_requests=int(totals[REQUESTS]),
-        bytes_read=int(totals[PAGES]) * device.page_bytes,
+        n_reads=int(reader.totals[READS]),
+        n_neurons_read=int(reader.totals[NEURONS_READ]),
+        n_requests=int(reader.totals[REQUESTS]),
+        bytes_read=int(reader.totals[PAGES]) * device.page_bytes,
         bytes_requested=n_active * extent.bundle_bytes,
         bytes_active=(n_active - n_hits) * extent.bundle_bytes,
-        read_length_counts=length_counts,
+        read_length_counts=reader.length_counts,
         flash_time_us=float(row_us.sum()),
-        flash_time_linear_us=float(line_total_us[0]),
+        flash_time_linear_us=float(reader.other_us[LINE]),
+        flash_time_ceiling_us=float(reader.other_us[CEILING]),
+        hits=counter.counts(),
     )
-    block = BlockResult(trace.n_rows, extent.bundle_bytes, gap, capacity, block_totals, percentiles_us(token_us))
+    block = BlockResult(trace.n_rows, extent.bundle_bytes, reader.gap, capacity, block_totals, percentiles_us(token_us))
     return block, token_us

@@ -9,9 +9,12 @@ from numba import njit
 
 from ripple_place.kernels.bits import trailing_zeros
 
-# Rows of the totals that `charge_tokens` adds to, by name; int64.
+# Rows of the totals that `charge_reads` adds to, by name; int64.
 READS, NEURONS_READ, REQUESTS, PAGES = range(4)
 N_TOTALS = 4
+# Entries of the totals of other forms that it adds to; float64, us.
+LINE, CEILING = range(2)
+N_FORMS = 2
 
 
 @njit(cache=True, nogil=True)
@@ -76,6 +79,41 @@ def plan_reads(slots: Any, gap: int, first_slot: Any, last_slot: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
+def plan_rows(
+    slots: Any, row_starts: Any, is_hit: Any, gap: int, first_slot: Any, last_slot: Any, read_starts: Any
+) -> None:
+    """Plan the reads of each row's misses with one gap; caller allocates what they are written to.
+
+    Parameters
+    ----------
+    slots, row_starts
+        As from `slots_in_order`.
+    is_hit : ndarray of uint8, as long as `slots`
+        1 where the neuron in the slot was in DRAM.
+    gap : int
+        Up to so many unwanted slots between two wanted ones are read through.
+    first_slot, last_slot : ndarray as long as `slots` or longer, int32
+        Written: read r takes slots ``first_slot[r]`` to ``last_slot[r]``, both included.
+    read_starts : ndarray of shape (n_rows + 1,), int64
+        Written: row t has the reads from ``read_starts[t]`` to before ``read_starts[t + 1]``.
+    """
+    n_reads = 0
+    for row in range(row_starts.size - 1):
+        read_starts[row] = n_reads
+        last = np.int64(-1)
+        for access in range(row_starts[row], row_starts[row + 1]):
+            if is_hit[access]:
+                continue
+            slot = np.int64(slots[access])
+            if last < 0 or slot - last - 1 > gap:
+                first_slot[n_reads] = slot
+                n_reads += 1
+            last_slot[n_reads - 1] = slot
+            last = slot
+    read_starts[row_starts.size - 1] = n_reads
+
+
+@njit(cache=True, nogil=True)
 def pages_of_read(
     first_slot: int, last_slot: int, bundle_bytes: int, stride_bytes: int, base_offset_bytes: int, page_bytes: int
 ) -> int:
@@ -86,62 +124,60 @@ def pages_of_read(
 
 
 @njit(cache=True, nogil=True)
-def charge_tokens(
-    slots: Any, row_starts: Any, is_hit: Any, gap: int, extent: Any, page_bytes: int, form_us: Any, line_us: Any,
-    wanted: Any, first_slot: Any, last_slot: Any, totals: Any, length_counts: Any, row_us: Any, line_total_us: Any,
+def charge_reads(
+    first_slot: Any, last_slot: Any, read_starts: Any, extent: Any, page_bytes: int, form_us: Any, line_us: Any,
+    ceiling_us: Any, is_ceiling: bool, totals: Any, length_counts: Any, row_us: Any, other_us: Any,
 ) -> None:  # fmt: skip
-    """Plan the reads of each row's misses and add up what they cost; in place, caller allocates.
+    """Add up what the reads of each row cost; in place, caller allocates.
 
     Parameters
     ----------
-    slots, row_starts
-        As from `slots_in_order`.
-    is_hit : ndarray of uint8, as long as `slots`
-        1 where the neuron in the slot was in DRAM.
-    gap : int
+    first_slot, last_slot, read_starts
+        As from `plan_rows`.
     extent : ndarray of shape (3,), int64
         bundle_bytes, stride_bytes, base_offset_bytes.
     page_bytes : int
     form_us, line_us : ndarray of shape (max_request_pages + 1,), float64
         Time of a request by its pages, in the device's own form and on its line.
-    wanted, first_slot, last_slot : ndarray of shape (n_neurons,), int32
-        Scratch.
+    ceiling_us : ndarray of shape (2,), float64
+        Of the ceiling: time of a request, and time of a page.
+    is_ceiling : bool
+        Whether the ceiling is the device's own form.
     totals : ndarray of shape (N_TOTALS,), int64
         Added to.
     length_counts : ndarray of shape (n_neurons + 1,), int64
         Added to: reads by length in neurons.
     row_us : ndarray of shape (n_rows,), float64
         Written: each row's flash time in the device's own form.
-    line_total_us : ndarray of shape (1,), float64
-        Added to: the flash time of all rows on the line.
+    other_us : ndarray of shape (N_FORMS,), float64
+        Added to: the flash time of all rows on the line and under the ceiling.
     """
     bundle_bytes, stride_bytes, base_offset_bytes = extent[0], extent[1], extent[2]
     max_pages = form_us.size - 1
-    for row in range(row_starts.size - 1):
-        n_wanted = 0
-        for access in range(row_starts[row], row_starts[row + 1]):
-            if not is_hit[access]:
-                wanted[n_wanted] = slots[access]
-                n_wanted += 1
-        n_reads = plan_reads(wanted[:n_wanted], gap, first_slot, last_slot)
+    for row in range(read_starts.size - 1):
         time_us = 0.0
         time_line_us = 0.0
-        for read in range(n_reads):
+        row_requests, row_pages = 0, 0
+        for read in range(read_starts[row], read_starts[row + 1]):
             length = last_slot[read] - first_slot[read] + 1
             n_pages = pages_of_read(
                 first_slot[read], last_slot[read], bundle_bytes, stride_bytes, base_offset_bytes, page_bytes
             )
             length_counts[length] += 1
             totals[NEURONS_READ] += length
-            totals[PAGES] += n_pages
+            row_pages += n_pages
             while n_pages > max_pages:
-                totals[REQUESTS] += 1
+                row_requests += 1
                 time_us += form_us[max_pages]
                 time_line_us += line_us[max_pages]
                 n_pages -= max_pages
-            totals[REQUESTS] += 1
+            row_requests += 1
             time_us += form_us[n_pages]
             time_line_us += line_us[n_pages]
-        totals[READS] += n_reads
-        row_us[row] = time_us
-        line_total_us[0] += time_line_us
+        time_ceiling_us = max(row_requests * ceiling_us[0], row_pages * ceiling_us[1])
+        totals[READS] += read_starts[row + 1] - read_starts[row]
+        totals[REQUESTS] += row_requests
+        totals[PAGES] += row_pages
+        row_us[row] = time_ceiling_us if is_ceiling else time_us
+        other_us[LINE] += time_line_us
+        other_us[CEILING] += time_ceiling_us

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.manifest import Manifest, read_manifest
 from ripple_place.errors import PlacementError, UsageError
+from ripple_place.flash.admission import Admission
+from ripple_place.flash.conditions import ReadConditions, under
 from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.report import Report, make_report
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
-from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
+from ripple_place.ordering.baselines import frequency_order
+from ripple_place.placement import ModelPlacement, NeuronPlacement, check_bundle_bytes, read_placement
 from ripple_place.trace.sources import read_sources
 from ripple_place.workflows.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.conditions import ConditionedDevice
+    from ripple_place.flash.report import SweepCurves
     from ripple_place.flash.results import LayoutResult
+    from ripple_place.flash.token_time import ComputeParams
     from ripple_place.trace.activation_trace import ActivationTrace
 
 ORIGINAL = "original"
@@ -47,18 +52,32 @@ class SimulateParams:
         DRAM for neurons: a share of each block's neurons (float), or bytes shared evenly by the blocks (int).
     cache : str, optional
         Policy; default S3-FIFO where there is a budget, none where there is not.
-    gap : int, optional
-        Unwanted neurons to read through; None takes the device's break-even gap.
+    gap : int or str, optional
+        Unwanted neurons to read through; None takes the device's break-even gap; ``adaptive`` or ``optimal`` lets a
+        planner decide token by token.
     baseline : str, optional
         Layout that speedups are against; default the first.
     profile : Path, optional
-        Profile whose firing counts decide what `pinned` pins; default those that the layouts record.
+        Profile whose firing counts decide what is pinned, and what `greedydual` expects; default those that the
+        layouts record.
+    conditions : ReadConditions
+        Core, queue depth, heat and access mode of the reader; default those of the profile.
+    compute : ComputeParams, optional
+        What computing a layer costs, and how reading overlaps with it.
     n_threads : int
+    admission : str
+        Which misses may enter the cache (`ripple_place.flash.admission.Admission.parse`).
+    reset_at_segments : bool
+        Empty the cache where a segment of the trace begins.
+    bound : bool
+        Count the hits of Belady's replacement beside those of the cache; simulating takes about twice as long.
+    seed : int
+        Of what admission draws.
 
     Raises
     ------
     UsageError
-        If a cache is named without a budget for it.
+        If a cache or an admission is named without a budget for it, or access collapse for a mapped file.
     """
 
     device: str = DEFAULT_DEVICE
@@ -66,25 +85,43 @@ class SimulateParams:
     bundle_bytes: int | None = None
     dram_budget: float | int | None = None
     cache: str | None = None
-    gap: int | None = None
+    gap: int | str | None = None
     baseline: str | None = None
     profile: Path | None = None
+    conditions: ReadConditions = field(default_factory=ReadConditions)
+    compute: ComputeParams | None = None
     n_threads: int = 1
+    admission: str = "all"
+    reset_at_segments: bool = False
+    bound: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        Admission.parse(self.admission)
+        for option, is_set in (
+            (f"--admission {self.admission}", self.admission != "all"),
+            ("--reset-at-segments", self.reset_at_segments),
+            ("--bound", self.bound),
+        ):
+            if is_set and (self.dram_budget is None or self.cache == "none"):
+                raise UsageError(option, found="no DRAM cache", expected="one", remedy="add --dram-budget 10%")
         if self.cache not in (None, "none") and self.dram_budget is None:
             raise UsageError(
                 f"--cache {self.cache}", found="no DRAM budget", expected="one", remedy="add --dram-budget 10%"
             )
-        if self.bundle_bytes is not None and self.bundle_bytes < 1:
-            raise UsageError("--bundle-bytes", found="0", expected="at least 1", remedy="give a neuron's bytes")
+        if self.conditions.access == "mmap" and self.gap is not None:
+            raise UsageError(
+                "--access mmap", found=f"access collapse {self.gap}",
+                expected="none: the kernel decides what a page fault fetches", remedy="leave --collapse out",
+            )  # fmt: skip
+        check_bundle_bytes(self.bundle_bytes)
 
 
 @dataclass(frozen=True)
 class SimulateReport:
     """What `simulate` prints."""
 
-    device: DeviceProfile
+    device: ConditionedDevice
     params: SimulationParams
     traces: tuple[str, ...]
     trace: ActivationTrace
@@ -108,17 +145,35 @@ class SimulateReport:
             "n_tokens": self.trace.n_tokens,
             "break_even_gap": self.break_even_gap,
             "gap": gaps.pop() if len(gaps) == 1 else None,
+            "collapse": "mmap" if self.device.is_mapped else self.params.planner,
+            "conditions": {**asdict(self.device.conditions), "span_bytes": self.device.span_bytes},
+            "compute": None if self.params.compute is None else asdict(self.params.compute),
             "cache": self.params.cache,
             "capacity_neurons": dict(self.params.capacity_neurons),
+            "admission": str(self.params.admission),
+            "reset_at_segments": bool(self.params.reset_tokens),
             "layouts": [result.to_json(self.baseline) for result in self.results],
             "warnings": list(self.warnings),
         }
 
-    def picture(self, command: str) -> Report:
+    @property
+    def hot_cold(self) -> Layout | None:
+        """The first layout with its neurons by descending frequency; None where frequencies are unknown."""
+        blocks = {}
+        for name, block in self.layouts[0].blocks.items():
+            frequency = block.placement.frequency
+            if frequency is None:
+                return None
+            placement = NeuronPlacement(frequency_order(frequency), frequency=frequency)
+            blocks[name] = replace(block, placement=placement)
+        return Layout("hot-cold", blocks)
+
+    def picture(self, command: str, sweep: SweepCurves | None = None) -> Report:
         """Return the report with pictures; `command` is shown as what made it."""
         return make_report(
             self.trace, self.layouts, self.results, self.device, self.params,
             traces=self.traces, command=command, baseline=self.baseline, warnings=self.warnings,
+            hot_cold=self.hot_cold, sweep=sweep,
         )  # fmt: skip
 
 
@@ -147,10 +202,12 @@ def simulate(
         If a file cannot be read.
     """
     params = params or SimulateParams()
-    device = load_device(params.device)
+    device = under(load_device(params.device), params.conditions)
     trace = read_sources(traces)
     trace = trace.select(select_layers(trace.blocks, params.layers))
     resolved = _resolve(layouts, trace, params)
+    # One range for all, that layouts with padding be not charged for it twice.
+    device = replace(device, span_bytes=max(layout.span_bytes for layout in resolved))
     baseline = layouts.index(params.baseline) if params.baseline in layouts else 0
     if params.baseline is not None and params.baseline not in layouts:
         raise UsageError(
@@ -159,7 +216,12 @@ def simulate(
         )  # fmt: skip
     capacity = _capacity(resolved[0], params.dram_budget)
     cache = params.cache or (DEFAULT_CACHE if params.dram_budget is not None else "none")
-    simulation = SimulationParams(cache, capacity, params.gap, params.n_threads)
+    simulation = SimulationParams(
+        cache, capacity, params.gap, params.n_threads, params.compute,
+        admission=Admission.parse(params.admission, params.seed),
+        reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
+        with_bound=params.bound,
+    )  # fmt: skip
     results = tuple(simulate_layout(trace, layout, device, simulation) for layout in track(resolved, "simulating"))
     return SimulateReport(
         device, simulation, tuple(path.name for path in traces), trace, tuple(resolved), results, results[baseline],
@@ -216,6 +278,11 @@ def _read_layout(name: str, trace: ActivationTrace) -> tuple[ModelPlacement, Map
         }
         return ModelPlacement(blocks, placement.metadata), _extents(manifest)
     placement = read_placement(path)
+    if placement.blocks.keys().isdisjoint(trace.blocks):
+        raise PlacementError(
+            f"--layout {name}", found="none of the trace's blocks", expected=f"some of {', '.join(trace.blocks)}",
+            remedy="give a layout and a trace of the same model",
+        )  # fmt: skip
     # Blocks that were not reordered stay as they are.
     blocks = {b: NeuronPlacement.original(t.n_neurons) for b, t in trace.blocks.items()} | dict(placement.blocks)
     extent = None if placement.bundle_bytes is None else BlockExtent.packed(placement.bundle_bytes)
@@ -267,7 +334,8 @@ def _capacity(layout: Layout, dram_budget: float | int | None) -> dict[str, int]
     if dram_budget is None:
         return {}
     if isinstance(dram_budget, float):
-        return {name: int(dram_budget * block.n_neurons) for name, block in layout.blocks.items()}
+        # 29 % of 100 neurons is 28.999... in floating point.
+        return {name: int(dram_budget * block.n_neurons + 1e-6) for name, block in layout.blocks.items()}
     per_block_bytes = dram_budget // len(layout.blocks)
     return {
         name: min(block.n_neurons, per_block_bytes // block.extent.bundle_bytes)
@@ -275,9 +343,9 @@ def _capacity(layout: Layout, dram_budget: float | int | None) -> dict[str, int]
     }
 
 
-def _warnings(trace: ActivationTrace, device: DeviceProfile) -> tuple[str, ...]:
+def _warnings(trace: ActivationTrace, device: ConditionedDevice) -> tuple[str, ...]:
     """Say how the numbers may mislead."""
-    warnings = [device.warning] if device.warning else []
+    warnings = [*([device.warning] if device.warning else []), *device.condition_warnings]
     if trace.n_tokens < SHORT_TRACE_TOKENS:
         warnings.append(
             f"the trace has {trace.n_tokens} tokens; means and percentiles of so few say little of the model"

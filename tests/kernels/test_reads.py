@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripple_place.kernels.reads import N_TOTALS, charge_tokens, pages_of_read, plan_reads, slots_in_order
+from ripple_place.kernels.reads import (
+    N_FORMS,
+    N_TOTALS,
+    charge_reads,
+    pages_of_read,
+    plan_reads,
+    plan_rows,
+    slots_in_order,
+)
 from tests.reference import read_plan
 
 
@@ -87,22 +95,38 @@ def test_slots_are_listed_in_ascending_order(n_neurons: int) -> None:
     assert not slot_words.any()
 
 
-@given(slot_sets, st.integers(0, 8), st.sampled_from([4096, 6912]), st.sampled_from([4096, 8192, 12288]))
+@given(st.lists(slot_sets, max_size=4), st.integers(0, 8), st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
-def test_charges_equal_the_twin(slots: list[int], gap: int, bundle: int, max_request: int) -> None:
-    """Reads, requests, pages, lengths and both times of one row equal those of the obvious code."""
+def test_rows_are_planned_apart_and_without_hits(rows: list[list[int]], gap: int, seed: int) -> None:
+    """Each row's plan is that of its misses alone: reads of two tokens never merge."""
+    rng = np.random.default_rng(seed)
+    hits = [rng.random(len(slots)) < 0.3 for slots in rows]
+    slots = np.array([slot for row in rows for slot in row], np.int32)
+    row_starts = np.cumsum([0, *map(len, rows)])
+    first, last = np.empty_like(slots), np.empty_like(slots)
+    read_starts = np.empty(len(rows) + 1, np.int64)
+    plan_rows(slots, row_starts, np.concatenate([*hits, []]).astype(np.uint8), gap, first, last, read_starts)
+    for row, (wanted, is_hit) in enumerate(zip(rows, hits, strict=True)):
+        reads = slice(read_starts[row], read_starts[row + 1])
+        missed = [slot for slot, hit in zip(wanted, is_hit, strict=True) if not hit]
+        assert list(zip(first[reads].tolist(), last[reads].tolist(), strict=True)) == read_plan.plan(missed, gap)
+
+
+@given(slot_sets, st.integers(0, 8), st.sampled_from([4096, 6912]), st.sampled_from([4096, 8192, 12288]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_charges_equal_the_twin(slots: list[int], gap: int, bundle: int, max_request: int, is_ceiling: bool) -> None:
+    """Reads, requests, pages, lengths and the three times of one row equal those of the obvious code."""
     n_neurons, page = 301, 4096
     form_us = np.arange(max_request // page + 1) * 1.5 + 7
     line_us = form_us * 2
     totals, counts = np.zeros(N_TOTALS, np.int64), np.zeros(n_neurons + 1, np.int64)
-    row_us, line_total_us = np.zeros(1), np.zeros(1)
-    scratch = np.empty((3, n_neurons), np.int32)
-    charge_tokens(
-        np.array(slots, np.int32), np.array([0, len(slots)]), np.zeros(len(slots), np.uint8), gap,
-        np.array([bundle, bundle, 0]), page, form_us, line_us, scratch[0], scratch[1], scratch[2],
-        totals, counts, row_us, line_total_us,
-    )  # fmt: skip
+    row_us, other_us = np.zeros(1), np.zeros(N_FORMS)
     reads = read_plan.plan(slots, gap)
+    first, last = (np.array([read[side] for read in reads], np.int32) for side in (0, 1))
+    charge_reads(
+        first, last, np.array([0, len(reads)]), np.array([bundle, bundle, 0]), page, form_us, line_us,
+        np.array([8.0, 3.0]), is_ceiling, totals, counts, row_us, other_us,
+    )  # fmt: skip
     requests = [
         size for first, last in reads for size in read_plan.requests(first, last, bundle, bundle, 0, page, max_request)
     ]
@@ -110,5 +134,6 @@ def test_charges_equal_the_twin(slots: list[int], gap: int, bundle: int, max_req
     assert totals.tolist() == [len(reads), sum(lengths), len(requests), sum(requests) // page]
     assert np.repeat(np.arange(n_neurons + 1), counts).tolist() == sorted(lengths)
     time_us = sum(form_us[size // page] for size in requests)
-    assert row_us[0] == pytest.approx(time_us)
-    assert line_total_us[0] == pytest.approx(2 * time_us)
+    ceiling_us = max(8.0 * len(requests), 3.0 * sum(requests) // page)
+    assert row_us[0] == pytest.approx(ceiling_us if is_ceiling else time_us)
+    assert other_us.tolist() == pytest.approx([2 * time_us, ceiling_us])

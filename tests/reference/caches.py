@@ -1,20 +1,79 @@
-"""The cache policies on ordinary containers, written to be obvious. Each returns the hits of a stream of accesses."""
+"""The cache policies on ordinary containers, written to be obvious.
+
+Each returns the hits of a stream of accesses; `admitted` says, access by access, whether a miss may enter.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from functools import cache
 
 
-def lru(accesses: list[int], capacity: int) -> list[bool]:
+def lru(accesses: list[int], capacity: int, admitted: list[bool] | None = None) -> list[bool]:
     """Replay against the least recently used policy."""
     resident: OrderedDict[int, None] = OrderedDict()
     hits = []
-    for neuron in accesses:
+    for neuron, is_admitted in zip(accesses, admitted or [True] * len(accesses), strict=True):
         hits.append(neuron in resident)
+        if not hits[-1] and not is_admitted:
+            continue
         resident[neuron] = None
         resident.move_to_end(neuron)
         if len(resident) > capacity:
             resident.popitem(last=False)
+    return hits
+
+
+def fifo(accesses: list[int], capacity: int, admitted: list[bool] | None = None) -> list[bool]:
+    """Replay against first in, first out."""
+    resident: deque[int] = deque()
+    hits = []
+    for neuron, is_admitted in zip(accesses, admitted or [True] * len(accesses), strict=True):
+        hits.append(neuron in resident)
+        if hits[-1] or not is_admitted:
+            continue
+        resident.append(neuron)
+        if len(resident) > capacity:
+            resident.popleft()
+    return hits
+
+
+def lfu(accesses: list[int], capacity: int, admitted: list[bool] | None = None) -> list[bool]:
+    """Replay against least frequently used; of equal counts the one that got its count first leaves."""
+    resident: dict[int, tuple[int, int]] = {}  # neuron -> (count, when it got that count)
+    hits = []
+    for now, (neuron, is_admitted) in enumerate(zip(accesses, admitted or [True] * len(accesses), strict=True)):
+        hits.append(neuron in resident)
+        if hits[-1]:
+            resident[neuron] = (resident[neuron][0] + 1, now)
+        elif is_admitted and capacity:
+            if len(resident) == capacity:
+                del resident[min(resident, key=lambda other: resident[other])]
+            resident[neuron] = (1, now)
+    return hits
+
+
+def sieve(accesses: list[int], capacity: int, admitted: list[bool] | None = None) -> list[bool]:
+    """Replay against SIEVE."""
+    queue: list[int] = []  # oldest first
+    visited: set[int] = set()
+    hand = 0
+    hits = []
+    for neuron, is_admitted in zip(accesses, admitted or [True] * len(accesses), strict=True):
+        hits.append(neuron in queue)
+        if hits[-1]:
+            visited.add(neuron)
+        elif is_admitted and capacity:
+            if len(queue) == capacity:
+                hand %= capacity
+                while queue[hand] in visited:
+                    visited.remove(queue[hand])
+                    hand = (hand + 1) % capacity
+                # What follows moves up to the hand; past the newest it starts over, whoever enters next.
+                was_newest = hand == capacity - 1
+                del queue[hand]
+                hand = 0 if was_newest else hand
+            queue.append(neuron)
     return hits
 
 
@@ -23,7 +82,76 @@ def pinned(accesses: list[int], resident: set[int]) -> list[bool]:
     return [neuron in resident for neuron in accesses]
 
 
-def s3fifo(accesses: list[int], capacity: int) -> list[bool]:
+def pinned_lru(
+    accesses: list[int], resident: set[int], capacity: int, admitted: list[bool] | None = None
+) -> list[bool]:
+    """Replay against a fixed set and LRU in the rest of the capacity."""
+    others = [i for i, neuron in enumerate(accesses) if neuron not in resident]
+    hits = [True] * len(accesses)
+    of_others = lru(
+        [accesses[i] for i in others], capacity - len(resident), [admitted[i] for i in others] if admitted else None
+    )
+    for i, is_hit in zip(others, of_others, strict=True):
+        hits[i] = is_hit
+    return hits
+
+
+def window(rows: list[list[int]], capacity: int, n_tokens: int, admitted: list[bool] | None = None) -> list[bool]:
+    """Replay rows against the window of the last `n_tokens` of them, cut to what was used last."""
+    resident: OrderedDict[int, int] = OrderedDict()  # neuron -> row of its last access
+    may_enter = iter(admitted or [True] * sum(map(len, rows)))
+    hits = []
+    for now, row in enumerate(rows):
+        for neuron in [neuron for neuron, last in resident.items() if last < now - n_tokens]:
+            del resident[neuron]
+        for neuron in row:
+            hits.append(neuron in resident)
+            if not next(may_enter) and not hits[-1]:
+                continue
+            resident[neuron] = now
+            resident.move_to_end(neuron)
+            if len(resident) > capacity:
+                resident.popitem(last=False)
+    return hits
+
+
+def belady(accesses: list[int], capacity: int, admitted: list[bool] | None = None) -> list[bool]:
+    """Replay against Belady's replacement, which may decline to admit."""
+    never = len(accesses)
+    resident: dict[int, int] = {}  # neuron -> its next access
+    hits = []
+    for now, (neuron, is_admitted) in enumerate(zip(accesses, admitted or [True] * len(accesses), strict=True)):
+        following = next((i for i in range(now + 1, never) if accesses[i] == neuron), never)
+        hits.append(neuron in resident)
+        if hits[-1]:
+            resident[neuron] = following
+        elif is_admitted:
+            resident[neuron] = following
+            if len(resident) > capacity:
+                del resident[max(resident, key=lambda other: (resident[other], other == neuron))]
+    return hits
+
+
+def most_hits(accesses: list[int], capacity: int) -> int:
+    """Return the most hits that any replacement can have, by trying all of them."""
+
+    @cache
+    def best(now: int, resident: frozenset[int]) -> int:
+        if now == len(accesses):
+            return 0
+        neuron = accesses[now]
+        if neuron in resident:
+            return 1 + best(now + 1, resident)
+        choices = [resident]
+        if capacity:
+            leaving = [frozenset()] if len(resident) < capacity else [frozenset({other}) for other in resident]
+            choices += [(resident - victim) | {neuron} for victim in leaving]
+        return max(best(now + 1, choice) for choice in choices)
+
+    return best(0, frozenset())
+
+
+def s3fifo(accesses: list[int], capacity: int, admitted: list[bool] | None = None) -> list[bool]:
     """Replay against S3-FIFO as libCacheSim has it: small queue 10 %, ghost 90 %, two accesses to move on."""
     small_limit, ghost_limit = int(capacity * 0.1), int(capacity * 0.9)
     main_limit = capacity - small_limit
@@ -33,12 +161,14 @@ def s3fifo(accesses: list[int], capacity: int) -> list[bool]:
     n_accesses: dict[int, int] = {}
     has_evicted = False
     hits = []
-    for neuron in accesses:
+    for neuron, is_admitted in zip(accesses, admitted or [True] * len(accesses), strict=True):
         if neuron in small or neuron in main:
             n_accesses[neuron] += 1
             hits.append(True)
             continue
         hits.append(False)
+        if not is_admitted:
+            continue
         is_remembered = neuron in ghost
         if is_remembered:
             ghost.remove(neuron)
@@ -68,4 +198,67 @@ def s3fifo(accesses: list[int], capacity: int) -> list[bool]:
             main.append(neuron)
         else:
             small.append(neuron)
+    return hits
+
+
+def greedydual(
+    rows: list[list[int]],
+    capacity: int,
+    slot_of: list[int],
+    prior: list[float],
+    gap: int,
+    break_even_gap: float,
+    admitted: list[bool] | None = None,
+) -> list[bool]:
+    """Replay rows against layout-aware GreedyDual, without its rescaling: for traces of some hundred rows."""
+    value: dict[int, float] = {}  # of the residents
+    accesses: dict[int, float] = {}
+    cost: dict[int, float] = {}
+    may_enter = iter(admitted or [True] * sum(map(len, rows)))
+    weight = 1.0
+    hits = []
+
+    def count(neuron: int, fetch_cost: float) -> float:
+        accesses[neuron] = accesses.get(neuron, 0.0) + weight
+        cost[neuron] = cost[neuron] + 0.05 * (fetch_cost - cost[neuron]) if neuron in cost else fetch_cost
+        return cost[neuron] * (accesses[neuron] + prior[neuron] * weight)
+
+    for row in rows:
+        missing = [slot_of[neuron] for neuron in row if neuron not in value]
+        reads: list[list[int]] = []
+        for slot in missing:
+            if reads and slot - reads[-1][-1] - 1 <= gap:
+                reads[-1].append(slot)
+            else:
+                reads.append([slot])
+        valued: dict[int, float] = {}
+        for neuron in row:
+            slot = slot_of[neuron]
+            if neuron not in value:
+                continue
+            near = [read for read in reads if min(abs(slot - other) for other in read) - 1 <= gap]
+            if any(read[0] < slot < read[-1] for read in reads):
+                fetch_cost = 0.0
+            else:
+                fetch_cost = 1.0 + break_even_gap / (1 + sum(map(len, near)))
+            valued[neuron] = value[neuron] = count(neuron, fetch_cost)
+        for neuron in row:
+            is_admitted = next(may_enter)
+            hits.append(neuron in value)
+            if hits[-1]:
+                continue
+            if neuron in valued:
+                worth = valued[neuron]
+            else:
+                (read,) = (read for read in reads if slot_of[neuron] in read)
+                worth = count(neuron, 1.0 + break_even_gap / len(read))
+            if not is_admitted or capacity == 0:
+                continue
+            if len(value) == capacity:
+                least = min(value, key=lambda other: (value[other], other))
+                if worth < value[least]:
+                    continue
+                del value[least]
+            value[neuron] = worth
+        weight *= 1 + 1 / 40
     return hits

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -33,41 +35,47 @@ def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
 
 
 @njit(cache=True, nogil=True)
-def replay(neurons: Any, is_hit: Any, newer: Any, older: Any, counts: Any) -> None:
+def replay(neurons: Any, admitted: Any, is_hit: Any, newer: Any, older: Any, counts: Any) -> None:
     """Get, then admit, each neuron in turn; writes `is_hit`, state in place."""
+    # One loop without helpers, counts in local variables: seven times as fast as with a function for an access.
     anchor = newer.size - 1
+    capacity, n_resident = counts[_CAPACITY], counts[_RESIDENT]
     for access in range(neurons.size):
         neuron = neurons[access]
-        if older[neuron] != _ABSENT:
+        before = older[neuron]
+        if before != _ABSENT:
             is_hit[access] = 1
-            newer[older[neuron]] = newer[neuron]
-            older[newer[neuron]] = older[neuron]
+            after = newer[neuron]
+            newer[before] = after
+            older[after] = before
         else:
             is_hit[access] = 0
-            if counts[_CAPACITY] == 0:
+            if capacity == 0 or not admitted[access]:
                 continue
-            if counts[_RESIDENT] == counts[_CAPACITY]:
-                oldest = newer[anchor]
-                newer[anchor] = newer[oldest]
-                older[newer[oldest]] = anchor
-                newer[oldest] = older[oldest] = _ABSENT
+            if n_resident < capacity:
+                n_resident += 1
             else:
-                counts[_RESIDENT] += 1
+                oldest = newer[anchor]
+                following = newer[oldest]
+                newer[anchor] = following
+                older[following] = anchor
+                older[oldest] = _ABSENT
         newest = older[anchor]
         newer[neuron] = anchor
         older[neuron] = newest
         newer[newest] = neuron
         older[anchor] = neuron
+    counts[_RESIDENT] = n_resident
 
 
-class Lru:
+class Lru(ArrayCache):
     """A least-recently-used cache of `capacity` neurons, empty at first."""
 
     policy = "lru"
 
-    def __init__(self, capacity: int, placement: NeuronPlacement) -> None:
-        self._state = allocate(capacity, placement.n_neurons)
+    def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
+        super().__init__(*allocate(capacity, placement.n_neurons))
 
-    def replay(self, neurons: npt.NDArray[Any], is_hit: npt.NDArray[Any]) -> None:
-        """Access `neurons` in order and write 1 to `is_hit` where one was in DRAM."""
-        replay(neurons, is_hit, *self._state)
+    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+        """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
+        replay(accesses.neurons, accesses.admitted, is_hit, *self._state)

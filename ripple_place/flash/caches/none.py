@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.placement import NeuronPlacement
 
 
-class NoCache:
+class NoCache(ArrayCache):
     """A cache that holds nothing, whatever its capacity."""
 
     policy = "none"
 
-    def __init__(self, capacity: int, placement: NeuronPlacement) -> None:
-        del capacity, placement
+    def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
+        super().__init__()
 
-    def replay(self, neurons: npt.NDArray[Any], is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
         """Write 0 to `is_hit` for each access."""
-        del neurons
         is_hit[:] = 0

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from ripple_place.errors import UsageError
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,33 +44,45 @@ def replay(neurons: Any, is_hit: Any, is_resident: Any) -> None:
         is_hit[access] = is_resident[neurons[access]]
 
 
-class Pinned:
-    """A fixed set of at most `capacity` neurons.
+def pinned_set(policy: str, placement: NeuronPlacement, capacity: int, n_hottest: int) -> npt.NDArray[np.int32]:
+    """Return the neurons to pin: the placement's own, else its `n_hottest` hottest.
 
     Raises
     ------
     UsageError
         If the placement pins more than `capacity`, or says neither what to pin nor how often neurons fired.
     """
+    if placement.pinned is None:
+        if placement.frequency is None:
+            raise UsageError(
+                f"cache {policy}", found="a placement without pinned neurons and without frequencies",
+                expected="one of the two",
+                remedy="reorder with a DRAM budget, name a profile, or choose another cache policy",
+            )  # fmt: skip
+        return hottest(placement.frequency, n_hottest)
+    if placement.pinned.size > capacity:
+        raise UsageError(
+            f"cache {policy}", found=f"{placement.pinned.size} pinned neurons",
+            expected=f"at most the {capacity} that fit",
+            remedy="raise the DRAM budget to the one that the placement was made for",
+        )  # fmt: skip
+    return placement.pinned
+
+
+class Pinned(ArrayCache):
+    """A fixed set of at most `capacity` neurons.
+
+    Raises
+    ------
+    UsageError
+        As for `pinned_set`.
+    """
 
     policy = "pinned"
 
-    def __init__(self, capacity: int, placement: NeuronPlacement) -> None:
-        resident = placement.pinned
-        if resident is None:
-            if placement.frequency is None:
-                raise UsageError(
-                    "cache pinned", found="a placement without pinned neurons and without frequencies",
-                    expected="one of the two", remedy="reorder with a DRAM budget, or choose another cache policy",
-                )  # fmt: skip
-            resident = hottest(placement.frequency, capacity)
-        elif resident.size > capacity:
-            raise UsageError(
-                "cache pinned", found=f"{resident.size} pinned neurons", expected=f"at most the {capacity} that fit",
-                remedy="raise the DRAM budget to the one that the placement was made for",
-            )  # fmt: skip
-        self._state = allocate(resident, placement.n_neurons)
+    def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
+        super().__init__(*allocate(pinned_set(self.policy, placement, capacity, capacity), placement.n_neurons))
 
-    def replay(self, neurons: npt.NDArray[Any], is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
         """Write 1 to `is_hit` where a neuron is in the set."""
-        replay(neurons, is_hit, *self._state)
+        replay(accesses.neurons, is_hit, *self._state)

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
+from ripple_place.flash.caches.belady import Belady
+from ripple_place.flash.caches.fifo import Fifo
+from ripple_place.flash.caches.greedydual import GreedyDual
+from ripple_place.flash.caches.lfu import Lfu
 from ripple_place.flash.caches.lru import Lru
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.pinned import Pinned
+from ripple_place.flash.caches.pinned_lru import PinnedLru
 from ripple_place.flash.caches.s3fifo import S3Fifo
+from ripple_place.flash.caches.sieve import Sieve
+from ripple_place.flash.caches.window import Window
+from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ripple_place.flash.caches.cache import CacheFactory
 
-    from ripple_place.placement import NeuronPlacement
-
-
-class Cache(Protocol):
-    """What keeps some of one block's neurons in DRAM."""
-
-    policy: str
-
-    def __init__(self, capacity: int, placement: NeuronPlacement) -> None: ...
-
-    def replay(self, neurons: npt.NDArray[Any], is_hit: npt.NDArray[Any]) -> None:
-        """Get, then admit, each of `neurons` in order; write 1 to `is_hit` where one was in DRAM, else 0."""
-        ...
+POLICIES: dict[str, CacheFactory] = {
+    cache.policy: cache
+    for cache in (NoCache, Lru, Fifo, Lfu, S3Fifo, Sieve, GreedyDual, Pinned, PinnedLru, Belady)
+}  # fmt: skip
+"""Policies without parameters."""
+POLICY_NAMES = (*POLICIES, "window:K")
+"""All of them, as messages and help list them."""
 
 
-POLICIES: dict[str, type[Cache]] = {cache.policy: cache for cache in (NoCache, Lru, S3Fifo, Pinned)}
+def find_policy(policy: str) -> CacheFactory:
+    """Return what makes caches of a policy.
 
-
-def find_policy(policy: str) -> type[Cache]:
-    """Return the class of a cache policy.
+    Parameters
+    ----------
+    policy : str
+        One of `POLICIES`, or ``window:K`` with a number of tokens.
 
     Raises
     ------
     UsageError
-        If there is none by that name.
+        If there is none by that name, or its parameter is no number.
     """
+    name, has_parameter, parameter = policy.partition(":")
+    if name == Window.policy:
+        n_tokens = parse_count(parameter)
+        if n_tokens is None or not 1 <= n_tokens < 2**31:
+            raise UsageError(
+                f"cache {policy}", found=f"{parameter!r} tokens" if has_parameter else "no number of tokens",
+                expected="a whole number of at least 1", remedy="write, for instance, window:4",
+            )  # fmt: skip
+        return partial(Window, n_tokens=n_tokens)
     if policy not in POLICIES:
         raise UsageError(
-            f"cache {policy}", found="no policy by that name", expected=f"one of {', '.join(POLICIES)}",
+            f"cache {policy}", found="no policy by that name", expected=f"one of {', '.join(POLICY_NAMES)}",
             remedy="name one of them",
         )  # fmt: skip
     return POLICIES[policy]

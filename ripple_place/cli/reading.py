@@ -1,0 +1,92 @@
+"""Options of ``simulate`` that say how the reader works: its gaps, its conditions, and what computes meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ripple_place import units
+from ripple_place.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ripple_place.workflows.simulate import SimulateReport
+
+
+def _gap(context: click.Context, option: click.Parameter, value: str) -> int | str | None:
+    """Return the fixed gap, 0 for off, None for auto, or the name of a planner."""
+    from ripple_place.workflows.sweep import parse_collapse
+
+    try:
+        return parse_collapse(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _time_us(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """Return a time in microseconds."""
+    try:
+        return None if value is None else units.parse_time_us(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+_OPTIONS = (
+    click.option(
+        "--collapse", "gap", metavar="auto|off|N|adaptive|optimal", default="auto", show_default=True, callback=_gap,
+        help="Read through gaps of up to N unwanted neurons; auto: the device's break-even gap; adaptive: a gap that "
+        "follows the times seen; optimal: the reads of least time.",
+    ),
+    click.option("--core", metavar="NAME", help="Core that issues reads, such as big, mid or little."),
+    click.option("--queue-depth", type=click.IntRange(1), help="Reads kept in flight.  [default: a full queue]"),
+    click.option("--thermal", type=click.Choice(["cold", "warm"]), default="cold", show_default=True,
+                 help="Temperature of the device."),
+    click.option("--access", type=click.Choice(["direct", "mmap"]), default="direct", show_default=True,
+                 help="Requests past the page cache, or page faults in a mapped file."),
+    click.option("--compute-us-per-layer", metavar="TIME", callback=_time_us,
+                 help="Time to compute a layer for one token, such as 800us: adds the time of a token end to end."),
+    click.option("--overlap", type=click.Choice(["serial", "layer", "cluster"]), default=None,
+                 help="How reading hides under computing: not at all; while the layer before is computed (its "
+                 "activity must be predicted); cluster by cluster.  [default: serial]"),
+)  # fmt: skip
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the reader; `reading_params` turns their values into parameters."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def reading_params(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of `SimulateParams` that options give, conditions and computing put together.
+
+    Raises
+    ------
+    UsageError
+        If there is an overlap but nothing to overlap with.
+    """
+    from ripple_place.flash.conditions import ReadConditions
+    from ripple_place.flash.token_time import ComputeParams
+
+    params = dict(params)
+    conditions = ReadConditions(*(params.pop(name) for name in ("core", "queue_depth", "thermal", "access")))
+    compute_us, overlap = params.pop("compute_us_per_layer"), params.pop("overlap")
+    if compute_us is None and overlap is not None:
+        raise UsageError(
+            f"--overlap {overlap}", found="no time to compute", expected="one",
+            remedy="add --compute-us-per-layer (for instance 800us)",
+        )  # fmt: skip
+    compute = None if compute_us is None else ComputeParams(compute_us, overlap or "serial")
+    return {**params, "conditions": conditions, "compute": compute}
+
+
+def collapse_phrase(report: SimulateReport, gap: int | None) -> str:
+    """Return what is read through, for the line above the table."""
+    if report.device.is_mapped:
+        return f"memory-mapped, {units.format_bytes(report.device.read_ahead_bytes or 0)} read ahead"
+    if report.params.planner != "fixed":
+        return f"{report.params.planner} access collapse"
+    return f"access collapse over gaps up to {gap}" if gap is not None else "access collapse by block"

@@ -1,0 +1,148 @@
+"""The reader of one block: plans the reads of each chunk of tokens and adds up what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.planner_adaptive import AdaptivePlanner
+from ripple_place.flash.planner_fixed import FixedGapPlanner
+from ripple_place.flash.planner_optimal import OptimalPlanner
+from ripple_place.kernels.faults import charge_faults
+from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.layout import BlockLayout
+    from ripple_place.flash.replay import Chunk
+
+    Int32Array = npt.NDArray[np.int32]
+    Int64Array = npt.NDArray[np.int64]
+
+
+class Planner(Protocol):
+    """What decides which gaps a token's reads go through."""
+
+    name: str
+    gap: int | None
+
+    def __init__(self, layout: BlockLayout, device: DeviceProfile, gap: int) -> None: ...
+
+    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
+        """Write first and last slot of each read, ascending in each row, and where the reads of each row start."""
+        ...
+
+
+PLANNERS: dict[str, type[Planner]] = {
+    planner.name: planner for planner in (FixedGapPlanner, AdaptivePlanner, OptimalPlanner)
+}
+
+
+def find_planner(name: str) -> type[Planner]:
+    """Return the class of a planner.
+
+    Raises
+    ------
+    UsageError
+        If there is none by that name.
+    """
+    if name not in PLANNERS:
+        raise UsageError(
+            f"--collapse {name}", found="no planner by that name",
+            expected=f"auto, off, a number, {' or '.join(sorted(PLANNERS.keys() - {'fixed'}))}",
+            remedy="name one of them",
+        )  # fmt: skip
+    return PLANNERS[name]
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkReads:
+    """The reads of a chunk's rows; arrays are reused by the next chunk.
+
+    Attributes
+    ----------
+    first_slot, last_slot : ndarray of shape (n_reads,), int32
+        Of each read, both included.
+    read_starts : ndarray of shape (n_rows + 1,), int64
+        Row i has the reads from ``read_starts[i]`` to before ``read_starts[i + 1]``.
+    row_us : ndarray of shape (n_rows,), float64
+        Flash time of each row.
+    """
+
+    first_slot: Int32Array
+    last_slot: Int32Array
+    read_starts: Int64Array
+    row_us: npt.NDArray[np.float64]
+
+
+class BlockReader:
+    """Reads what the rows of one block miss, and keeps count.
+
+    Parameters
+    ----------
+    layout : BlockLayout
+    device : DeviceProfile
+        If it is mapped, the kernel decides what is read: page faults and read-ahead instead of a plan.
+    planner : str
+        See `PLANNERS`.
+    gap : int
+        Of the fixed planner; where the adaptive one starts.
+
+    Attributes
+    ----------
+    gap : int or None
+        Of the fixed planner, None where there is not one gap.
+    totals : ndarray of shape (ripple_place.kernels.reads.N_TOTALS,), int64
+    length_counts : ndarray of shape (n_neurons + 1,), int64
+    other_us : ndarray of shape (ripple_place.kernels.reads.N_FORMS,), float64
+        Flash time so far on the device's line and under its ceiling.
+    """
+
+    def __init__(self, layout: BlockLayout, device: DeviceProfile, planner: str, gap: int) -> None:
+        extent = layout.extent
+        self._planner = None if device.is_mapped else find_planner(planner)(layout, device, gap)
+        self.gap = self._planner.gap if self._planner is not None else None
+        self._window_pages = (device.read_ahead_bytes or device.page_bytes) // device.page_bytes
+        self._extent = np.array([extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes], np.int64)
+        self._page_bytes = device.page_bytes
+        self._form_us = device.request_table_us()
+        self._line_us = device.request_table_us(device.line(extent.bundle_bytes))
+        ceiling = device.ceiling()
+        self._ceiling_us = np.array([float(ceiling.time_us(1, 0)), float(ceiling.time_us(0, device.page_bytes))])
+        self._is_ceiling = device.form == "ceiling"
+        self._slots, self._row_us = np.empty((2, 0), np.int32), np.empty(0)
+        self._read_starts = np.empty(1, np.int64)
+        self.totals, self.other_us = np.zeros(N_TOTALS, np.int64), np.zeros(N_FORMS)
+        self.length_counts = np.zeros(layout.n_neurons + 1, np.int64)
+
+    def read(self, chunk: Chunk) -> ChunkReads:
+        """Return the reads of the chunk's rows, after adding them to the totals."""
+        self._fit(chunk)
+        first_slot, last_slot = self._slots
+        read_starts, row_us = self._read_starts[: chunk.n_rows + 1], self._row_us[: chunk.n_rows]
+        if self._planner is None:
+            charge_faults(
+                chunk.slots, chunk.row_starts, chunk.is_hit, self._window_pages, self._extent, self._page_bytes,
+                self._form_us, self._line_us, self._ceiling_us, self._is_ceiling, first_slot, last_slot, read_starts,
+                self.totals, self.length_counts, row_us, self.other_us,
+            )  # fmt: skip
+        else:
+            self._planner.plan(chunk, first_slot, last_slot, read_starts)
+            charge_reads(
+                first_slot, last_slot, read_starts, self._extent, self._page_bytes, self._form_us, self._line_us,
+                self._ceiling_us, self._is_ceiling, self.totals, self.length_counts, row_us, self.other_us,
+            )  # fmt: skip
+        n_reads = read_starts[-1]
+        return ChunkReads(first_slot[:n_reads], last_slot[:n_reads], read_starts, row_us)
+
+    def _fit(self, chunk: Chunk) -> None:
+        """Make room for a chunk that is larger than those before."""
+        if self._slots.shape[1] < chunk.slots.size:
+            self._slots = np.empty((2, chunk.slots.size + chunk.slots.size // 4), np.int32)
+        if self._row_us.size < chunk.n_rows:
+            self._row_us, self._read_starts = np.empty(chunk.n_rows), np.empty(chunk.n_rows + 1, np.int64)

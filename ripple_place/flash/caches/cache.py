@@ -1,0 +1,103 @@
+"""What a cache is told, what it must do, and the state that all policies keep in the same way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ripple_place.placement import NeuronPlacement
+
+
+@dataclass(frozen=True)
+class ReadCost:
+    """What the reads of a block cost its reader, for policies that weigh what a miss would cost.
+
+    Parameters
+    ----------
+    gap : int
+        Unwanted neurons that are read through.
+    break_even_gap : float
+        Lambda: a read costs as much as lambda neurons, and each neuron read 1.
+    """
+
+    gap: int = 0
+    break_even_gap: float = 0.0
+
+
+LONE_READS = ReadCost()
+"""Each read serves one neuron, and costs nothing but its bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Accesses:
+    """The neurons that consecutive rows of a trace ask for.
+
+    Parameters
+    ----------
+    neurons : ndarray of shape (n_accesses,), int32
+        Row by row, in slot order; no neuron twice in a row.
+    row_starts : ndarray of shape (n_rows + 1,), int64
+        Row i has the accesses from ``row_starts[i]`` to before ``row_starts[i + 1]``.
+    admitted : ndarray of shape (n_accesses,), uint8
+        1 where a neuron that misses may enter the cache.
+    next_row : ndarray of shape (n_accesses,), int32, optional
+        Row of the whole trace that asks for the neuron next, its number of rows where none does. Only for policies
+        with `Cache.needs_future`.
+    """
+
+    neurons: npt.NDArray[Any]
+    row_starts: npt.NDArray[Any]
+    admitted: npt.NDArray[Any]
+    next_row: npt.NDArray[Any] | None = None
+
+
+class Cache(Protocol):
+    """What keeps some of one block's neurons in DRAM."""
+
+    @property
+    def needs_future(self) -> bool:
+        """Whether accesses must come with `Accesses.next_row`."""
+        ...
+
+    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+        """Get, then admit, each neuron in order; write 1 to `is_hit` where one was in DRAM, else 0.
+
+        Nothing is evicted for a neuron that misses and is not admitted.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Return to the state before the first access."""
+        ...
+
+
+class CacheFactory(Protocol):
+    """Makes the cache of one block: a policy's class, or that with its parameters."""
+
+    def __call__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = ...) -> Cache:
+        """Return a cache of at most `capacity` neurons, empty but for what it never evicts."""
+        ...
+
+
+class ArrayCache:
+    """A cache whose state is arrays that a kernel changes in place.
+
+    Parameters
+    ----------
+    *state : ndarray
+        Of the empty cache.
+    """
+
+    needs_future: ClassVar[bool] = False
+
+    def __init__(self, *state: npt.NDArray[Any]) -> None:
+        self._state = state
+        self._empty = tuple(array.copy() for array in state)
+
+    def reset(self) -> None:
+        """Return to the state before the first access."""
+        for array, empty in zip(self._state, self._empty, strict=True):
+            array[...] = empty

@@ -1,0 +1,75 @@
+"""Window: the neurons of the last K tokens stay in DRAM; older ones are dropped, needed or not.
+
+``window:K``. LLM in a Flash keeps the neurons of a sliding window of tokens and loads only what a token needs beyond
+them [1]_; it reports K = 4 and 5. There DRAM holds whatever the window takes (24 % of the FFN at K = 4). Here a
+budget holds as well: where the window needs more, the neurons used longest ago leave first. Tokens are those that
+reach the block.
+
+References
+----------
+.. [1] Alizadeh et al., "LLM in a flash: Efficient Large Language Model Inference with Limited Memory",
+       arXiv:2312.11514, section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+
+from ripple_place.flash.caches import lru
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ripple_place.placement import NeuronPlacement
+
+_ABSENT = -1
+_RESIDENT = 1
+_ROW, _WINDOW = 0, 1
+
+
+def allocate(capacity: int, n_neurons: int, n_tokens: int) -> tuple[npt.NDArray[Any], ...]:
+    """Return the state of an empty cache: that of LRU, the row of each neuron's last access, the row, and K."""
+    return (*lru.allocate(capacity, n_neurons), np.zeros(n_neurons, np.int64), np.array([0, n_tokens], np.int64))
+
+
+@njit(cache=True, nogil=True)
+def replay(
+    neurons: Any, row_starts: Any, admitted: Any, is_hit: Any, newer: Any, older: Any, counts: Any, last_row: Any,
+    clock: Any,
+) -> None:  # fmt: skip
+    """Before each row drop what the last K did not ask for; then as LRU; writes `is_hit`, state in place."""
+    anchor = newer.size - 1
+    for i in range(row_starts.size - 1):
+        row = clock[_ROW]
+        oldest = newer[anchor]
+        while oldest != anchor and last_row[oldest] < row - clock[_WINDOW]:
+            following = newer[oldest]
+            newer[anchor] = following
+            older[following] = anchor
+            older[oldest] = _ABSENT
+            counts[_RESIDENT] -= 1
+            oldest = following
+        start, stop = row_starts[i], row_starts[i + 1]
+        lru.replay(neurons[start:stop], admitted[start:stop], is_hit[start:stop], newer, older, counts)
+        for access in range(start, stop):
+            last_row[neurons[access]] = row
+        clock[_ROW] = row + 1
+
+
+class Window(ArrayCache):
+    """A cache of the neurons of the last `n_tokens` tokens, at most `capacity` of them; empty at first."""
+
+    policy = "window"
+
+    def __init__(
+        self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS, *, n_tokens: int
+    ) -> None:
+        super().__init__(*allocate(capacity, placement.n_neurons, n_tokens))
+
+    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+        """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
+        replay(accesses.neurons, accesses.row_starts, accesses.admitted, is_hit, *self._state)

@@ -1,0 +1,112 @@
+"""The reader's options of ``simulate``: what they put into the document, and how they are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ripple_place.cli.main import cli
+from ripple_place.errors import UsageError
+
+TRACE = str(Path(__file__).parents[2] / "examples/tiny-relu-lm-data/heldout.trace.safetensors")
+SIMULATE = ["simulate", TRACE, "--layout", "original", "--bundle-bytes", "4KiB", "--layers", "1", "-q"]
+
+
+def document(*options: str) -> dict:
+    """Return the JSON document of a simulation."""
+    result = CliRunner().invoke(cli, [*SIMULATE, "--json", *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def test_the_default_document_names_the_conditions() -> None:
+    """A reader of the document knows how the reads were issued, and finds the three forms side by side."""
+    found = document()
+    assert found["collapse"] == "fixed"
+    assert found["conditions"] == {
+        "core": None, "queue_depth": None, "thermal": "cold", "access": "direct", "span_bytes": 1024 * 4096,
+    }  # fmt: skip
+    layout = found["layouts"][0]
+    forms = [layout[f"flash_time_{form}us_per_token"] for form in ("", "linear_", "ceiling_")]
+    assert len(set(forms)) == 3
+    assert min(forms) > 0
+    assert layout["token_time_us_per_token"] is None
+
+
+def test_conditions_reach_the_simulator() -> None:
+    """Each of them makes the same trace slower."""
+    device = ("--device", "ufs4-oneplus12-powerinfer2")
+    base = document(*device)["layouts"][0]["flash_time_us_per_token"]
+    for options in (("--core", "little"), ("--access", "mmap"), ("--thermal", "warm", "--collapse", "8")):
+        changed = document(*device, *options)
+        assert changed["layouts"][0]["flash_time_us_per_token"] > base, options
+    assert document("--device", "desktop-nvme", "--queue-depth", "1")["conditions"]["queue_depth"] == 1
+
+
+def test_planners_are_ordered() -> None:
+    """Optimal is no slower than adaptive, auto or off."""
+    times = {
+        name: document("--collapse", name)["layouts"][0]["flash_time_us_per_token"]
+        for name in ("optimal", "adaptive", "auto", "off")
+    }
+    assert times["optimal"] == min(times.values())
+    assert times["off"] == max(times.values())
+
+
+def test_time_of_a_token() -> None:
+    """One layer: serial is reading plus computing, and overlapping in clusters is less."""
+    serial = document("--compute-us-per-layer", "0.8ms")["layouts"][0]
+    assert serial["compute_us_per_token"] == 800.0
+    assert serial["token_time_us_per_token"] == pytest.approx(serial["flash_time_us_per_token"] + 800)
+    assert set(serial["token_time_us_percentiles"]) == {"50", "90", "99"}
+    cluster = document("--compute-us-per-layer", "800", "--overlap", "cluster")["layouts"][0]
+    assert 800 <= cluster["token_time_us_per_token"] < serial["token_time_us_per_token"]
+
+
+def test_table_of_forms_and_token_time() -> None:
+    """``-v`` shows the forms side by side; with a time to compute, the table has the time of a token."""
+    result = CliRunner().invoke(cli, [*SIMULATE, "-v", "--compute-us-per-layer", "800us"], catch_exceptions=False)
+    assert "additive line  ceiling of IOPS and bandwidth" in result.stdout
+    assert "token time  token p99" in result.stdout
+    plain = CliRunner().invoke(cli, SIMULATE, catch_exceptions=False).stdout
+    assert "token time" not in plain
+    assert "additive line" not in plain
+
+
+@pytest.mark.parametrize(
+    ("options", "phrase"),
+    [
+        (["--collapse", "adaptive"], "adaptive access collapse"),
+        (["--access", "mmap"], "memory-mapped, 128 KiB read ahead"),
+        (["--collapse", "off"], "access collapse over gaps up to 0"),
+    ],
+)
+def test_header_says_what_is_read_through(options: list[str], phrase: str) -> None:
+    """The line above the table."""
+    assert phrase in CliRunner().invoke(cli, [*SIMULATE, *options], catch_exceptions=False).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--core", "little"], "--core little: found device ufs4-oneplus12-neuralink knows none"),
+        (["--device", "m1-max", "--access", "mmap"], "--access mmap: found device m1-max knows direct"),
+        (["--queue-depth", "4"], "knows no queue depths"),
+        (["--overlap", "layer"], "--overlap layer: found no time to compute; expected one. Add --compute-us-per-layer"),
+        (["--access", "mmap", "--collapse", "3"], "--access mmap: found access collapse 3; expected none"),
+        (["--collapse", "greedy"], "'greedy' is not auto, off, adaptive, optimal, or a number"),
+        (["--compute-us-per-layer", "fast"], "found 'fast'"),
+    ],
+)
+def test_refusals(options: list[str], match: str) -> None:
+    """What a profile does not know, and options that make no sense together, are usage errors."""
+    result = CliRunner().invoke(cli, [*SIMULATE, *options])
+    if isinstance(result.exception, UsageError):
+        message = str(result.exception)
+    else:
+        assert result.exit_code == 2
+        message = result.stderr
+    assert match in " ".join(message.split())

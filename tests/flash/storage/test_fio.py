@@ -1,0 +1,66 @@
+"""fio's files, parsed as strictly as fio's manual describes them."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.requests import RequestList
+from ripple_place.flash.storage.fio import DATA_FILE, fio_paths, iolog, write_fio
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def requests(*spans: tuple[int, int], layout: str = "original") -> RequestList:
+    """Return the requests of one token and block."""
+    offsets, lengths = np.array(spans, np.int64).T
+    return RequestList(layout, np.array([0]), offsets, lengths, np.array([0, len(spans)]), 1.0)
+
+
+def parse_iolog(text: str) -> list[tuple[int, int]]:
+    """Return (offset, length) of each read of a version 2 log, after checking every line."""
+    header, add, opened, *reads, closed = text.splitlines()
+    assert header == "fio version 2 iolog"
+    assert [add, opened, closed] == [f"{DATA_FILE} {action}" for action in ("add", "open", "close")]
+    matches = [re.fullmatch(rf"{re.escape(DATA_FILE)} read (\d+) (\d+)", line) for line in reads]
+    assert all(matches)
+    return [(int(match[1]), int(match[2])) for match in matches if match]
+
+
+def test_a_log_by_hand() -> None:
+    """Two reads, in order, as in the manual's example."""
+    assert iolog(requests((8192, 4096), (0, 16384))) == (
+        "fio version 2 iolog\nripple-place.data add\nripple-place.data open\nripple-place.data read 8192 4096\n"
+        "ripple-place.data read 0 16384\nripple-place.data close\n"
+    )
+
+
+def test_one_log_a_layout_and_one_job(tmp_path: Path) -> None:
+    """The job makes a data file that is long enough, and replays each log after the one before."""
+    lists = [requests((0, 4096), (3 << 20, 8192)), requests((4096, 4096), layout="a\nb")]
+    written = write_fio(tmp_path / "reads.iolog", lists, 16)
+    assert [path.name for path in written] == ["reads.fio", "reads.iolog", "reads.2.iolog"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in written)
+    assert [parse_iolog(path.read_text()) for path in written[1:]] == [[(0, 4096), (3 << 20, 8192)], [(4096, 4096)]]
+    job = configparser.ConfigParser(allow_no_value=True, comment_prefixes=(";",), delimiters=("=",), strict=True)
+    job.read_string(written[0].read_text())
+    assert dict(job["global"]) == {"ioengine": "libaio", "direct": "1", "iodepth": "16"}
+    assert job["make-data"]["filename"] == DATA_FILE
+    assert int(job["make-data"]["size"]) == 4 << 20
+    assert [(job[name]["read_iolog"], "stonewall" in job[name]) for name in ("layout-1", "layout-2")] == [
+        ("reads.iolog", True), ("reads.2.iolog", True),
+    ]  # fmt: skip
+    assert job.sections() == ["global", "make-data", "layout-1", "layout-2"]
+
+
+@pytest.mark.parametrize("name", ["reads.fio", "reads"])
+def test_a_log_cannot_have_the_jobs_name(tmp_path: Path, name: str) -> None:
+    """The job beside the log ends in .fio."""
+    with pytest.raises(UsageError, match=r"Name it reads\.iolog"):
+        fio_paths(tmp_path / name, 1)

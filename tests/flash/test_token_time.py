@@ -1,0 +1,102 @@
+"""The time of a token: by hand on three layers, its bounds, and through the simulator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.simulator import SimulationParams, simulate
+from ripple_place.flash.token_time import ComputeParams, TokenClock
+from tests.flash.builders import block_trace, layout_of, linear_device, trace_of
+
+
+def timed(read_us: list[list[float]], params: ComputeParams) -> list[float]:
+    """Return the times of tokens; ``read_us[layer][token]``."""
+    clock = TokenClock(params, len(read_us[0]))
+    for layer, layer_us in enumerate(read_us):
+        clock.add(f"layers.{layer}", np.array(layer_us, float))
+    return clock.finish().token_us.tolist()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "token_us"),
+    [
+        # Layers are read in 30, 5, 20 us (first token) or not at all (second), and computed in 10 each.
+        ("serial", [85.0, 30.0]),
+        # 30, then max(10, 5), then max(10, 20), then the last layer's 10.
+        ("layer", [70.0, 30.0]),
+        # 30 + 10/2, 10 + 5/2, 20 + 10/2.
+        ("cluster", [72.5, 30.0]),
+    ],
+)
+def test_three_layers_by_hand(overlap: str, token_us: list[float]) -> None:
+    """Each mode on paper."""
+    read_us = [[30.0, 0.0], [5.0, 0.0], [20.0, 0.0]]
+    assert timed(read_us, ComputeParams(10.0, overlap, n_clusters=2)) == token_us
+
+
+def test_blocks_of_a_layer_are_read_together() -> None:
+    """Two experts of layer 1 are one layer: read in 5 + 7, computed once."""
+    clock = TokenClock(ComputeParams(10.0, "layer"), 1)
+    for name, read_us in (("layers.0", 1.0), ("layers.1.experts.0", 5.0), ("layers.1.experts.1", 7.0)):
+        clock.add(name, np.array([read_us]))
+    time = clock.finish()
+    assert time.token_us.tolist() == [1 + 12 + 10]
+    assert time.compute_us_per_token == 20.0
+
+
+def test_no_layers_take_no_time() -> None:
+    """Nothing read and nothing computed."""
+    assert TokenClock(ComputeParams(10.0, "layer"), 2).finish().token_us.tolist() == [0.0, 0.0]
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1e4), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.floats(0, 1e4),
+    st.integers(1, 20),
+)
+@settings(max_examples=60, deadline=None)
+def test_overlap_never_loses_and_never_beats_the_longer(read_us: list[list[float]], compute: float, n: int) -> None:
+    """Between the longer of reading and computing and their sum; more clusters are never slower."""
+    reading = np.sum(read_us, axis=0)
+    serial = timed(read_us, ComputeParams(compute))
+    assert serial == pytest.approx((reading + compute * len(read_us)).tolist())
+    for params in (ComputeParams(compute, "layer"), ComputeParams(compute, "cluster", n)):
+        times = np.array(timed(read_us, params))
+        slack = 1e-9 * np.array(serial) + 1e-9
+        assert (times <= serial + slack).all()
+        assert (times >= np.maximum(reading, compute * len(read_us)) - slack).all()
+    finer = np.array(timed(read_us, ComputeParams(compute, "cluster", n + 1)))
+    assert (finer <= np.array(timed(read_us, ComputeParams(compute, "cluster", n))) + 1e-6).all()
+
+
+def test_the_simulator_reports_reading_and_the_whole_apart() -> None:
+    """Two layers read in 11 us each for one token, nothing for the other; 100 us to compute a layer."""
+    rows = np.array([[1, 0], [0, 0]])
+    trace = trace_of({"layers.0": block_trace(rows), "layers.1": block_trace(rows)}, 2)
+    layout = layout_of({name: [0, 1] for name in trace.blocks})
+    params = SimulationParams(compute=ComputeParams(100.0))
+    scores = simulate(trace, layout, linear_device(), params).to_json()
+    assert (scores["compute_us_per_token"], scores["token_time_us_per_token"]) == (200.0, 211.0)
+    assert scores["token_time_us_percentiles"] == {"50": 211.0, "90": pytest.approx(219.8), "99": pytest.approx(221.78)}
+    assert scores["flash_time_us_per_token"] == 11.0
+    without = simulate(trace, layout, linear_device()).to_json()
+    assert [without[key] for key in scores if "token_time" in key or "compute" in key] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((1.0, "none"), "--overlap none: found no overlap by that name; expected one of serial, layer, cluster"),
+        ((-1.0,), "found -1.0 us a layer"),
+        ((float("inf"),), "found inf us a layer"),
+        ((1.0, "cluster", 0), "0 clusters; expected a time of at least 0 and one cluster or more"),
+    ],
+)
+def test_bad_params(arguments: tuple[object, ...], match: str) -> None:
+    """Parameters are checked where they are made."""
+    with pytest.raises(UsageError, match=match):
+        ComputeParams(*arguments)  # type: ignore[arg-type]
