@@ -97,7 +97,7 @@ def test_header_says_what_is_read_through(options: list[str], phrase: str) -> No
         (["--queue-depth", "4"], "knows no queue depths"),
         (["--overlap", "layer"], "--overlap layer: found no time to compute; expected one. Add --compute-us-per-layer"),
         (["--access", "mmap", "--collapse", "3"], "--access mmap: found access collapse 3; expected none"),
-        (["--collapse", "greedy"], "'greedy' is not auto, off, adaptive, optimal, or a number"),
+        (["--collapse", "greedy"], "found 'greedy'; expected auto, off, adaptive, optimal, or a number"),
         (["--compute-us-per-layer", "fast"], "found 'fast'"),
     ],
 )
