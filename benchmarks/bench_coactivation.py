@@ -46,7 +46,7 @@ def main() -> None:
     assert (np.triu(dense.T @ dense) == np.triu(bits.dense_counts()[: options.neurons, : options.neurons])).all()
     n_threads = get_num_threads()
     few = rng.integers(0, 2**63, (8, 256)).astype(np.uint64)
-    sums = np.zeros((n_threads, 4, 4), np.int32)
+    sums = np.zeros((n_threads, 64, 64), np.int32)  # far enough apart that threads do not share a cache line
     seconds = interleaved_seconds(
         {
             "transposing": lambda: NeuronBits.of_block(block),

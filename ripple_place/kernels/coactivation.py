@@ -96,8 +96,12 @@ def count_panel(bits: Array, row_start: int, row_end: int, counts: Array) -> Non
     result does not depend on their number.
     """
     n_padded, n_words = bits.shape
-    # Longest columns first would be better balanced still, but tiles are many and short.
-    for tile in prange((n_padded - row_start) // ROW_MULTIPLE):
+    n_tiles = (n_padded - row_start) // ROW_MULTIPLE
+    # A tile has the more work the later it comes; threads get consecutive shares, so early and late ones take turns.
+    for turn in prange(n_tiles):
+        tile = int(turn) // 2
+        if turn % 2:
+            tile = n_tiles - 1 - tile
         j0 = row_start + ROW_MULTIPLE * tile
         for i0 in range(row_start, min(row_end, j0 + ROW_MULTIPLE), ROW_MULTIPLE):
             for i in range(i0, i0 + ROW_MULTIPLE):
