@@ -26,8 +26,9 @@ Example:
 @click.argument("checkpoint", required=False, type=PATH)
 @click.option("--profile", required=True, type=PATH, help="What `ripple-place profile` wrote for this model.")
 @click.option("--out", required=True, type=PATH, help="Directory to write; without CHECKPOINT, a placement file.")
-@click.option("--ordering", type=click.Choice(["greedy", "frequency", "random", "original"]), default="greedy",
-              show_default=True, help="greedy: Ripple's path of co-activation; frequency: hot-cold.")  # fmt: skip
+@click.option("--ordering", default="greedy", show_default=True,
+              type=click.Choice(["flash-time", "greedy", "frequency", "random", "original"]),
+              help="flash-time: least flash time; greedy: Ripple's path; frequency: hot-cold.")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["drop-in", "bundled", "both"]), default="both",
               show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
 @click.option("--stride", type=click.Choice(["packed", "page", "auto"]), default="auto", show_default=True,
@@ -37,6 +38,7 @@ Example:
               "[default: ufs4-oneplus12-neuralink]")  # fmt: skip
 @click.option("--break-even-gap", type=click.FloatRange(0), help="Recorded in place of the device's.")
 @click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, recorded in a placement file.")
+@click.option("--effort", type=click.IntRange(0), default=20, show_default=True, help="Sweeps of flash-time at most.")
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
@@ -51,6 +53,7 @@ def reorder(
     device: str | None,
     break_even_gap: float | None,
     bundle_bytes: int | None,
+    effort: int,
     dry_run: bool,
     force: bool,
     common: Common,
@@ -67,7 +70,8 @@ def reorder(
     from ripple_place.workflows.reorder import ReorderParams
     from ripple_place.workflows.reorder import reorder as run
 
-    if device is None and break_even_gap is None and checkpoint is not None and stride == "auto":
+    needs_device = ordering == "flash-time" or (checkpoint is not None and stride == "auto")
+    if device is None and break_even_gap is None and needs_device:
         device = DEFAULT_DEVICE
     report = run(
         checkpoint,
@@ -78,6 +82,7 @@ def reorder(
             seed=common.seed,
             layers=layers,
             bundle_bytes=bundle_bytes,
+            effort=effort,
             device=None if device is None else load_device(device),
             break_even_gap=break_even_gap,
             formats=FORMATS if format_ == "both" else (format_,),
@@ -96,22 +101,42 @@ def reorder(
 
 
 def _table(report: ReorderReport) -> str:
-    return format_table(
-        ["block", "reads/token before", "after", "change", "seconds"],
-        [
-            [
-                name, number(block.objective_before), number(block.objective),
-                percent(block.objective / block.objective_before - 1)
-                if block.objective is not None and block.objective_before else "-",
-                number(block.seconds),
-            ]
-            for name, block in report.blocks.items()
-        ],
-    )  # fmt: skip
+    unit = "cost" if _is_cost(report) else "reads"
+    rows = []
+    for name, block in report.blocks.items():
+        row = [name]
+        for before, after in ((block.objective_before, block.objective), (block.held_out_before, block.held_out)):
+            change = percent(after / before - 1) if after is not None and before else "-"
+            row += [number(before), number(after), change]
+        rows.append([*row, block.chosen, number(block.seconds)])
+    headers = [
+        "block",
+        f"{unit}/token before",
+        "after",
+        "change",
+        "held out: before",
+        "after",
+        "change",
+        "order",
+        "seconds",
+    ]
+    if not _is_cost(report):
+        shown = (0, 1, 2, 3, 8)
+        headers, rows = [headers[k] for k in shown], [[row[k] for k in shown] for row in rows]
+    return format_table(headers, rows)
+
+
+def _is_cost(report: ReorderReport) -> bool:
+    return any(block.unit == "neurons" for block in report.blocks.values())
 
 
 def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
     lines = ["Reads on the profile's own trace, without cache and access collapse; simulate judges on another."]
+    if _is_cost(report):
+        lines = [
+            "Cost: lambda x reads + neurons read, without cache, on the part of the profile's trace that was searched "
+            "and on the part held out; simulate judges on another."
+        ]
     if report.unplaced:
         lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")
     verb = "Would write" if dry_run else "Wrote"

@@ -15,18 +15,23 @@ from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedArc
 from ripple_place.flash.device_files import load_device
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
+from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.reorder import ORDERINGS, ReorderParams, reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.verify import verify
 from tests.builders import contents, opt_config, opt_tensors, write_checkpoint
+from tests.reference import gap_cost
 from tests.trace_builders import random_activity, write_stock_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("ordering", ORDERINGS)
+WITHOUT_DEVICE = [ordering for ordering in ORDERINGS if ordering != "flash-time"]
+
+
+@pytest.mark.parametrize("ordering", WITHOUT_DEVICE)
 def test_placement_file(tmp_path: Path, profile_path: Path, ordering: str) -> None:
     """Without a checkpoint: one file at exactly that path, with orders, firing counts, and how they came about."""
     report = reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering=ordering, bundle_bytes=4096, seed=5))
@@ -44,7 +49,7 @@ def test_placement_file(tmp_path: Path, profile_path: Path, ordering: str) -> No
 def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None:
     """Original is identity, frequency descends, random differs by block and seed, greedy reads least."""
     placements, reads = {}, {}
-    for ordering in ORDERINGS:
+    for ordering in WITHOUT_DEVICE:
         report = reorder(None, profile_path, tmp_path / ordering, ReorderParams(ordering=ordering))
         placements[ordering] = read_placement(tmp_path / ordering).blocks
         reads[ordering] = report.blocks["layers.0"].objective
@@ -191,7 +196,10 @@ def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> Non
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"ordering": "magic"}, "ordering: found 'magic'; expected one of greedy, frequency, random, original"),
+        (
+            {"ordering": "magic"},
+            "ordering: found 'magic'; expected one of flash-time, greedy, frequency, random, original",
+        ),
         ({"stride": "loose"}, "stride: found 'loose'; expected one of auto, packed, page"),
         ({"break_even_gap": -1.0}, "--break-even-gap: found -1.0; expected a number of at least 0"),
         ({"break_even_gap": float("nan")}, "--break-even-gap: found nan"),
@@ -306,3 +314,30 @@ def test_a_placement_of_another_model_is_no_layout(tmp_path: Path, profile_path:
     other = write_stock_trace(tmp_path / "t", {"layers.0": np.ones((3, 25))})
     with pytest.raises(PlacementError, match=r"p: layers.0: found 24 neurons; expected 25 neurons, as in the trace"):
         simulate([other], [str(tmp_path / "p")])
+
+
+def test_flash_time_beats_its_starts_where_the_simulator_counts(tmp_path: Path, profile_path: Path) -> None:
+    """What the search calls cost is what the simulator charges: lambda x reads + neurons read, on whole pages."""
+    report = reorder(
+        None, profile_path, tmp_path / "ft", ReorderParams(ordering="flash-time", break_even_gap=2.0, bundle_bytes=4096)
+    )
+    for block in report.to_json()["blocks"].values():
+        assert block["objective_unit"] == "neurons"
+        assert block["objective"] <= block["objective_before"]
+        assert block["held_out"] <= block["held_out_before"]
+    placement = read_placement(tmp_path / "ft")
+    assert placement.metadata["break_even_gap"] == "2.0"
+    assert placement.metadata["effort"] == "20"
+    trace = read_trace(profile_path)
+    for name, placed in placement.blocks.items():
+        cut = round(7 / 8 * trace.n_tokens)
+        active = np.unpackbits(trace.blocks[name].active[:cut], axis=1, count=placed.n_neurons, bitorder="little")
+        cost = gap_cost.gap_cost(active.tolist(), placed.order.tolist(), 2.0)
+        assert cost == pytest.approx(report.blocks[name].objective)
+
+
+def test_flash_time_needs_to_know_what_a_read_costs(tmp_path: Path, profile_path: Path) -> None:
+    """Without a bundle size or a break-even gap there is nothing to weigh reads against bytes with."""
+    with pytest.raises(UsageError, match="--break-even-gap 5; or order by greedy"):
+        reorder(None, profile_path, tmp_path / "ft", ReorderParams(ordering="flash-time"))
+    assert not (tmp_path / "ft").exists()

@@ -1,0 +1,105 @@
+"""Ordering by flash time: never worse on what it searched, honest about what it did not, valid on degenerate blocks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ripple_place.errors import UsageError
+from ripple_place.ordering.baselines import frequency_order, original_order
+from ripple_place.ordering.flash_time import FlashTimeParams, GapCost, flash_time_order
+from ripple_place.ordering.greedy_path import greedy_path
+from tests.trace_builders import bits_of, block_of, planted_clusters, random_activity
+
+
+def starts_of(active: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the starts that `reorder` uses."""
+    bits = bits_of(active)
+    return {
+        "greedy": greedy_path(bits),
+        "frequency": frequency_order(bits.frequency()),
+        "original": original_order(bits.n_neurons),
+    }
+
+
+@pytest.mark.parametrize("break_even_gap", [0.0, 1.5, 5.0, 20.0])
+def test_never_costlier_than_any_start(break_even_gap: float) -> None:
+    """The search begins at the best start and only ever improves."""
+    rng = np.random.default_rng(0)
+    active = planted_clusters(rng, n_clusters=5, cluster_size=6, n_rows=200)[0]
+    result = flash_time_order(
+        block_of(active), None, starts_of(active), FlashTimeParams(break_even_gap), np.random.default_rng(0)
+    )
+    assert result.chosen == "flash-time"
+    assert result.cost["flash-time"] <= min(result.cost.values())
+    assert result.cost["flash-time"] == pytest.approx(GapCost(block_of(active), break_even_gap)(result.order))
+    assert math.isnan(result.held_out["greedy"])
+
+
+def test_more_effort_is_never_worse() -> None:
+    """Each sweep starts where the one before ended."""
+    active = random_activity(np.random.default_rng(3), 150, 40, 0.15)
+    costs = [
+        flash_time_order(
+            block_of(active), None, starts_of(active), FlashTimeParams(4.0, effort), np.random.default_rng(0)
+        ).cost["flash-time"]
+        for effort in (0, 1, 2, 20)
+    ]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+
+
+def test_noise_is_not_learned() -> None:
+    """On independent activity what the search finds is luck; held-out tokens say so, and a start is returned."""
+    rng = np.random.default_rng(5)
+    active = random_activity(rng, 60, 40, 0.1)
+    unseen = random_activity(rng, 4000, 40, 0.1)
+    starts = {"original": original_order(40)}
+    result = flash_time_order(
+        block_of(active), block_of(unseen), starts, FlashTimeParams(3.0), np.random.default_rng(0)
+    )
+    assert result.cost["flash-time"] < result.cost["original"]
+    best = min(result.held_out, key=result.held_out.__getitem__)
+    assert result.chosen == best
+    assert result.held_out[result.chosen] <= result.held_out["original"]
+
+
+@pytest.mark.parametrize(
+    "active",
+    [
+        np.ones((20, 9), bool),
+        np.zeros((20, 9), bool),
+        np.ones((1, 7), bool),
+        np.eye(2, dtype=bool),
+        np.ones((5, 1), bool),
+        np.repeat(np.eye(3, dtype=bool), 4, axis=1),
+        np.zeros((0, 6), bool),
+    ],
+    ids=["all on", "none on", "one token", "two neurons", "one neuron", "duplicates", "no tokens"],
+)
+def test_degenerate_blocks_get_a_valid_placement(active: np.ndarray) -> None:
+    """Whatever the trace holds, the result is a permutation."""
+    starts = {"original": original_order(active.shape[1])}
+    result = flash_time_order(block_of(active), None, starts, FlashTimeParams(5.0), np.random.default_rng(0))
+    assert sorted(result.order) == list(range(active.shape[1]))
+
+
+def test_same_seed_same_order() -> None:
+    """The order is a function of trace, parameters and seed."""
+    active = planted_clusters(np.random.default_rng(2), n_clusters=4, cluster_size=8, n_rows=120)[0]
+    orders = [
+        flash_time_order(
+            block_of(active), None, starts_of(active), FlashTimeParams(5.0), np.random.default_rng(7)
+        ).order.tolist()
+        for _ in range(2)
+    ]
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize("settings", [{"break_even_gap": -1.0}, {"break_even_gap": 1e4}, {"break_even_gap": math.nan}])
+def test_gaps_out_of_range_are_refused(settings: dict[str, float]) -> None:
+    """Distances are kept in bytes: a larger gap would silently be another."""
+    with pytest.raises(UsageError, match="a gap from 0 to 250"):
+        FlashTimeParams(**settings)
