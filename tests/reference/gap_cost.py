@@ -18,7 +18,7 @@ def gap_cost(active, order, break_even_gap):
 
 
 def distances(active, order, slot):
-    """Return, by token, how far the next active slots lie on either side of the boundary behind `slot`; None: nowhere."""
+    """Return, by token, the distances of the next active slots on either side of a boundary; None: nowhere."""
     left, right = [], []
     for row in active:
         before = [slot - place + 1 for place in range(slot + 1) if row[order[place]]]
