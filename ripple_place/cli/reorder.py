@@ -67,8 +67,8 @@ def reorder(
     """
     from ripple_place.checkpoint.plan import FORMATS
     from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
-    from ripple_place.workflows.reorder import ReorderParams
     from ripple_place.workflows.reorder import reorder as run
+    from ripple_place.workflows.reorder_params import ReorderParams
 
     needs_device = ordering == "flash-time" or (checkpoint is not None and stride == "auto")
     if device is None and break_even_gap is None and needs_device:

@@ -17,7 +17,8 @@ from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import ORDERINGS, ReorderParams, reorder
+from ripple_place.workflows.reorder import reorder
+from ripple_place.workflows.reorder_params import ORDERINGS, ReorderParams
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.verify import verify
 from tests.builders import contents, opt_config, opt_tensors, write_checkpoint
