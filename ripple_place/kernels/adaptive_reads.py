@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ripple_place.kernels.reads import pages_of_read
+from ripple_place.kernels.reads import pages_of_read, plan_row
 
 # Entries of the state, by name. Whole numbers: the gap in force; rows, and wanted slots, since the gap was looked at;
 # rows that are still to be read without collapse; of these, rows after which it is asked whether that pays; periods in
@@ -71,17 +71,10 @@ def plan_rows_adaptive(
     for row in range(row_starts.size - 1):
         read_starts[row] = n_reads
         gap = 0 if counts[OFF] > 0 else counts[GAP]
-        last = np.int64(-1)
-        for access in range(row_starts[row], row_starts[row + 1]):
-            if is_hit[access]:
-                continue
-            slot = np.int64(slots[access])
-            if last < 0 or slot - last - 1 > gap:
-                first_slot[n_reads] = slot
-                n_reads += 1
-            last_slot[n_reads - 1] = slot
-            last = slot
-            counts[WANTED] += 1
+        n_reads, n_wanted = plan_row(
+            slots, row_starts[row], row_starts[row + 1], is_hit, gap, n_reads, first_slot, last_slot
+        )
+        counts[WANTED] += n_wanted
         row_reads = n_reads - read_starts[row]
         if row_reads == 0:
             continue

@@ -79,6 +79,29 @@ def plan_reads(slots: Any, gap: int, first_slot: Any, last_slot: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
+def plan_row(
+    slots: Any, start: int, end: int, is_hit: Any, gap: int, n_reads: int, first_slot: Any, last_slot: Any
+) -> tuple[int, int]:
+    """Plan the reads of one row's misses behind the `n_reads` before it; return reads by now, and the row's misses.
+
+    The row's accesses are those from `start` to before `end`; other parameters as for `plan_rows`.
+    """
+    last = np.int64(-1)
+    n_wanted = 0
+    for access in range(start, end):
+        if is_hit[access]:
+            continue
+        slot = np.int64(slots[access])
+        if last < 0 or slot - last - 1 > gap:
+            first_slot[n_reads] = slot
+            n_reads += 1
+        last_slot[n_reads - 1] = slot
+        last = slot
+        n_wanted += 1
+    return n_reads, n_wanted
+
+
+@njit(cache=True, nogil=True)
 def plan_rows(
     slots: Any, row_starts: Any, is_hit: Any, gap: int, first_slot: Any, last_slot: Any, read_starts: Any
 ) -> None:
@@ -100,16 +123,7 @@ def plan_rows(
     n_reads = 0
     for row in range(row_starts.size - 1):
         read_starts[row] = n_reads
-        last = np.int64(-1)
-        for access in range(row_starts[row], row_starts[row + 1]):
-            if is_hit[access]:
-                continue
-            slot = np.int64(slots[access])
-            if last < 0 or slot - last - 1 > gap:
-                first_slot[n_reads] = slot
-                n_reads += 1
-            last_slot[n_reads - 1] = slot
-            last = slot
+        n_reads, _ = plan_row(slots, row_starts[row], row_starts[row + 1], is_hit, gap, n_reads, first_slot, last_slot)
     read_starts[row_starts.size - 1] = n_reads
 
 
