@@ -13,6 +13,7 @@ from ripple_place.units import format_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.checkpoint.verify import VerificationReport
     from ripple_place.workflows.reorder import ReorderReport
 
 
@@ -153,11 +154,8 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
     return lines
 
 
-def verification_lines(report: object) -> list[str]:
+def verification_lines(report: VerificationReport) -> list[str]:
     """Return what a verification found, as sentences."""
-    from ripple_place.checkpoint.verify import VerificationReport
-
-    assert isinstance(report, VerificationReport)
     return [
         f"Verified: {report.n_permuted} tensors equal to the source's after undoing the permutation, "
         f"{report.n_untouched} untouched ones equal as they are ({format_bytes(report.n_bytes)} compared)",

@@ -110,24 +110,25 @@ def simulate(
     simulate_params = SimulateParams(**reading_params(params), n_threads=common.n_threads, seed=common.seed)
     report = run(traces, layouts, simulate_params, track=ProgressBars(quiet=common.quiet))
     swept, transfer = sweeping.run(traces, layouts, simulate_params, quiet=common.quiet)
-    if html is not None or svg is not None:
+    if html is not None:
         picture = report.picture(shlex.join(["ripple-place", *sys.argv[1:]]), sweep_curves(swept))
-        pages = [(html, report_html(picture)), (svg, standalone(token_picture(picture.token_reads)))]
-        for path, page in pages:
-            if path is not None:
-                with replacing(path) as file:
-                    file.write(page.encode())
+        with replacing(html) as file:
+            file.write(report_html(picture).encode())
+    if svg is not None:
+        with replacing(svg) as file:
+            file.write(standalone(token_picture(report.token_reads())).encode())
     measured = measuring.run(report, common, force=force)
+    document = report.to_json()
     if common.as_json:
-        document = measured.add_to(report.to_json()) if measured else report.to_json()
+        document = measured.add_to(document) if measured else document
         more = {"sweep": swept, "transfer": transfer}
         echo_json({**document, **{key: value.to_json() for key, value in more.items() if value}})
     else:
-        click.echo(_header(report) + "\n")
-        click.echo(_table(report.to_json()["layouts"], "layout"))
+        click.echo(_header(report, document) + "\n")
+        click.echo(_table(document["layouts"], "layout"))
         if common.verbose:
-            click.echo("\n" + _form_table(report.to_json()["layouts"]))
-            for layout in report.to_json()["layouts"]:
+            click.echo("\n" + _form_table(document["layouts"]))
+            for layout in document["layouts"]:
                 rows = [{"name": name, **block} for name, block in layout["blocks"].items()]
                 click.echo(f"\n{layout['name']}:\n{_table(rows, 'block')}")
                 if report.params.cache != "none":
@@ -142,8 +143,7 @@ def simulate(
     echo_warnings([*report.warnings, *(measured.warnings if measured else ())], quiet=common.quiet)
 
 
-def _header(report: SimulateReport) -> str:
-    document = report.to_json()
+def _header(report: SimulateReport, document: dict[str, Any]) -> str:
     gap, lambda_ = document["gap"], document["break_even_gap"]
     parts = [
         f"{report.device.name}",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ripple_place.flash.device import DeviceProfile
     from ripple_place.flash.layout import Layout
+    from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -52,7 +53,11 @@ class SurvivingGain:
 
 
 def gain_ladder(
-    trace: ActivationTrace, layouts: Sequence[Layout], device: DeviceProfile, params: SimulationParams
+    trace: ActivationTrace,
+    layouts: Sequence[Layout],
+    device: DeviceProfile,
+    params: SimulationParams,
+    results: Sequence[LayoutResult] | None = None,
 ) -> tuple[Step, ...]:
     """Return the flash times of all layouts as access collapse and the cache are turned on one after the other.
 
@@ -62,6 +67,8 @@ def gain_ladder(
         As for `simulate`.
     params : SimulationParams
         With everything on; steps that it does not have are left out.
+    results : sequence of LayoutResult, optional
+        What simulating `params` gave, one a layout: the last step, which need not be simulated again.
     """
     bare = replace(params, cache="none", capacity_neurons={}, gap=0)
     steps = [("single reads", bare)]
@@ -69,8 +76,15 @@ def gain_ladder(
         steps.append(("+ access collapse", replace(params, cache="none", capacity_neurons={})))
     if params.cache != "none":
         steps.append((f"+ DRAM cache ({params.cache})", params))
-    return tuple(
-        Step(title, tuple(_flash_time_us(trace, layout, device, step) for layout in layouts)) for title, step in steps
+    *earlier, (last_title, _) = steps
+    if results is None:
+        results = [simulate(trace, layout, device, params) for layout in layouts]
+    return (
+        *(
+            Step(title, tuple(_flash_time_us(trace, layout, device, step) for layout in layouts))
+            for title, step in earlier
+        ),
+        Step(last_title, tuple(result.totals.flash_time_us / trace.n_tokens for result in results)),
     )
 
 

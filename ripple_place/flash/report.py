@@ -10,7 +10,7 @@ from ripple_place.flash.charts import ladder_chart, latency_chart, line_chart
 from ripple_place.flash.ladder import HOT_SHARE, gain_ladder, surviving_gains
 from ripple_place.flash.picture import NARROW, WIDE, read_length_picture, token_picture
 from ripple_place.flash.svg import FONT, css_variables, inline
-from ripple_place.flash.token_reads import busiest_block, median_row, reads_of_row
+from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
@@ -120,22 +120,18 @@ def make_report(
     sweep : SweepCurves, optional
     """
     block = block or busiest_block(results[0])
-    block_trace = trace.blocks[block]
-    row = median_row(block, block_trace, layouts[0].blocks[block], device, params)
-    token_reads = [
-        reads_of_row(layout.name, block, block_trace, layout.blocks[block], device, params, row) for layout in layouts
-    ]
-    token = row if block_trace.token_index is None else int(block_trace.token_index[row])
+    token, token_reads = reads_of_median_token(block, trace.blocks[block], layouts, device, params)
     surviving = surviving_gains(trace, hot_cold, layouts, device, params) if hot_cold is not None else ()
     return Report(
         results, baseline or results[0], device, params, block, token, token_reads, traces, command, warnings,
-        gain_ladder(trace, layouts, device, params), surviving, sweep,
+        gain_ladder(trace, layouts, device, params, results), surviving, sweep,
     )  # fmt: skip
 
 
 def report_html(report: Report) -> str:
     """Return the page. It loads nothing from elsewhere, and follows the reader's light or dark preference."""
-    warnings = [*report.warnings, *([report.device.warning] if report.device.warning else [])]
+    # The device's own may be among the report's.
+    warnings = dict.fromkeys([*report.warnings, *([report.device.warning] if report.device.warning else [])])
     sections = [
         f"<h1>Flash reads of {escape(', '.join(report.traces))}</h1>",
         f"<p>{escape(report.device.description)}. {report.results[0].n_tokens} tokens, "

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from ripple_place.flash.device import DeviceProfile
-    from ripple_place.flash.layout import BlockLayout
+    from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.trace.activation_trace import BlockTrace
@@ -84,3 +86,23 @@ def reads_of_row(
             first_slot, last_slot = reads.first_slot[start:stop].copy(), reads.last_slot[start:stop].copy()
             return TokenReads(layout_name, layout.n_neurons, slots, is_hit, first_slot, last_slot)
     raise IndexError(f"{name} has no row {row}")
+
+
+def reads_of_median_token(
+    block: str, trace: BlockTrace, layouts: Sequence[Layout], device: DeviceProfile, params: SimulationParams
+) -> tuple[int, list[TokenReads]]:
+    """Return the token with the median number of reads in the first layout, and its reads in each.
+
+    Parameters
+    ----------
+    block : str
+    trace : BlockTrace
+        Of the block.
+    layouts, device, params
+        As for `ripple_place.flash.simulator.simulate`.
+    """
+    row = median_row(block, trace, layouts[0].blocks[block], device, params)
+    token = row if trace.token_index is None else int(trace.token_index[row])
+    return token, [
+        reads_of_row(layout.name, block, trace, layout.blocks[block], device, params, row) for layout in layouts
+    ]

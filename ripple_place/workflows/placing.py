@@ -77,15 +77,16 @@ def place_neurons(
 ) -> tuple[ModelPlacement, dict[str, BlockReport]]:
     """Order the neurons of the named blocks."""
     blocks, reports = {}, {}
+    break_even_gap = _break_even_gap(params, bundle_bytes)
     places = {name: place for place, name in enumerate(sorted_blocks(profile.blocks))}
     for name in track(names, f"ordering ({params.ordering})"):
         started = time.perf_counter()
         block = profile.blocks[name]
-        bits = NeuronBits.of_block(profile.trace.blocks[name]) if profile.trace else None
         seed = [params.seed, places[name]]
         if params.ordering == "flash-time":
-            order, report = _order_by_flash_time(profile, name, _lambda(params, bundle_bytes), params.effort, seed)
+            order, report = _order_by_flash_time(profile, name, break_even_gap, params.effort, seed)
         else:
+            bits = NeuronBits.of_block(profile.trace.blocks[name]) if profile.trace else None
             order = _order_block(block, bits, profile.n_neighbors, params.ordering, seed)
             before = after = None
             if bits is not None:
@@ -93,7 +94,7 @@ def place_neurons(
             report = BlockReport(before, after, 0.0, chosen=params.ordering)
         blocks[name] = NeuronPlacement(order, frequency=block.frequency)
         reports[name] = replace(report, seconds=time.perf_counter() - started)
-    return ModelPlacement(blocks, _metadata(profile, params, bundle_bytes)), reports
+    return ModelPlacement(blocks, _metadata(profile, params, bundle_bytes, break_even_gap)), reports
 
 
 def _order_block(
@@ -108,23 +109,23 @@ def _order_block(
     return original_order(block.n_neurons)
 
 
-def _lambda(params: ReorderParams, bundle_bytes: int | None) -> float:
-    """Return the break-even gap by which ``flash-time`` orders."""
-    if params.break_even_gap is not None:
-        return params.break_even_gap
+def _break_even_gap(params: ReorderParams, bundle_bytes: int | None) -> float | None:
+    """Return lambda as given, or of the device; None where neither says it."""
     if params.device is not None and bundle_bytes is not None:
         return params.device.break_even_gap(bundle_bytes)
-    raise UsageError(
-        "--ordering flash-time", found="nothing that says what a read costs",
-        expected="a device and the size of a neuron's weights, or a break-even gap",
-        remedy="add --bundle-bytes 4KiB with --device, or --break-even-gap 5; or order by greedy",
-    )  # fmt: skip
+    return params.break_even_gap
 
 
 def _order_by_flash_time(
-    profile: Profile, name: str, break_even_gap: float, effort: int, seed: list[int]
+    profile: Profile, name: str, break_even_gap: float | None, effort: int, seed: list[int]
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], BlockReport]:
     """Search a block's order on the first part of the trace; the last part judges it."""
+    if break_even_gap is None:
+        raise UsageError(
+            "--ordering flash-time", found="nothing that says what a read costs",
+            expected="a device and the size of a neuron's weights, or a break-even gap",
+            remedy="add --bundle-bytes 4KiB with --device, or --break-even-gap 5; or order by greedy",
+        )  # fmt: skip
     if profile.trace is None:
         raise TraceFormatError(
             name, found="a profile without activation bits", expected="a trace to search on",
@@ -158,17 +159,16 @@ def _hold_out(trace: ActivationTrace, name: str) -> tuple[BlockTrace, BlockTrace
     return BlockTrace(block.n_neurons, block.active[:row]), BlockTrace(block.n_neurons, block.active[row:])
 
 
-def _metadata(profile: Profile, params: ReorderParams, bundle_bytes: int | None) -> dict[str, str]:
+def _metadata(
+    profile: Profile, params: ReorderParams, bundle_bytes: int | None, break_even_gap: float | None
+) -> dict[str, str]:
     """Return what a placement says of its origin; nothing that differs from run to run."""
     metadata = {"ordering": params.ordering, "seed": str(params.seed), "profile": profile.digest}
     metadata["tool_version"] = __version__
     if params.ordering == "flash-time":
         metadata["effort"] = str(params.effort)
-    break_even_gap = params.break_even_gap
     if bundle_bytes is not None:
         metadata["bundle_bytes"] = str(bundle_bytes)
-        if params.device is not None:
-            break_even_gap = params.device.break_even_gap(bundle_bytes)
     if params.device is not None:
         metadata["device"] = params.device.name
     if break_even_gap is not None:

@@ -16,6 +16,7 @@ from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.report import Report, make_report
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
+from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.graph.profile import read_profile
 from ripple_place.ordering.baselines import frequency_order
 from ripple_place.placement import ModelPlacement, NeuronPlacement, check_bundle_bytes, read_placement
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.conditions import ConditionedDevice
     from ripple_place.flash.report import SweepCurves
     from ripple_place.flash.results import LayoutResult
+    from ripple_place.flash.token_reads import TokenReads
     from ripple_place.flash.token_time import ComputeParams
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -167,6 +169,11 @@ class SimulateReport:
             placement = NeuronPlacement(frequency_order(frequency), frequency=frequency)
             blocks[name] = replace(block, placement=placement)
         return Layout("hot-cold", blocks)
+
+    def token_reads(self) -> list[TokenReads]:
+        """Return the reads of one token in each layout, as the report draws them."""
+        block = busiest_block(self.results[0])
+        return reads_of_median_token(block, self.trace.blocks[block], self.layouts, self.device, self.params)[1]
 
     def picture(self, command: str, sweep: SweepCurves | None = None) -> Report:
         """Return the report with pictures; `command` is shown as what made it."""

@@ -10,7 +10,7 @@ import pytest
 
 from ripple_place.flash.ladder import SurvivingGain, gain_ladder, surviving_gains
 from ripple_place.flash.layout import BlockLayout, Layout
-from ripple_place.flash.simulator import SimulationParams
+from ripple_place.flash.simulator import SimulationParams, simulate
 from tests.flash.builders import block_trace, layout_of, trace_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,29 @@ def test_each_step_turns_one_thing_on(four_neurons: ActivationTrace, device: Dev
     steps = gain_ladder(four_neurons, layouts, device, params)
     assert [step.title for step in steps] == ["single reads", "+ access collapse", "+ DRAM cache (lru)"]
     assert [step.flash_time_us[0] * 3 for step in steps] == pytest.approx([45, 27, 13 + 13])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SimulationParams(gap=0),
+        SimulationParams(gap=1),
+        SimulationParams(cache="lru", capacity_neurons={"layers.0": 2}, gap=0),
+        SimulationParams(cache="lru", capacity_neurons={"layers.0": 2}, gap=1),
+    ],
+)
+def test_the_last_step_is_the_simulation_itself(
+    four_neurons: ActivationTrace, device: DeviceProfile, params: SimulationParams
+) -> None:
+    """So a report that has simulated already need not do it again."""
+    layouts = [layout_of({"layers.0": [0, 2, 1, 3]})]
+    results = [simulate(four_neurons, layout, device, params) for layout in layouts]
+    assert gain_ladder(four_neurons, layouts, device, params, results) == gain_ladder(
+        four_neurons, layouts, device, params
+    )
+    without_cache = replace(params, cache="none", capacity_neurons={})
+    again = params if params.cache != "none" else without_cache
+    assert simulate(four_neurons, layouts[0], device, again).totals.flash_time_us == results[0].totals.flash_time_us
 
 
 def test_steps_that_are_off_are_left_out(four_neurons: ActivationTrace, device: DeviceProfile) -> None:

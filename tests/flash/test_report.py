@@ -144,3 +144,11 @@ def test_helpers_by_hand() -> None:
     assert label(1, 2, "a<b", size=9) == '<text x="1" y="2" font-size="9" fill="var(--ink)">a&lt;b</text>'
     assert length_bins(1) == [(1, 1)]
     assert length_bins(5)[-1] == (5, 8)
+
+
+def test_a_warning_is_shown_once(report: Report) -> None:
+    """The device's own warning may be among those that the caller passes; a reader needs it once."""
+    device = replace(report.device, estimated=True)
+    assert device.warning is not None
+    page = report_html(replace(report, device=device, warnings=[device.warning, "11 tokens"]))
+    assert page.count('class="warning"') == 2
