@@ -19,12 +19,12 @@ import numpy as np
 
 from benchmarks.timing import data_folder, interleaved_seconds
 from ripple_place.flash.device_files import DEFAULT_DEVICE, list_devices, load_device
-from ripple_place.flash.latency import whole_gap
 from ripple_place.flash.layout import Layout
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.sources import read_source
+from ripple_place.units import whole_gap
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.reorder import ReorderParams, reorder
 

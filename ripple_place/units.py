@@ -147,3 +147,14 @@ def format_rate(bytes_per_s: float) -> str:
         if abs(bytes_per_s) >= unit:
             return f"{bytes_per_s / unit:.4g} {prefix}"
     return f"{bytes_per_s:.4g} B/s"
+
+
+def whole_gap(break_even_gap: float) -> int:
+    """Return the largest whole gap worth reading through: one of exactly lambda merges.
+
+    A lambda that is whole but for rounding errors is that whole number.
+
+    >>> whole_gap(4.98), whole_gap(5.0), whole_gap(4.999999999999), whole_gap(0.0)
+    (4, 5, 5, 0)
+    """
+    return math.floor(break_even_gap * (1 + 1e-9) + 1e-9)

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from ripple_place.flash.device_checks import check_fields, check_sources
-from ripple_place.flash.latency import Ceiling, LatencyLine, whole_gap
+from ripple_place.flash.latency import Ceiling, LatencyLine
+from ripple_place.units import whole_gap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     Float64Array = npt.NDArray[np.float64]
 
-__all__ = ["LINE_BUNDLES", "DeviceProfile", "LatencyLine", "whole_gap"]
+__all__ = ["LINE_BUNDLES", "DeviceProfile", "LatencyLine"]
 
 LINE_BUNDLES = 16
 """The line of a table device is fitted over reads of 1 to 16 bundles: the lengths that placements reach on average

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,14 +53,3 @@ class Ceiling:
         """
         operations_us = np.asarray(n_requests, np.float64) * (1e6 / self.iops)
         return np.maximum(operations_us, np.asarray(n_bytes, np.float64) * (1e6 / self.bandwidth_bytes_per_s))
-
-
-def whole_gap(break_even_gap: float) -> int:
-    """Return the largest whole gap worth reading through: one of exactly lambda merges.
-
-    A lambda that is whole but for rounding errors is that whole number.
-
-    >>> whole_gap(4.98), whole_gap(5.0), whole_gap(4.999999999999), whole_gap(0.0)
-    (4, 5, 5, 0)
-    """
-    return math.floor(break_even_gap * (1 + 1e-9) + 1e-9)

@@ -1,338 +1,288 @@
-"""Local search for the order with the least flash time: segments of neurons move to where they cost less.
+"""Local search for the order with the least flash time, with exact changes: segments move, stretches turn round.
 
-A token's reads cost ``lambda`` each plus one for every neuron read, gaps included; gaps of up to g = floor(lambda) are
-read through. That is the sum, over consecutive active slots, of the *step* ``m(d) = min(d, lambda + 1)`` with d their
-distance, the first active slot of a token counting ``lambda + 1``. So only neighbourhoods of g + 1 slots matter, and
-the exact change by a move splits into two: what the segment leaves behind closes, and where it goes opens.
-
-A *boundary* lies right of a slot; it is named after the neuron there (``n_neurons``: left of all), so that what is
-known of it survives when other slots shift. For each boundary and token, `left` and `right` say how far the next active
-slot is, from 1 to `cap` = g + 2, which stands for anything farther. Costs are integers in units of 1 / `SCALE` neurons:
-sums do not depend on their order.
+Neurons stand in a queue. For each, the segments that start at it are tried beside the neighbours of their ends, in the
+orientation that brings the two together, and the stretches whose reversal brings it beside a neighbour. Of the first
+kind that saves anything, the best move is made, and what lies around its junctions is queued again. A *kick* swaps two
+short stretches whatever that costs, lets the search repair it, and takes all of it back if the result is worse:
+iterated local search.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from ripple_place.kernels.bits import trailing_zeros
+from ripple_place.kernels.gap_state import (
+    GapState,
+    clear_segment,
+    collect_segment,
+    insertion_units,
+    junction_saved,
+    left_row,
+    move_segment,
+    pair_saved,
+    pair_units,
+    refresh,
+    reverse_stretch,
+    right_row,
+    rows_without,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
 
-SCALE = 256
-"""Cost units per neuron: lambda is resolved to 1/256."""
-PROBE_MARGIN = 1.4
-"""How much dearer than affordable a place may look after an eighth of its tokens."""
+PROBE_MARGINS = (0.15, 0.05)
+"""A place that looks worse by this share of what is at stake, after a look at some of the tokens, is given up."""
+_AROUND = 2
+"""Slots on either side of a junction whose neurons are tried again."""
+_MOVED, _REVERSED = 1, 2
+
+
+class Moves(NamedTuple):
+    """The queue, and a log of moves that can be undone.
+
+    Attributes
+    ----------
+    queue : ndarray of shape (n_neurons,), int32
+        A ring of neurons to look at.
+    span : ndarray of shape (2,), int64
+        How many neurons have left the queue, and how many have entered it.
+    is_queued : ndarray of shape (n_neurons,), uint8
+    log : ndarray of shape (n_log, 5), int64
+        Kind; start, end, position and orientation of a segment's move, or the positions of a reversal.
+    n_logged : ndarray of shape (1,), int64
+        Moves logged, or more than the log holds.
+    scratch : ndarray of shape (2, n_scratch), int32
+        For the longest segment that moves.
+    """
+
+    queue: Any
+    span: Any
+    is_queued: Any
+    log: Any
+    n_logged: Any
+    scratch: Any
 
 
 @njit(cache=True, nogil=True)
-def gap_cost(order: Array, indptr: Array, tokens: Array, limit: int, last_slot: Array) -> int:
-    """Return the cost of an order over all tokens, in cost units.
+def _queue_around(state: GapState, moves: Moves, first: int, last: int) -> None:
+    """Queue the neurons between two positions and `_AROUND` slots beside them."""
+    for slot in range(max(0, first - _AROUND), min(state.order.size, last + _AROUND)):
+        neuron = state.order[slot]
+        if moves.is_queued[neuron] == 0:
+            moves.is_queued[neuron] = 1
+            moves.queue[moves.span[1] % moves.queue.size] = neuron
+            moves.span[1] += 1
+
+
+@njit(cache=True, nogil=True)
+def _log(moves: Moves, kind: int, start: int, end: int, position: int, is_reversed: bool) -> None:
+    place = moves.n_logged[0]
+    moves.n_logged[0] += 1
+    if place < moves.log.shape[0]:
+        entry = moves.log[place]
+        entry[0], entry[1], entry[2], entry[3], entry[4] = kind, start, end, position, is_reversed
+
+
+@njit(cache=True, nogil=True)
+def _put_segment(state: GapState, moves: Moves, start: int, end: int, position: int, is_reversed: bool) -> None:
+    """Move a segment, log it, and queue what lies around its old and new place."""
+    new_start = move_segment(state, start, end, position, is_reversed, moves.scratch)
+    length, old = end - start, start if position > end else end
+    refresh(state, new_start, new_start + length)
+    refresh(state, old, old)
+    _log(moves, _MOVED, start, end, position, is_reversed)
+    _queue_around(state, moves, old, old)
+    if length <= 2 * _AROUND:
+        _queue_around(state, moves, new_start, new_start + length)
+    else:
+        _queue_around(state, moves, new_start, new_start)
+        _queue_around(state, moves, new_start + length, new_start + length)
+
+
+@njit(cache=True, nogil=True)
+def _undo(state: GapState, moves: Moves) -> None:
+    """Take back all logged moves."""
+    for place in range(moves.n_logged[0] - 1, -1, -1):
+        kind, start, end, position, is_reversed = moves.log[place]
+        if kind == _MOVED:
+            length = end - start
+            new_start, back = (position - length, start) if position > end else (position, end)
+            move_segment(state, new_start, new_start + length, back, is_reversed == 1, moves.scratch)
+            refresh(state, start, end)
+            refresh(state, position, position)
+        else:
+            reverse_stretch(state, start, end)
+            refresh(state, start, start)
+            refresh(state, end, end)
+
+
+@njit(cache=True, nogil=True)
+def _stake(state: GapState, start: int, end: int) -> int:
+    """Return what the collected segment saves where it lies, beyond what the slots around it would without it."""
+    left, right, n_tokens = left_row(state, start), right_row(state, end), state.rows.shape[2]
+    in_place = insertion_units(state, left, right, end - start, False, 0, n_tokens)
+    return in_place - pair_units(state, left, right, 0, n_tokens)
+
+
+@njit(cache=True, nogil=True)
+def _move_best_segment(state: GapState, moves: Moves, neighbors: Array, neuron: int, max_length: int) -> int:
+    """Move the shortest segment from `neuron` on that lies better elsewhere; return what that saves, 0 if none does."""
+    n_neurons, n_tokens = state.order.size, state.rows.shape[2]
+    first, second = state.n_probe
+    saved_near = np.empty(3, np.int64)
+    start = state.slot_of[neuron]
+    gain = 0
+    for end in range(start + 1, min(start + max_length, n_neurons) + 1):
+        length = end - start
+        collect_segment(state, start, end)
+        stake = _stake(state, start, end)
+        best, best_position, best_reversed = stake, -1, False
+        for place in range(neighbors.shape[1]):
+            for at_end in range(2 if length > 1 else 1):
+                candidate = neighbors[state.order[end - 1 if at_end else start], place]
+                if candidate < 0 or start <= state.slot_of[candidate] < end:
+                    continue
+                for behind in range(2):
+                    position = state.slot_of[candidate] + behind
+                    if start <= position <= end:
+                        continue
+                    # The segment's start comes to lie behind the candidate, or its end before it; else it is turned.
+                    is_reversed = length > 1 and behind == at_end
+                    if start - state.cap + 1 < position < end + state.cap - 1:
+                        rows_without(state, position, start, end)
+                        left, right = state.left_here, state.right_here
+                        pair_saved(state, left, right, saved_near)
+                        closed = saved_near
+                    else:
+                        left, right = left_row(state, position), right_row(state, position)
+                        closed = junction_saved(state, position)
+                    saved = insertion_units(state, left, right, length, is_reversed, 0, first)
+                    if (saved - closed[0]) * n_tokens < (best - PROBE_MARGINS[0] * abs(best)) * first:
+                        continue
+                    saved += insertion_units(state, left, right, length, is_reversed, first, second)
+                    if (saved - closed[1]) * n_tokens < (best - PROBE_MARGINS[1] * abs(best)) * second:
+                        continue
+                    saved += insertion_units(state, left, right, length, is_reversed, second, n_tokens) - closed[2]
+                    if saved > best:
+                        best, best_position, best_reversed = saved, position, is_reversed
+        if best_position >= 0:
+            gain = best - stake
+            _put_segment(state, moves, start, end, best_position, best_reversed)
+            break
+    clear_segment(state)
+    return gain
+
+
+@njit(cache=True, nogil=True)
+def _reverse_best_stretch(state: GapState, moves: Moves, neighbors: Array, neuron: int) -> int:
+    """Turn round the stretch that brings `neuron` beside a neighbour, if that saves anything; return what."""
+    n_tokens, n_probe = state.rows.shape[2], state.n_probe[0]
+    best, best_first, best_last = 0, -1, -1
+    for behind in range(2):
+        here = state.slot_of[neuron] + behind
+        for place in range(neighbors.shape[1]):
+            candidate = neighbors[neuron, place]
+            if candidate < 0:
+                break
+            there = state.slot_of[candidate] + behind
+            # The two junctions of a shorter stretch are not independent.
+            if abs(there - here) < state.cap - 1:
+                continue
+            closed_here, closed_there = junction_saved(state, here), junction_saved(state, there)
+            lefts = left_row(state, here), left_row(state, there)
+            rights = right_row(state, here), right_row(state, there)
+            saved = pair_units(state, lefts[0], lefts[1], 0, n_probe)
+            saved += pair_units(state, rights[0], rights[1], 0, n_probe)
+            if saved < (1 - PROBE_MARGINS[0]) * (closed_here[0] + closed_there[0]):
+                continue
+            saved += pair_units(state, lefts[0], lefts[1], n_probe, n_tokens)
+            saved += pair_units(state, rights[0], rights[1], n_probe, n_tokens)
+            saved -= closed_here[2] + closed_there[2]
+            if saved > best:
+                best, best_first, best_last = saved, min(here, there), max(here, there)
+    if best > 0:
+        reverse_stretch(state, best_first, best_last)
+        refresh(state, best_first, best_first)
+        refresh(state, best_last, best_last)
+        _log(moves, _REVERSED, best_first, best_last, 0, False)
+        _queue_around(state, moves, best_first, best_first)
+        _queue_around(state, moves, best_last, best_last)
+    return best
+
+
+@njit(cache=True, nogil=True)
+def improve(state: GapState, moves: Moves, neighbors: Array, max_length: int, n_steps: int) -> int:
+    """Look at up to `n_steps` neurons of the queue and make the moves that save anything, in place.
 
     Parameters
     ----------
-    order : ndarray of shape (n_neurons,), int32
-    indptr : ndarray of shape (n_neurons + 1,), int64
-    tokens : ndarray of shape (n_active,), int32
-        Neuron i fires for ``tokens[indptr[i]:indptr[i + 1]]``.
-    limit : int
-        (lambda + 1) in cost units.
-    last_slot : ndarray of shape (n_tokens,), int64
-        Scratch.
-    """
-    last_slot[:] = -(1 << 40)
-    cost = 0
-    for slot in range(order.size):
-        neuron = order[slot]
-        for place in range(indptr[neuron], indptr[neuron + 1]):
-            token = tokens[place]
-            cost += min((slot - last_slot[token]) * SCALE, limit)
-            last_slot[token] = slot
-    return cost
-
-
-@njit(cache=True, nogil=True)
-def list_tokens(words: Array, n_neurons: int, indptr: Array, tokens: Array) -> None:
-    """Write for which tokens each neuron fires, ascending, to ``tokens[indptr[i]:indptr[i + 1]]``."""
-    for neuron in range(n_neurons):
-        position = indptr[neuron]
-        for w in range(words.shape[1]):
-            word = words[neuron, w]
-            while word != 0:
-                tokens[position] = 64 * w + trailing_zeros(word)
-                position += 1
-                word &= word - np.uint64(1)
-
-
-@njit(cache=True, nogil=True)
-def _boundary_of(order: Array, slot: int) -> int:
-    """Return the name of the boundary right of a slot."""
-    return order.size if slot < 0 else order[slot]
-
-
-@njit(cache=True, nogil=True)
-def _step_over(distance: Array, neuron: int, cap: int, indptr: Array, tokens: Array, beyond: Array) -> None:
-    """Write to `beyond` the distances one slot further on, over the slot of `neuron`; may be in place."""
-    for token in range(distance.size):
-        beyond[token] = min(distance[token] + np.uint8(1), np.uint8(cap))
-    for position in range(indptr[neuron], indptr[neuron + 1]):
-        beyond[tokens[position]] = 1
-
-
-@njit(cache=True, nogil=True)
-def refresh_boundaries(
-    order: Array, start: int, end: int, cap: int, indptr: Array, tokens: Array,
-    left: Array, right: Array, is_known: Array,
-) -> None:  # fmt: skip
-    """Bring the distances at the boundaries right of slots start to end - 1 up to date, from those beside them.
-
-    Parameters are those of `search_sweep`; ``start`` may be -1, the boundary left of all.
-    """
-    n_neurons = order.size
-    start, end = max(-1, start), min(n_neurons, end)
-    for slot in range(start, end):
-        boundary = _boundary_of(order, slot)
-        is_known[boundary] = 0
-        if slot < 0:
-            left[boundary, :] = cap
-        else:
-            _step_over(left[_boundary_of(order, slot - 1)], order[slot], cap, indptr, tokens, left[boundary])
-    for slot in range(end - 1, start - 1, -1):
-        boundary = _boundary_of(order, slot)
-        if slot == n_neurons - 1:
-            right[boundary, :] = cap
-        else:
-            _step_over(right[order[slot + 1]], order[slot + 1], cap, indptr, tokens, right[boundary])
-
-
-@njit(cache=True, nogil=True)
-def _fill_stretch(left: Array, right: Array, cap: int, step_cost: Array, step_counts: Array, stretch: Array) -> None:
-    """Set ``stretch[k]`` to what k slots without active neurons cost at a boundary, over all tokens.
-
-    Only tokens that are active on both sides, not too far, pay for them.
-    """
-    step_counts[:] = 0
-    for token in range(left.size):
-        distance = int(left[token]) + int(right[token]) - 1
-        if distance < cap:
-            step_counts[distance] += 1
-    for length in range(1, stretch.size):
-        cost = 0
-        for distance in range(cap):
-            cost += step_counts[distance] * (step_cost[distance + length] - step_cost[distance])
-        stretch[length] = cost
-
-
-@njit(cache=True, nogil=True)
-def _without_segment(
-    order: Array, target: int, start: int, end: int, cap: int, indptr: Array, tokens: Array,
-    left: Array, right: Array, left_here: Array, right_here: Array,
-) -> None:  # fmt: skip
-    """Write the distances at the boundary right of slot `target` as if slots start to end - 1 were gone."""
-    outer_left, outer_right = left[_boundary_of(order, start - 1)], right[order[end - 1]]
-    if target < start:
-        left_here[:] = left[_boundary_of(order, target)]
-        right_here[:] = outer_right
-        for slot in range(start - 1, target, -1):
-            _step_over(right_here, order[slot], cap, indptr, tokens, right_here)
-    else:
-        right_here[:] = right[order[target]]
-        left_here[:] = outer_left
-        for slot in range(end, target + 1):
-            _step_over(left_here, order[slot], cap, indptr, tokens, left_here)
-
-
-@njit(cache=True, nogil=True)
-def _collect_segment(
-    order: Array, start: int, end: int, indptr: Array, tokens: Array, is_seen: Array,
-    touched: Array, before: Array, behind: Array,
-) -> int:  # fmt: skip
-    """List the tokens for which a segment fires, and the slots before its first and behind its last active one."""
-    n_touched = 0
-    for slot in range(start, end):
-        neuron = order[slot]
-        for position in range(indptr[neuron], indptr[neuron + 1]):
-            token = tokens[position]
-            if is_seen[token] == 0:
-                is_seen[token] = 1
-                touched[n_touched] = token
-                n_touched += 1
-                before[token] = slot - start
-            behind[token] = end - 1 - slot
-    for place in range(n_touched):
-        is_seen[touched[place]] = 0
-    return n_touched
-
-
-@njit(cache=True, nogil=True)
-def _join_cost(
-    touched: Array, n_touched: int, before: Array, behind: Array, length: int, left: Array, right: Array,
-    step_cost: Array, base: int, enough: int,
-) -> int:  # fmt: skip
-    """Return `base` plus what the tokens of a segment cost beyond empty slots, or `enough` if it is no less.
-
-    Tokens come in random order, so the first eighth tells much of the rest: a place that looks `PROBE_MARGIN` times
-    too dear by then is given up. What is returned below `enough` is exact.
-    """
-    cost = base
-    probe = n_touched // 8 if n_touched >= 64 else n_touched
-    start, end = 0, probe
-    while start < n_touched:
-        for place in range(start, end):
-            token = touched[place]
-            to_left, to_right = np.int64(left[token]), np.int64(right[token])
-            cost += (
-                step_cost[to_left + before[token]]
-                + step_cost[to_right + behind[token]]
-                - step_cost[to_left + to_right - 1 + length]
-            )
-        if end < n_touched and (cost - base) * 8 > PROBE_MARGIN * (enough - base):
-            return enough
-        start, end = end, n_touched
-    return min(cost, enough)
-
-
-@njit(cache=True, nogil=True)
-def _move_segment(
-    order: Array, slot_of: Array, start: int, end: int, target: int, reverse: bool, segment: Array
-) -> int:
-    """Move the segment to the boundary right of slot `target`, in place; return the slot where it now starts."""
-    length = end - start
-    for place in range(length):
-        segment[place] = order[end - 1 - place] if reverse else order[start + place]
-    if target >= end:
-        for slot in range(start, target - length + 1):
-            order[slot] = order[slot + length]
-        new_start = target - length + 1
-    else:
-        for slot in range(end - 1, target + length, -1):
-            order[slot] = order[slot - length]
-        new_start = target + 1
-    for place in range(length):
-        order[new_start + place] = segment[place]
-    for slot in range(min(start, new_start), max(end, new_start + length)):
-        slot_of[order[slot]] = slot
-    return new_start
-
-
-@njit(cache=True, nogil=True)
-def search_sweep(
-    order: Array, slot_of: Array, is_open: Array, neighbors: Array, indptr: Array, tokens: Array,
-    cap: int, max_length: int, step_cost: Array,
-    left: Array, right: Array, stretch: Array, is_known: Array,
-) -> tuple[int, int]:  # fmt: skip
-    """Try to move the segments that start at each open neuron next to one of its neighbours, once, in place.
-
-    Parameters
-    ----------
-    order, slot_of : ndarray of shape (n_neurons,), int32
-        The placement and its inverse.
-    is_open : ndarray of shape (n_neurons,), uint8
-        Don't-look bits, inverted: neurons around which something has changed since they were last tried.
+    state : GapState
+    moves : Moves
     neighbors : ndarray of shape (n_neurons, n_neighbors), int32
         Candidates to lie beside, best first; -1 ends a row.
-    indptr, tokens
-        As for `gap_cost`.
-    cap : int
-        floor(lambda) + 2, at most 255.
     max_length : int
-        Longest segment.
-    step_cost : ndarray of shape (>= 2 cap + max_length,), int64
-        m(d) by distance.
-    left, right : ndarray of shape (n_neurons + 1, n_tokens), uint8
-        Distances at each boundary, as `refresh_boundaries` leaves them for all slots; kept up to date.
-    stretch : ndarray of shape (n_neurons + 1, max_length + 1), int64
-        What empty slots cost at each boundary, by their number, where it is known.
-    is_known : ndarray of shape (n_neurons + 1,), uint8
-        Whether `stretch` is up to date; initially 0.
+        Longest segment that moves.
+    n_steps : int
 
     Returns
     -------
-    n_moves, gain : int
-        Moves made, and what they save, exactly, in cost units.
+    int
+        What is saved, exactly, in cost units.
     """
-    n_neurons, n_tokens = order.size, left.shape[1]
-    segment = np.empty(max_length, np.int32)
-    left_here, right_here = np.empty(n_tokens, np.uint8), np.empty(n_tokens, np.uint8)
-    stretch_here, step_counts = np.empty(max_length + 1, np.int64), np.empty(2 * cap, np.int64)
-    before, behind = np.empty(n_tokens, np.uint8), np.empty(n_tokens, np.uint8)
-    is_seen, touched = np.zeros(n_tokens, np.uint8), np.empty(n_tokens, np.int32)
-    n_moves = total_gain = 0
-    for neuron in range(n_neurons):
-        if is_open[neuron] == 0:
+    gain = 0
+    for _ in range(n_steps):
+        if moves.span[0] == moves.span[1]:
+            break
+        neuron = moves.queue[moves.span[0] % moves.queue.size]
+        moves.span[0] += 1
+        moves.is_queued[neuron] = 0
+        saved = _move_best_segment(state, moves, neighbors, neuron, max_length)
+        if saved == 0:
+            saved = _reverse_best_stretch(state, moves, neighbors, neuron)
+        gain += saved
+    return gain
+
+
+@njit(cache=True, nogil=True)
+def kick(state: GapState, moves: Moves, neighbors: Array, max_length: int, kicks: Array) -> int:
+    """Swap two adjacent stretches and repair what that breaks, for each of `kicks`, in place; keep what is no worse.
+
+    Parameters
+    ----------
+    state, moves, neighbors, max_length
+        As for `improve`; the queue is empty.
+    kicks : ndarray of shape (n_kicks, 3), int64
+        Start of the first stretch, and the lengths of the two; those that do not fit are passed over.
+
+    Returns
+    -------
+    int
+        What is saved, exactly, in cost units; at least 0.
+    """
+    n_neurons, n_tokens, total = state.order.size, state.rows.shape[2], 0
+    for place in range(kicks.shape[0]):
+        start = kicks[place, 0]
+        end = start + kicks[place, 1]
+        position = end + kicks[place, 2]
+        if position > n_neurons:
             continue
-        is_open[neuron] = 0
-        for length in range(1, max_length + 1):
-            start = slot_of[neuron]
-            end = start + length
-            if end > n_neurons:
-                break
-            n_touched = _collect_segment(order, start, end, indptr, tokens, is_seen, touched, before, behind)
-            best_target, best_reverse = -2, False
-            # What is saved where the segment leaves; a place must cost less.
-            best_cost = 0
-            for attempt in range(1 + 2 * 2 * neighbors.shape[1]):
-                # The first attempt looks at the segment's own place, the others at both sides of its ends' neighbours.
-                if attempt == 0:
-                    target, near_by = start - 1, True
-                else:
-                    end_neuron = order[start] if attempt % 2 else order[end - 1]
-                    if length == 1 and attempt % 2 == 0:
-                        continue
-                    candidate = neighbors[end_neuron, (attempt - 1) // 4]
-                    if candidate < 0:
-                        continue
-                    target = slot_of[candidate] - ((attempt - 1) // 2) % 2
-                    if start - 1 <= target < end:
-                        continue
-                    near_by = start - 1 - cap <= target < end + cap
-                if near_by:
-                    from_left, from_right = left_here, right_here
-                    _without_segment(order, target, start, end, cap, indptr, tokens, left, right, from_left, from_right)
-                    _fill_stretch(from_left, from_right, cap, step_cost, step_counts, stretch_here)
-                    cost = stretch_here[length]
-                else:
-                    boundary = _boundary_of(order, target)
-                    from_left, from_right = left[boundary], right[boundary]
-                    if is_known[boundary] == 0:
-                        _fill_stretch(from_left, from_right, cap, step_cost, step_counts, stretch[boundary])
-                        is_known[boundary] = 1
-                    cost = stretch[boundary, length]
-                if attempt == 0:
-                    best_cost = _join_cost(
-                        touched, n_touched, before, behind, length, from_left, from_right, step_cost, cost, 1 << 62
-                    )
-                    saved = best_cost
-                    if saved <= 0:
-                        break
-                    continue
-                for turn in range(2 if length > 1 else 1):
-                    first, last = (before, behind) if turn == 0 else (behind, before)
-                    if cost >= best_cost:
-                        break
-                    total = _join_cost(
-                        touched, n_touched, first, last, length, from_left, from_right, step_cost, cost, best_cost
-                    )
-                    if total < best_cost:
-                        best_cost, best_target, best_reverse = total, target, turn == 1
-            if best_target > -2:
-                new_start = _move_segment(order, slot_of, start, end, best_target, best_reverse, segment)
-                # Where the segment left, the slots behind it have closed up if it moved forward, and its old place is
-                # filled from before if it moved back.
-                gap_slot = start if new_start > start else end
-                for site_start, site_end in ((gap_slot, gap_slot), (new_start, new_start + length)):
-                    refresh_boundaries(
-                        order, site_start - cap - 1, site_end + cap + 1, cap, indptr, tokens, left, right, is_known
-                    )
-                    for slot in range(max(0, site_start - 3), min(n_neurons, site_end + 3)):
-                        is_open[order[slot]] = 1
-                n_moves += 1
-                total_gain += saved - best_cost
-                break
-    return n_moves, total_gain
+        collect_segment(state, start, end)
+        gain = -_stake(state, start, end)
+        rows_without(state, position, start, end)
+        left, right = state.left_here, state.right_here
+        gain += insertion_units(state, left, right, end - start, False, 0, n_tokens)
+        gain -= pair_units(state, left, right, 0, n_tokens)
+        clear_segment(state)
+        moves.n_logged[0] = 0
+        _put_segment(state, moves, start, end, position, False)
+        gain += improve(state, moves, neighbors, max_length, 1 << 62)
+        if gain >= 0 or moves.n_logged[0] > moves.log.shape[0]:
+            total += gain
+        else:
+            _undo(state, moves)
+    return total

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.graph.coactivation import NeuronBits
-from ripple_place.kernels import gap_search as kernels
+from ripple_place.kernels import gap_search
+from ripple_place.kernels.gap_state import SCALE, GapState, refresh
+from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.ordering.neighbors import nearest_by_cosine
 from ripple_place.trace.activation_trace import BlockTrace
 
@@ -19,10 +20,30 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    Float64Array = npt.NDArray[np.float64]
     Int32Array = npt.NDArray[np.int32]
 
 MAX_BREAK_EVEN_GAP = 250.0
 """Distances are kept in bytes."""
+_TOKEN_MULTIPLE = 64
+_STEPS_AT_A_TIME = 512
+_LOG_LENGTH = 4096
+
+
+class Pulse(Protocol):
+    """Is told how far a search has come, and says whether it is to go on."""
+
+    def __call__(self, done_share: float, gain_share: float) -> bool:
+        """Return whether to go on.
+
+        Parameters
+        ----------
+        done_share : float
+            Of the effort, from 0 to 1.
+        gain_share : float
+            By how much the cost has fallen below the best start's.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,11 +55,21 @@ class FlashTimeParams:
     break_even_gap : float
         lambda: unwanted neurons that cost as much to read through as one more read; at most `MAX_BREAK_EVEN_GAP`.
     effort : int
-        Sweeps over all neurons at most; the search ends earlier where nothing improves.
+        Rounds of kicks, each of ``n_neurons / neurons_per_kick``, after the first descent; the time grows with it.
     n_neighbors : int
         Neighbours beside which a segment is tried.
     max_length : int
         Longest segment that is moved.
+    kick_length : int
+        Longest stretch that a kick swaps.
+    neurons_per_kick : int
+    max_tokens : int
+        Search on so many tokens at most, drawn at random; costs are reported on all.
+    run_cost : ndarray of shape (n_neurons + 1,), float64, optional
+        Cost of a read by its length, as of a device's table: by this orders are judged, while single moves go by
+        lambda. Without it, ``lambda + length``.
+    gap : int, optional
+        Unwanted neurons that are read through with `run_cost`; floor(lambda) if not given.
 
     Raises
     ------
@@ -47,17 +78,31 @@ class FlashTimeParams:
     """
 
     break_even_gap: float
-    effort: int = 20
-    n_neighbors: int = 10
+    effort: int = 10
+    n_neighbors: int = 8
     max_length: int = 4
+    kick_length: int = 8
+    neurons_per_kick: int = 32
+    max_tokens: int = 16384
+    run_cost: Float64Array | None = None
+    gap: int | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.break_even_gap <= MAX_BREAK_EVEN_GAP and self.effort >= 0 and self.max_length >= 1):
+        positive = min(self.max_length, self.kick_length, self.neurons_per_kick, self.max_tokens)
+        if not (0 <= self.break_even_gap <= MAX_BREAK_EVEN_GAP and self.effort >= 0 and positive >= 1):
             raise UsageError(
                 "flash-time", found=f"a break-even gap of {self.break_even_gap}, effort {self.effort}",
                 expected=f"a gap from 0 to {MAX_BREAK_EVEN_GAP:g}, an effort of at least 0",
                 remedy="correct the number, or order by the greedy path",
             )  # fmt: skip
+
+    def cost_on(self, block: BlockTrace) -> FlashCost:
+        """Return what orders are judged by, on a block's tokens."""
+        line = FlashCost.of_line(block, self.break_even_gap)
+        if self.run_cost is not None:
+            line.run_cost = self.run_cost
+            line.gap = line.gap if self.gap is None else self.gap
+        return line
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,46 +115,20 @@ class FlashTimeResult:
     chosen : str
         ``flash-time``, or the name of the start that serves the held-out tokens better.
     cost, held_out : mapping of str to float
-        Of each start and of ``flash-time``: lambda x reads + neurons read, per token, on the tokens that were searched
-        and on those held out (NaN where there are none).
-    n_sweeps, n_moves : int
+        Of each start and of ``flash-time``: flash time per token, on the tokens that were searched and on those held
+        out (NaN where there are none); lambda x reads + neurons read, or in the unit of `FlashTimeParams.run_cost`.
+    reads : mapping of str to float
+        Reads per token on the tokens that were searched.
+    is_complete : bool
+        Whether the effort was spent; False if the search was told to stop.
     """
 
     order: Int32Array
     chosen: str
     cost: Mapping[str, float]
     held_out: Mapping[str, float]
-    n_sweeps: int
-    n_moves: int
-
-
-class GapCost:
-    """The expected flash time of an order on a block's tokens, in units of one neuron: lambda x reads + neurons read.
-
-    Equal to what the simulator charges where bundles are whole pages and the device is its line.
-
-    Parameters
-    ----------
-    block : BlockTrace
-    break_even_gap : float
-    """
-
-    def __init__(self, block: BlockTrace, break_even_gap: float) -> None:
-        self.bits = NeuronBits.of_block(block)
-        self.n_rows = block.n_rows
-        self.limit = round((break_even_gap + 1) * kernels.SCALE)
-        self.cap = math.floor(self.limit / kernels.SCALE - 1) + 2
-        self.indptr = np.concatenate([[0], np.cumsum(self.bits.frequency())])
-        self.tokens = np.empty(int(self.indptr[-1]), np.int32)
-        kernels.list_tokens(self.bits.words, self.bits.n_neurons, self.indptr, self.tokens)
-
-    def __call__(self, order: Int32Array) -> float:
-        """Return the cost of an order per token; NaN without tokens."""
-        if self.n_rows == 0:
-            return math.nan
-        last_slot = np.empty(self.n_rows, np.int64)
-        units = kernels.gap_cost(order, self.indptr, self.tokens, self.limit, last_slot)
-        return float(units) / kernels.SCALE / self.n_rows
+    reads: Mapping[str, float]
+    is_complete: bool
 
 
 def flash_time_order(
@@ -118,6 +137,7 @@ def flash_time_order(
     starts: Mapping[str, Int32Array],
     params: FlashTimeParams,
     rng: np.random.Generator,
+    pulse: Pulse | None = None,
 ) -> FlashTimeResult:
     """Return an order of low flash time.
 
@@ -131,51 +151,104 @@ def flash_time_order(
         Orders by name; the search begins at the cheapest.
     params : FlashTimeParams
     rng : numpy.random.Generator
-        Shuffles the tokens, so that the first of them stand for all.
+        Shuffles the tokens, so that the first of them stand for all, and places the kicks.
+    pulse : Pulse, optional
+        Told now and then how far the search has come; may stop it, which keeps the best order so far.
 
     Notes
     -----
-    Starting from the cheapest order, segments of up to `max_length` neurons move, in either orientation, next to a
-    neighbour by cosine similarity wherever that lowers the cost; changes are exact
-    (`ripple_place.kernels.gap_search`). Sweeps go on until nothing improves or `effort` is spent: a local optimum, no
-    guarantee. Never costlier than the cheapest start on the searched tokens. Deterministic under `rng`. Memory:
-    2 n_neurons x n_rows bytes.
+    Starting from the cheapest order, segments of up to `max_length` neurons move next to a neighbour by cosine
+    similarity, and stretches are reversed, wherever that lowers the cost; changes are exact
+    (`ripple_place.kernels.gap_search`). From the local optimum, random swaps of short stretches are repaired in the
+    same way and kept unless they cost more: iterated local search, no guarantee. Never costlier than the cheapest start
+    on the tokens that were searched, by the line of `params`. Deterministic under `rng` unless stopped by `pulse`.
+    Memory: 2 n_neurons bytes for each token searched.
     """
-    shuffled = BlockTrace(searched.n_neurons, np.asarray(searched.active)[rng.permutation(searched.n_rows)])
-    cost = GapCost(shuffled, params.break_even_gap)
-    unseen = None if held_out is None else GapCost(held_out, params.break_even_gap)
-    costs = {name: cost(order) for name, order in starts.items()}
-    best_start = min(costs, key=lambda name: (costs[name], name))
-    order = starts[best_start].copy()
-    n_sweeps, n_moves = _search(order, cost, params) if searched.n_rows and order.size > 1 else (0, 0)
-    costs["flash-time"] = cost(order)
-    orders = {**starts, "flash-time": order}
+    sample = BlockTrace(
+        searched.n_neurons, np.asarray(searched.active)[rng.permutation(searched.n_rows)[: params.max_tokens]]
+    )
+    cost = params.cost_on(searched)
+    line = FlashCost.of_line(sample, params.break_even_gap)
+    orders = dict(starts)
+    best_start = min(orders, key=lambda name: (line(orders[name]), name))
+    order, is_complete = orders[best_start], True
+    if sample.n_rows and order.size > 1:
+        order, is_complete = _search(order, line, params, rng, pulse or (lambda *_: True))
+    orders["flash-time"] = order
+    costs = {name: cost(orders[name]) for name in orders}
+    unseen = None if held_out is None else params.cost_on(held_out)
     unseen_costs = {name: math.nan if unseen is None else unseen(orders[name]) for name in orders}
-    chosen = "flash-time"
-    if unseen is not None and unseen.n_rows:
-        chosen = min(orders, key=lambda name: (unseen_costs[name], name != "flash-time", name))
-    return FlashTimeResult(orders[chosen], chosen, costs, unseen_costs, n_sweeps, n_moves)
+    judge = costs if unseen is None or not unseen.n_rows else unseen_costs
+    chosen = min(orders, key=lambda name: (judge[name], name != "flash-time", name)) if searched.n_rows else best_start
+    reads = {name: cost.reads(orders[name]) for name in orders}
+    return FlashTimeResult(orders[chosen], chosen, costs, unseen_costs, reads, is_complete)
 
 
-def _search(order: Int32Array, cost: GapCost, params: FlashTimeParams) -> tuple[int, int]:
-    """Improve an order in place; return sweeps and moves made."""
-    n_neurons, n_rows = order.size, cost.n_rows
-    max_length = min(params.max_length, n_neurons - 1)
+def search_state(order: Int32Array, line: FlashCost, break_even_gap: float) -> GapState:
+    """Return an order, copied, and all that the search knows of it."""
+    n_neurons = order.size
+    n_tokens = -(-line.n_rows // _TOKEN_MULTIPLE) * _TOKEN_MULTIPLE
     slot_of = np.empty_like(order)
     slot_of[order] = np.arange(n_neurons, dtype=np.int32)
-    neighbors = nearest_by_cosine(cost.bits, params.n_neighbors)
-    step_cost = np.minimum(np.arange(2 * (cost.cap + max_length)) * kernels.SCALE, cost.limit).astype(np.int64)
-    left, right = np.empty((2, n_neurons + 1, n_rows), np.uint8)
-    stretch, is_known = np.zeros((n_neurons + 1, max_length + 1), np.int64), np.zeros(n_neurons + 1, np.uint8)
-    is_open = np.ones(n_neurons, np.uint8)
-    kernels.refresh_boundaries(order, -1, n_neurons, cost.cap, cost.indptr, cost.tokens, left, right, is_known)
-    total_moves = 0
-    for sweep in range(params.effort):
-        n_moves, _ = kernels.search_sweep(
-            order, slot_of, is_open, neighbors, cost.indptr, cost.tokens, cost.cap, max_length, step_cost,
-            left, right, stretch, is_known,
-        )  # fmt: skip
-        total_moves += n_moves
-        if n_moves == 0:
-            return sweep + 1, total_moves
-    return params.effort, total_moves
+    # lambda in units of 1 / SCALE, split into whole neurons and the rest.
+    gap, fraction = divmod(round(break_even_gap * SCALE), SCALE)
+    cap = gap + 2
+    eighth = max(512, n_tokens // 8 // _TOKEN_MULTIPLE * _TOKEN_MULTIPLE)
+    state = GapState(
+        order=order.astype(np.int32),
+        slot_of=slot_of,
+        edge_at=np.arange(n_neurons + 1, dtype=np.int32),
+        is_turned=np.zeros(n_neurons + 1, np.uint8),
+        rows=np.full((2, n_neurons + 1, n_tokens), cap, np.uint8),
+        saving=np.zeros((n_neurons + 1, 3), np.int64),
+        is_known=np.zeros(n_neurons + 1, np.uint8),
+        indptr=line.indptr,
+        tokens=line.tokens,
+        cap=cap,
+        fraction=fraction,
+        n_probe=(min(n_tokens, eighth), min(n_tokens, 3 * eighth)),
+        head=np.full(n_tokens, cap, np.uint8),
+        tail=np.full(n_tokens, cap, np.uint8),
+        is_active=np.zeros(n_tokens, np.uint8),
+        left_here=np.empty(n_tokens, np.uint8),
+        right_here=np.empty(n_tokens, np.uint8),
+    )
+    refresh(state, 0, n_neurons)
+    return state
+
+
+def search_moves(n_neurons: int, longest: int) -> gap_search.Moves:
+    """Return a queue of all neurons and an empty log, for segments of up to `longest` neurons."""
+    return gap_search.Moves(
+        queue=np.arange(n_neurons, dtype=np.int32),
+        span=np.array([0, n_neurons]),
+        is_queued=np.ones(n_neurons, np.uint8),
+        log=np.empty((_LOG_LENGTH, 5), np.int64),
+        n_logged=np.zeros(1, np.int64),
+        scratch=np.empty((2, longest), np.int32),
+    )
+
+
+def _search(
+    order: Int32Array, line: FlashCost, params: FlashTimeParams, rng: np.random.Generator, pulse: Pulse
+) -> tuple[Int32Array, bool]:
+    """Return a better order, and whether all effort was spent on it."""
+    n_neurons = order.size
+    neighbors = nearest_by_cosine(line.bits, params.n_neighbors)
+    state = search_state(order, line, params.break_even_gap)
+    moves = search_moves(n_neurons, max(params.max_length, params.kick_length))
+    max_length, kick_length = min(params.max_length, n_neurons - 1), min(params.kick_length, n_neurons // 2)
+    start_units = max(1.0, line(order) * line.n_rows * SCALE)
+    gain = 0
+    while moves.span[0] < moves.span[1]:
+        gain += gap_search.improve(state, moves, neighbors, max_length, _STEPS_AT_A_TIME)
+        if not pulse(0.0, gain / start_units):
+            return state.order, False
+    n_kicks = -(-n_neurons // params.neurons_per_kick)
+    for effort in range(params.effort):
+        lengths = rng.integers(1, kick_length + 1, (n_kicks, 2))
+        kicks = np.column_stack([rng.integers(0, n_neurons, n_kicks), lengths])
+        gain += gap_search.kick(state, moves, neighbors, max_length, kicks)
+        if not pulse((effort + 1) / params.effort, gain / start_units):
+            return state.order, effort + 1 == params.effort
+    return state.order, True

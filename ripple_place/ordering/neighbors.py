@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.kernels import coactivation as kernels
+from ripple_place.kernels.similarity import counts_to_similarity
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.graph.coactivation import NeuronBits
 
-_ROWS_AT_A_TIME = 512
+_PANEL_BYTES = 128 * 2**20
 
 
 def nearest_by_cosine(bits: NeuronBits, n_neighbors: int) -> npt.NDArray[np.int32]:
@@ -31,26 +34,27 @@ def nearest_by_cosine(bits: NeuronBits, n_neighbors: int) -> npt.NDArray[np.int3
 
     Notes
     -----
-    Exact, from the counts of all pairs: 4 n_neurons^2 bytes.
+    From the counts of all pairs; squares of cosines are compared in units of 2**-30. Costs n_neurons^2 / 2 x
+    n_rows / 64 popcounts and `_PANEL_BYTES` of memory.
     """
-    n_neurons = bits.n_neurons
+    n_neurons, n_padded = bits.n_neurons, bits.words.shape[0]
     n_neighbors = min(n_neighbors, n_neurons - 1)
-    counts = bits.dense_counts()[:n_neurons, :n_neurons]
-    scale = 1 / np.sqrt(np.maximum(bits.frequency(), 1))
-    everyone = np.arange(n_neurons)
     nearest = np.full((n_neurons, n_neighbors), -1, np.int32)
     if n_neighbors == 0:
         return nearest
-    for start in range(0, n_neurons, _ROWS_AT_A_TIME):
-        rows = everyone[start : start + _ROWS_AT_A_TIME]
-        # Counts stand above the diagonal only.
-        together = np.where(everyone > rows[:, None], counts[rows], counts[:, rows].T)
-        cosine = together * scale[rows, None] * scale
-        cosine[np.arange(rows.size), rows] = 0
-        # A stable sort of the few that are at least as good as the n-th breaks ties by the lowest neuron.
-        threshold = np.partition(cosine, n_neurons - n_neighbors, axis=1)[:, n_neurons - n_neighbors]
-        for row, neuron in enumerate(rows):
-            candidates = np.flatnonzero((cosine[row] >= threshold[row]) & (cosine[row] > 0))
-            best = candidates[np.argsort(-cosine[row, candidates], kind="stable")][:n_neighbors]
-            nearest[neuron, : best.size] = best
+    frequency = np.zeros(n_padded, np.int64)
+    frequency[:n_neurons] = bits.frequency()
+    heaps = np.zeros((n_neurons, n_neighbors), np.int64)
+    tile = kernels.ROW_MULTIPLE
+    n_panel = min(n_padded, max(tile, _PANEL_BYTES // (4 * n_padded) // tile * tile))
+    panel = np.empty((n_panel, n_padded), np.int32)
+    for start in range(0, n_padded, n_panel):
+        end = min(start + n_panel, n_padded)
+        kernels.count_panel(bits.words, start, end, panel[: end - start])
+        counts_to_similarity(panel[: end - start], start, frequency)
+        kernels.update_top_neighbors(panel[: end - start], start, n_neurons, heaps)
+    # Keys hold the similarity above, and below it what makes the lower of equal neurons the greater key.
+    keys = -np.sort(-heaps, axis=1)
+    found = keys > 0
+    nearest[found] = (2**32 - 1) - (keys[found] & (2**32 - 1))
     return nearest

@@ -12,7 +12,6 @@ import numpy as np
 from ripple_place import __version__
 from ripple_place.blocks import sorted_blocks
 from ripple_place.errors import TraceFormatError, UsageError
-from ripple_place.flash.device import whole_gap
 from ripple_place.graph.coactivation import NeuronBits
 from ripple_place.ordering.baselines import frequency_order, original_order, random_order
 from ripple_place.ordering.flash_time import FlashTimeParams, flash_time_order
@@ -20,6 +19,7 @@ from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 from ripple_place.trace.activation_trace import BlockTrace
+from ripple_place.units import whole_gap
 
 if TYPE_CHECKING:
     from ripple_place.graph.profile import BlockProfile, Profile

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ripple_place.errors import DeviceConfigError, UsageError
-from ripple_place.flash.device import DeviceProfile, LatencyLine, whole_gap
+from ripple_place.flash.device import DeviceProfile, LatencyLine
 from ripple_place.flash.device_files import DEFAULT_DEVICE, list_devices, load_device
+from ripple_place.units import whole_gap
 from tests.flash.builders import linear_device
 
 if TYPE_CHECKING:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ripple_place.kernels import gap_search as kernels
-from ripple_place.ordering.flash_time import GapCost
+from ripple_place.kernels import gap_search, gap_state
+from ripple_place.ordering.flash_cost import FlashCost
+from ripple_place.ordering.flash_time import search_moves, search_state
 from ripple_place.ordering.neighbors import nearest_by_cosine
 from tests.reference import gap_cost as reference
 from tests.trace_builders import block_of, planted_clusters, random_activity
@@ -15,78 +18,118 @@ LAMBDAS = [0.0, 0.5, 1.0, 2.75, 5.0, 40.0]
 
 
 class Search:
-    """A search whose state can be looked at between sweeps."""
+    """A search whose state can be looked at between moves."""
 
     def __init__(self, active: np.ndarray, break_even_gap: float, order: np.ndarray, max_length: int = 3) -> None:
-        self.active, self.order = active, order.astype(np.int32)
-        self.cost = GapCost(block_of(active), break_even_gap)
-        n_neurons, n_rows = order.size, active.shape[0]
-        self.slot_of = np.argsort(self.order).astype(np.int32)
-        self.neighbors = nearest_by_cosine(self.cost.bits, 6)
-        self.max_length = min(max_length, n_neurons - 1)
-        steps = np.arange(2 * (self.cost.cap + self.max_length)) * kernels.SCALE
-        self.step_cost = np.minimum(steps, self.cost.limit).astype(np.int64)
-        self.left, self.right = np.empty((2, n_neurons + 1, n_rows), np.uint8)
-        self.stretch = np.zeros((n_neurons + 1, self.max_length + 1), np.int64)
-        self.is_known, self.is_open = np.zeros(n_neurons + 1, np.uint8), np.ones(n_neurons, np.uint8)
-        kernels.refresh_boundaries(
-            self.order, -1, n_neurons, self.cost.cap, self.cost.indptr, self.cost.tokens,
-            self.left, self.right, self.is_known,
-        )  # fmt: skip
+        self.active = active
+        self.line = FlashCost.of_line(block_of(active), break_even_gap)
+        self.neighbors = nearest_by_cosine(self.line.bits, 6)
+        self.max_length = min(max_length, order.size - 1)
+        self.state = search_state(order.astype(np.int32), self.line, break_even_gap)
+        self.moves = search_moves(order.size, 8)
 
-    def sweep(self) -> tuple[int, int]:
-        """Return moves and gain of one sweep."""
-        moves, gain = kernels.search_sweep(
-            self.order, self.slot_of, self.is_open, self.neighbors, self.cost.indptr, self.cost.tokens, self.cost.cap,
-            self.max_length, self.step_cost, self.left, self.right, self.stretch, self.is_known,
-        )  # fmt: skip
-        return int(moves), int(gain)
+    def cost_units(self) -> float:
+        """Return what the order costs over all tokens."""
+        return self.line(self.state.order) * self.line.n_rows * gap_state.SCALE
 
-    def check_boundaries(self) -> None:
-        """Compare the distances at every boundary with those counted directly."""
-        cap = self.cost.cap
-        for slot in range(-1, self.order.size):
-            boundary = self.order.size if slot < 0 else self.order[slot]
-            for found, expected in zip(
-                (self.left[boundary], self.right[boundary]),
-                reference.distances(self.active.tolist(), self.order.tolist(), slot),
-                strict=True,
-            ):
-                assert found.tolist() == [cap if far is None else min(far, cap) for far in expected]
+    def improve(self, n_steps: int = 1 << 30) -> int:
+        """Return what so many steps say they gain."""
+        return int(gap_search.improve(self.state, self.moves, self.neighbors, self.max_length, n_steps))
 
+    def kick(self, kicks: np.ndarray) -> int:
+        """Return what kicks say they gain."""
+        return int(gap_search.kick(self.state, self.moves, self.neighbors, self.max_length, kicks))
 
-@pytest.mark.parametrize("break_even_gap", LAMBDAS)
-def test_the_cost_is_that_of_the_reads(break_even_gap: float) -> None:
-    """Steps between consecutive active slots add up to what reads, gaps and neurons cost."""
-    rng = np.random.default_rng(0)
-    active = random_activity(rng, 30, 23, 0.3)
-    order = rng.permutation(23).astype(np.int32)
-    cost = GapCost(block_of(active), break_even_gap)
-    assert cost(order) == pytest.approx(reference.gap_cost(active.tolist(), order.tolist(), break_even_gap))
+    def check(self) -> None:
+        """Compare all that is known with what the order says."""
+        state, n_neurons = self.state, self.state.order.size
+        assert sorted(state.order) == list(range(n_neurons))
+        assert state.order[state.slot_of].tolist() == list(range(n_neurons))
+        assert sorted(state.edge_at) == list(range(n_neurons + 1))
+        for position in range(n_neurons + 1):
+            left, right = reference.distances(self.active.tolist(), state.order.tolist(), position - 1)
+            for row, expected in ((gap_state.left_row, left), (gap_state.right_row, right)):
+                found = row(state, position)
+                assert found[: len(expected)].tolist() == [
+                    state.cap if far is None else min(far, state.cap) for far in expected
+                ]
+                assert (found[len(expected) :] == state.cap).all()
+            edge = state.edge_at[position]
+            if state.is_known[edge]:
+                known = state.saving[edge].copy()
+                state.is_known[edge] = 0
+                assert gap_state.junction_saved(state, position).tolist() == known.tolist()
 
 
 @pytest.mark.parametrize("break_even_gap", LAMBDAS)
 @pytest.mark.parametrize("seed", range(4))
-def test_every_sweep_gains_what_it_says(break_even_gap: float, seed: int) -> None:
-    """The gain is exact, boundaries stay true, and the order stays a permutation, whatever moves were made."""
+def test_every_step_gains_what_it_says(break_even_gap: float, seed: int) -> None:
+    """The gain is exact, rows stay true, and the order stays a permutation, whatever moves were made."""
     rng = np.random.default_rng(seed)
-    active = planted_clusters(rng, n_clusters=4, cluster_size=5, n_rows=60)[0]
+    active = planted_clusters(rng, n_clusters=4, cluster_size=5, n_rows=70)[0]
     search = Search(active, break_even_gap, rng.permutation(20))
-    before = search.cost(search.order)
-    for _ in range(8):
-        moves, gain = search.sweep()
-        after = search.cost(search.order)
-        assert before - after == pytest.approx(gain / kernels.SCALE / active.shape[0])
+    before = search.cost_units()
+    while search.moves.span[0] < search.moves.span[1]:
+        gain = search.improve(5)
+        after = search.cost_units()
         assert gain >= 0
-        assert (gain > 0) == (moves > 0)
-        assert sorted(search.order) == list(range(20))
-        assert search.order[search.slot_of].tolist() == list(range(20))
-        search.check_boundaries()
+        assert before - after == pytest.approx(gain)
+        search.check()
         before = after
-        if moves == 0:
-            break
-    else:
-        pytest.fail("a search of twenty neurons ends within eight sweeps")
+
+
+@pytest.mark.parametrize("break_even_gap", LAMBDAS)
+@pytest.mark.parametrize("seed", range(3))
+def test_kicks_gain_what_they_say_and_are_taken_back_if_they_do_not(break_even_gap: float, seed: int) -> None:
+    """Each kick either lowers the cost by what it says or leaves the order as it was, rows included."""
+    rng = np.random.default_rng(seed)
+    active = planted_clusters(rng, n_clusters=4, cluster_size=6, n_rows=70)[0]
+    search = Search(active, break_even_gap, rng.permutation(24))
+    search.improve()
+    gains = []
+    for _ in range(25):
+        order, before = search.state.order.copy(), search.cost_units()
+        kick = np.array([[rng.integers(24), rng.integers(1, 9), rng.integers(1, 9)]])
+        gains.append(search.kick(kick))
+        assert before - search.cost_units() == pytest.approx(gains[-1], abs=1e-6)
+        if gains[-1] < 0 or kick.sum() > 24:
+            assert (search.state.order == order).all()
+        search.check()
+    assert min(gains) >= 0
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(LAMBDAS))
+@settings(max_examples=40, deadline=None)
+def test_moves_can_be_undone(seed: int, break_even_gap: float) -> None:
+    """Moving a segment there and back, and reversing a stretch twice, restores order and rows."""
+    rng = np.random.default_rng(seed)
+    search = Search(random_activity(rng, 20, 13, 0.3), break_even_gap, rng.permutation(13))
+    state, order = search.state, search.state.order.copy()
+    start = int(rng.integers(0, 12))
+    end = int(rng.integers(start + 1, min(start + 4, 13) + 1))
+    position = int(rng.choice([*range(start), *range(end + 1, 14)] or [-1]))
+    if position >= 0:
+        is_reversed = bool(rng.integers(2))
+        new_start = gap_state.move_segment(state, start, end, position, is_reversed, search.moves.scratch)
+        gap_state.refresh(state, new_start, new_start + end - start)
+        old = start if position > end else end
+        gap_state.refresh(state, old, old)
+        search.check()
+        moved = order[start:end][::-1] if is_reversed else order[start:end]
+        assert state.order[new_start : new_start + end - start].tolist() == moved.tolist()
+        back = start if position > end else end
+        gap_state.move_segment(state, new_start, new_start + end - start, back, is_reversed, search.moves.scratch)
+        gap_state.refresh(state, start, end)
+        gap_state.refresh(state, position, position)
+        assert (state.order == order).all()
+        search.check()
+    first, last = sorted(rng.integers(0, 14, 2).tolist())
+    for _ in range(2):
+        gap_state.reverse_stretch(state, first, last)
+        gap_state.refresh(state, first, first)
+        gap_state.refresh(state, last, last)
+        search.check()
+    assert (state.order == order).all()
 
 
 def test_clusters_come_together() -> None:
@@ -94,17 +137,6 @@ def test_clusters_come_together() -> None:
     rng = np.random.default_rng(1)
     active = np.repeat(rng.random((300, 6)) < 0.3, 4, axis=1)
     search = Search(active, 2.0, rng.permutation(24), max_length=4)
-    while search.sweep()[0]:
-        pass
+    search.improve()
     best = reference.gap_cost(active.tolist(), list(range(24)), 2.0)
-    assert search.cost(search.order) <= 1.02 * best
-
-
-def test_list_tokens() -> None:
-    """Tokens are listed by neuron, ascending, also in the last bit of a word and past the first word."""
-    active = np.zeros((130, 3), bool)
-    active[[0, 63, 64, 129], 1] = True
-    active[5, 2] = True
-    cost = GapCost(block_of(active), 1.0)
-    assert cost.indptr.tolist() == [0, 0, 4, 5]
-    assert cost.tokens.tolist() == [0, 63, 64, 129, 5]
+    assert search.line(search.state.order) <= 1.02 * best

@@ -9,7 +9,8 @@ import pytest
 
 from ripple_place.errors import UsageError
 from ripple_place.ordering.baselines import frequency_order, original_order
-from ripple_place.ordering.flash_time import FlashTimeParams, GapCost, flash_time_order
+from ripple_place.ordering.flash_cost import FlashCost, line_cost
+from ripple_place.ordering.flash_time import FlashTimeParams, flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
 from tests.trace_builders import bits_of, block_of, planted_clusters, random_activity
 
@@ -34,7 +35,7 @@ def test_never_costlier_than_any_start(break_even_gap: float) -> None:
     )
     assert result.chosen == "flash-time"
     assert result.cost["flash-time"] <= min(result.cost.values())
-    assert result.cost["flash-time"] == pytest.approx(GapCost(block_of(active), break_even_gap)(result.order))
+    assert result.cost["flash-time"] == pytest.approx(FlashCost.of_line(block_of(active), break_even_gap)(result.order))
     assert math.isnan(result.held_out["greedy"])
 
 
@@ -103,3 +104,37 @@ def test_gaps_out_of_range_are_refused(settings: dict[str, float]) -> None:
     """Distances are kept in bytes: a larger gap would silently be another."""
     with pytest.raises(UsageError, match="a gap from 0 to 250"):
         FlashTimeParams(**settings)
+
+
+def test_a_table_judges_the_orders() -> None:
+    """With a cost by read length, starts and result are judged by it, and nothing dearer than a start is returned."""
+    active = planted_clusters(np.random.default_rng(4), n_clusters=5, cluster_size=6, n_rows=200)[0]
+    # Reads of up to four neurons cost the same, as on flash below its knee.
+    table = np.maximum(line_cost(4.0, 30), 8.0)
+    table[0] = 0.0
+    params = FlashTimeParams(4.0, run_cost=table, gap=3)
+    result = flash_time_order(block_of(active), None, starts_of(active), params, np.random.default_rng(0))
+    cost = FlashCost(block_of(active), table, 3)
+    assert result.cost["greedy"] == pytest.approx(cost(starts_of(active)["greedy"]))
+    assert cost(result.order) == min(result.cost.values())
+    assert result.reads["original"] == pytest.approx(cost.reads(original_order(30)))
+
+
+def test_a_search_that_is_stopped_keeps_what_it_has() -> None:
+    """The pulse stops it: the order is valid, no worse than the start, and said to be incomplete."""
+    active = planted_clusters(np.random.default_rng(6), n_clusters=5, cluster_size=8, n_rows=150)[0]
+    heard = []
+
+    def stop_after_two(done_share: float, gain_share: float) -> bool:
+        heard.append((done_share, gain_share))
+        return len(heard) < 2
+
+    params = FlashTimeParams(4.0, effort=50)
+    result = flash_time_order(
+        block_of(active), None, starts_of(active), params, np.random.default_rng(0), stop_after_two
+    )
+    assert len(heard) == 2
+    assert not result.is_complete
+    assert heard[1][1] >= heard[0][1] >= 0
+    assert sorted(result.order) == list(range(40))
+    assert result.cost["flash-time"] <= min(result.cost.values())

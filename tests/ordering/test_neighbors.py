@@ -13,9 +13,9 @@ from tests.trace_builders import bits_of, random_activity
 def test_equal_to_the_definition(n_neurons: int, n_neighbors: int) -> None:
     """Best first, ties by lowest neuron, over more neurons than are handled at a time."""
     active = random_activity(np.random.default_rng(n_neurons), 40, n_neurons, 0.1)
-    together = active.T.astype(float) @ active
-    scale = 1 / np.sqrt(np.maximum(active.sum(axis=0), 1))
-    cosine = together * scale[:, None] * scale
+    together = active.T.astype(np.int64) @ active
+    frequency = np.maximum(active.sum(axis=0), 1)
+    cosine = together**2 / (frequency[:, None] * frequency)
     np.fill_diagonal(cosine, 0)
     for neuron, found in enumerate(nearest_by_cosine(bits_of(active), n_neighbors)):
         expected = [j for j in np.argsort(-cosine[neuron], kind="stable")[:n_neighbors] if cosine[neuron, j] > 0]

@@ -1,20 +1,24 @@
 """What an order costs a token, written down as the reader does it: runs, gaps, reads."""
 
 
+def reads_of(row, order, gap):
+    """Return the reads of one token as [first slot, last slot]; gaps of up to `gap` slots are read through."""
+    reads = []
+    for slot, neuron in enumerate(order):
+        if not row[neuron]:
+            continue
+        if reads and slot - reads[-1][1] - 1 <= gap:
+            reads[-1][1] = slot
+        else:
+            reads.append([slot, slot])
+    return reads
+
+
 def gap_cost(active, order, break_even_gap):
     """Return lambda x reads + neurons read per token, for rows of booleans by neuron."""
     gap = int(break_even_gap + 1e-9)
-    total = 0.0
-    for row in active:
-        slots = [slot for slot, neuron in enumerate(order) if row[neuron]]
-        reads = []
-        for slot in slots:
-            if reads and slot - reads[-1][1] - 1 <= gap:
-                reads[-1][1] = slot
-            else:
-                reads.append([slot, slot])
-        total += sum(break_even_gap + last - first + 1 for first, last in reads)
-    return total / len(active)
+    reads = [read for row in active for read in reads_of(row, order, gap)]
+    return sum(break_even_gap + last - first + 1 for first, last in reads) / len(active)
 
 
 def distances(active, order, slot):
