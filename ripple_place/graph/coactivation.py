@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.graph.pair_panels import PairPanels
 from ripple_place.kernels import coactivation as kernels
+from ripple_place.kernels import top_neighbors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
     from ripple_place.trace.activation_trace import BlockTrace
 
-PANEL_BYTES = 512 * 2**20
-"""Largest panel of counts held at once; a whole block of up to 11,585 neurons fits."""
+PANEL_BYTES = 16 * 2**20
+"""Largest panel of counts held at once: the fewer bytes, the likelier they are still in a cache when they are read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +84,12 @@ class NeuronBits:
         Returns
         -------
         ndarray of shape (n_padded, n_padded), int32
-            Costs 4 n_neurons^2 bytes: for blocks small enough (see `PANEL_BYTES`).
+            Costs 4 n_neurons^2 bytes: for blocks small enough.
         """
         n_padded = self.words.shape[0]
         counts = np.empty((n_padded, n_padded), np.int32)
-        kernels.count_panel(self.words, 0, n_padded, counts)
+        column_end = np.full(n_padded // kernels.ROW_MULTIPLE, n_padded)
+        kernels.count_panel(self.words, 0, n_padded, column_end, counts)
         return counts
 
 
@@ -112,22 +115,22 @@ def neighbor_graph(bits: NeuronBits, n_neighbors: int, panel_bytes: int = PANEL_
     All pairs are counted exactly: n^2 / 2 x n_rows / 64 popcounts. The result is the same whatever `panel_bytes` and
     the number of threads.
     """
-    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse import csr_array
 
-    n_neurons, n_padded = bits.n_neurons, bits.words.shape[0]
+    n_neurons = bits.n_neurons
     n_neighbors = max(1, min(n_neighbors, n_neurons - 1))
-    heaps = np.zeros((n_neurons, n_neighbors), np.int64)
-    tile = kernels.ROW_MULTIPLE
-    n_panel = min(n_padded, max(tile, panel_bytes // (4 * n_padded) // tile * tile))
-    panel = np.empty((n_panel, n_padded), np.int32)
-    for start in range(0, n_padded, n_panel):
-        end = min(start + n_panel, n_padded)
-        kernels.count_panel(bits.words, start, end, panel[: end - start])
-        kernels.update_top_neighbors(panel[: end - start], start, n_neurons, heaps)
-    neuron, place = np.nonzero(heaps)
-    keys = heaps[neuron, place]
-    neighbor, count = (2**32 - 1) - (keys & (2**32 - 1)), (keys >> 32).astype(np.int32)
-    directed = coo_array((count, (neuron, neighbor)), shape=(n_neurons, n_neurons)).tocsr()
-    symmetric = csr_array(directed.maximum(directed.T.tocsr()))
-    symmetric.sort_indices()
-    return symmetric
+    pairs = PairPanels(bits)
+    heaps = np.zeros((pairs.neurons.size, n_neighbors), np.int64)
+    for start, panel in pairs.panels(panel_bytes):
+        top_neighbors.update_top_neighbors(panel, start, pairs.neurons, heaps)
+    rank_of = np.zeros(n_neurons, np.int32)
+    rank_of[pairs.neurons] = np.arange(pairs.neurons.size, dtype=np.int32)
+    degree = np.zeros(n_neurons, np.int64)
+    top_neighbors.count_edges(heaps, pairs.neurons, rank_of, degree)
+    indptr = np.concatenate(([0], np.cumsum(degree)))
+    indices, counts = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
+    top_neighbors.fill_edges(
+        heaps, pairs.neurons, rank_of, indptr[:-1].copy(), np.empty(indptr[-1], np.int64), indptr[:-1].copy(), indices,
+        counts,
+    )  # fmt: skip
+    return csr_array((counts, indices, indptr), shape=(n_neurons, n_neurons))

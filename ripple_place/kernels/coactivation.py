@@ -79,24 +79,26 @@ def transpose_bits(active: Array, neuron_bits: Array) -> None:
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def count_panel(bits: Array, row_start: int, row_end: int, counts: Array) -> None:
-    """Count the co-activations of the neurons of one panel with all that do not lie before it.
+def count_panel(bits: Array, row_start: int, row_end: int, column_end: Array, counts: Array) -> None:
+    """Count the co-activations of the neurons of one panel with those that follow, up to a column.
 
     Parameters
     ----------
     bits : ndarray of shape (n_padded, n_words), uint64
     row_start, row_end : int
         The panel's neurons; multiples of `ROW_MULTIPLE`.
-    counts : ndarray of shape (row_end - row_start, n_padded), int32
-        Written in columns from `row_start` on; ``counts[i - row_start, j]`` is exact for every j >= i.
+    column_end : ndarray of shape ((row_end - row_start) / `ROW_MULTIPLE`,), int64
+        For each tile of rows, the column to count up to; multiples of `ROW_MULTIPLE`.
+    counts : ndarray of shape (>= row_end - row_start, n_padded), int32
+        Written in columns from `row_start` on; ``counts[i - row_start, j]`` is exact for every j >= i below the end.
 
     Notes
     -----
-    Work is (row_end - row_start) x (n_padded - row_start) x n_words popcounts. Each thread owns column tiles, so the
-    result does not depend on their number.
+    Work is at most (row_end - row_start) x (n_padded - row_start) x n_words popcounts. Each thread owns column tiles,
+    so the result does not depend on their number.
     """
-    n_padded, n_words = bits.shape
-    n_tiles = (n_padded - row_start) // ROW_MULTIPLE
+    n_words = bits.shape[1]
+    n_tiles = (column_end.max() - row_start) // ROW_MULTIPLE if column_end.size else 0
     # A tile has the more work the later it comes; threads get consecutive shares, so early and late ones take turns.
     for turn in prange(n_tiles):
         tile = int(turn) // 2
@@ -104,14 +106,15 @@ def count_panel(bits: Array, row_start: int, row_end: int, counts: Array) -> Non
             tile = n_tiles - 1 - tile
         j0 = row_start + ROW_MULTIPLE * tile
         for i0 in range(row_start, min(row_end, j0 + ROW_MULTIPLE), ROW_MULTIPLE):
-            for i in range(i0, i0 + ROW_MULTIPLE):
-                for j in range(j0, j0 + ROW_MULTIPLE):
-                    counts[i - row_start, j] = 0
-            for word_start in range(0, n_words, WORD_TILE):
-                word_end = min(word_start + WORD_TILE, n_words)
-                for i in range(i0, i0 + ROW_MULTIPLE, N_ROWS):
-                    for j in range(j0, j0 + ROW_MULTIPLE, N_ROWS):
-                        add_pair_counts(bits, i, j, word_start, word_end, counts, i - row_start, j)
+            if j0 < column_end[(i0 - row_start) // ROW_MULTIPLE]:
+                for i in range(i0, i0 + ROW_MULTIPLE):
+                    for j in range(j0, j0 + ROW_MULTIPLE):
+                        counts[i - row_start, j] = 0
+                for word_start in range(0, n_words, WORD_TILE):
+                    word_end = min(word_start + WORD_TILE, n_words)
+                    for i in range(i0, i0 + ROW_MULTIPLE, N_ROWS):
+                        for j in range(j0, j0 + ROW_MULTIPLE, N_ROWS):
+                            add_pair_counts(bits, i, j, word_start, word_end, counts, i - row_start, j)
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -131,58 +134,3 @@ def count_pairs(bits: Array, first: Array, second: Array, word_start: int, word_
         for w in range(word_start, word_end):
             count += popcount(bits[first[pair], w] & bits[second[pair], w])
         counts[pair] = count
-
-
-@njit(cache=True, nogil=True)
-def _offer(heap: Array, key: Any) -> None:
-    """Replace the least key of a min-heap by a greater one, in place."""
-    size = heap.size
-    parent = 0
-    while True:
-        child = 2 * parent + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[parent] = heap[child]
-        parent = child
-    heap[parent] = key
-
-
-@njit(cache=True, parallel=True, nogil=True)
-def update_top_neighbors(counts: Array, row_start: int, n_neurons: int, heaps: Array) -> None:
-    """Offer the counts of one panel to every neuron's heap of best neighbours, in place.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (n_panel, n_padded), int32
-        As `count_panel` leaves it.
-    row_start, n_neurons : int
-    heaps : ndarray of shape (n_neurons, n_neighbors), int64
-        Min-heaps of keys ``count << 32 | (2**32 - 1 - neighbour)``, so that of equal counts the lower neuron is
-        greater; initially 0. Pairs that never fire together are not kept.
-    """
-    n_panel = min(counts.shape[0], n_neurons - row_start)
-    low_bits = (1 << 32) - 1
-    for group in prange((n_neurons - row_start + 15) // 16):
-        start = row_start + 16 * group
-        end = min(start + 16, n_neurons)
-        # Read the panel row by row, 16 columns (one cache line) at a time.
-        for p in range(min(n_panel, end - row_start)):
-            i = row_start + p
-            for j in range(max(start, i + 1), end):
-                count = np.int64(counts[p, j])
-                if count > 0:
-                    key = (count << 32) | (low_bits - i)
-                    if key > heaps[j, 0]:
-                        _offer(heaps[j], key)
-        for i in range(start, min(end, row_start + n_panel)):
-            heap = heaps[i]
-            for j in range(i + 1, n_neurons):
-                count = np.int64(counts[i - row_start, j])
-                if count > 0:
-                    key = (count << 32) | (low_bits - j)
-                    if key > heap[0]:
-                        _offer(heap, key)
