@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.graph.pair_panels import PairPanels
+from ripple_place.graph.pair_panels import PANEL_BYTES, PairPanels
 from ripple_place.kernels import coactivation as kernels
 from ripple_place.kernels import top_neighbors
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     UInt64Array = npt.NDArray[np.uint64]
 
     from ripple_place.trace.activation_trace import BlockTrace
-
-PANEL_BYTES = 16 * 2**20
-"""Largest panel of counts held at once: the fewer bytes, the likelier they are still in a cache when they are read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +109,8 @@ def neighbor_graph(bits: NeuronBits, n_neighbors: int, panel_bytes: int = PANEL_
 
     Notes
     -----
-    All pairs are counted exactly: n^2 / 2 x n_rows / 64 popcounts. The result is the same whatever `panel_bytes` and
-    the number of threads.
+    All pairs are counted exactly: at most n^2 / 2 x n_rows / 64 popcounts, see `PairPanels`. The result is the same
+    whatever `panel_bytes` and the number of threads.
     """
     from scipy.sparse import csr_array
 

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
     from ripple_place.graph.coactivation import NeuronBits
 
+PANEL_BYTES = 16 * 2**20
+"""Largest panel of counts held at once: the fewer bytes, the likelier they are still in a cache when they are read."""
+
 INCREMENTS_OF_A_POPCOUNT = 0.8
-"""Increments of a counter in the time of one popcount of a vector of 8 words; decides which way a tile is counted."""
+"""Increments of a counter in the time of one popcount of a vector of 8 words, as measured."""
 
 
 class PairPanels:
@@ -25,6 +28,8 @@ class PairPanels:
     Parameters
     ----------
     bits : NeuronBits
+    neurons : ndarray of int32, optional
+        The neurons to count, ascending; all if not given.
     increments_of_a_popcount : float
         Pairs that are expected to fire together more rarely than this, for each 512 rows of the trace, are counted by
         going through the tokens; the others by popcounts. Counts are exact either way.
@@ -42,10 +47,16 @@ class PairPanels:
     cent of the tokens, so they take no more memory than the bits.
     """
 
-    def __init__(self, bits: NeuronBits, increments_of_a_popcount: float = INCREMENTS_OF_A_POPCOUNT) -> None:
+    def __init__(
+        self,
+        bits: NeuronBits,
+        neurons: npt.NDArray[np.int32] | None = None,
+        increments_of_a_popcount: float = INCREMENTS_OF_A_POPCOUNT,
+    ) -> None:
         frequency = bits.frequency()
-        by_frequency = np.argsort(-frequency, kind="stable").astype(np.int32)
-        self.neurons: npt.NDArray[np.int32] = by_frequency[: np.count_nonzero(frequency)]
+        neurons = np.arange(bits.n_neurons, dtype=np.int32) if neurons is None else neurons
+        by_frequency = neurons[np.argsort(-frequency[neurons], kind="stable")]
+        self.neurons: npt.NDArray[np.int32] = by_frequency[: np.count_nonzero(frequency[neurons])]
         self.words = bits.select(self.neurons).words
         tile = firing_lists.LIST_TILE
         n_padded, n_words = self.words.shape
@@ -66,7 +77,12 @@ class PairPanels:
         self._starts += ends - self._starts[-1]
         firing_lists.fill_lists(self.words, tile * self._first_tile, self._starts[0], self._lists)
 
-    def panels(self, panel_bytes: int) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+    @property
+    def n_listed(self) -> int:
+        """Entries of the lists: firings of the neurons that are counted token by token with some other."""
+        return self._lists.size
+
+    def panels(self, panel_bytes: int = PANEL_BYTES) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
         """Give the panels one after the other: the rank of the first row, and the counts.
 
         Parameters
@@ -83,7 +99,7 @@ class PairPanels:
         """
         step, tile = coactivation.ROW_MULTIPLE, firing_lists.LIST_TILE
         n_padded = self.words.shape[0]
-        n_panel = min(n_padded, max(step, panel_bytes // (4 * max(1, n_padded)) // step * step))
+        n_panel = max(step, min(n_padded, panel_bytes // (4 * max(1, n_padded)) // step * step))
         panel = np.empty((n_panel, n_padded), np.int32)
         for start in range(0, n_padded, n_panel):
             end = min(start + n_panel, n_padded)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 
@@ -50,3 +51,29 @@ def _cttz(typing_context: Any, word: Any) -> Any:
 @overload(trailing_zeros, strict=False)
 def _trailing_zeros(word: Any) -> Any:
     return lambda word: _cttz(np.uint64(word))  # type: ignore[call-arg]
+
+
+def prefetch(array: Any, position: int) -> None:
+    """Ask for the cache line of ``array[position]``, which will be read soon; does nothing to the result."""
+
+
+@intrinsic
+def _prefetch(typing_context: Any, array: Any, position: Any) -> Any:
+    """LLVM's prefetch for reading, of data that will be used more than once."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        int32 = ir.IntType(32)
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        address = builder.bitcast(builder.gep(array.data, [args[1]]), ir.IntType(8).as_pointer())
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [address.type, *[int32] * 3]), "llvm.prefetch.p0i8"
+        )
+        builder.call(function, [address, int32(0), int32(3), int32(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), codegen
+
+
+@overload(prefetch, strict=False)
+def _overload_prefetch(array: Any, position: Any) -> Any:
+    return lambda array, position: _prefetch(array, position)  # type: ignore[call-arg]

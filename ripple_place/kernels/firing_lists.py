@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit, prange
 
-from ripple_place.kernels.bits import trailing_zeros
+from ripple_place.kernels.bits import prefetch, trailing_zeros
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LIST_TILE = 256
 """Neurons whose place in the lists is known by one look-up; a multiple of the tiles of `count_panel`."""
+_AHEAD = 2
+"""Tokens between asking for the start of a list, which comes from far away, and reading it."""
 _GROUP_WORDS = 8
 """Words of a cache line; a thread goes through the bits of all neurons line by line."""
 
@@ -108,10 +110,18 @@ def count_listed(
             begins, ends = starts[tile - first_tile], starts[starts.shape[0] - 1]
             for j in range(LIST_TILE * tile, row.size):
                 row[j] = 0
+            tokens = np.empty(64 * bits.shape[1] + _AHEAD, np.int32)
+            n_tokens = 0
             for w in range(bits.shape[1]):
                 word = bits[i, w]
                 while word != 0:
-                    t = 64 * w + trailing_zeros(word)
-                    for place in range(begins[t], ends[t]):
-                        row[lists[place]] += 1
+                    tokens[n_tokens] = 64 * w + trailing_zeros(word)
+                    n_tokens += 1
                     word &= word - np.uint64(1)
+            tokens[n_tokens : n_tokens + _AHEAD] = 0
+            for k in range(n_tokens):
+                soon = begins[tokens[k + _AHEAD]]
+                prefetch(lists, soon)
+                prefetch(lists, soon + 64 // lists.itemsize)
+                for place in range(begins[tokens[k]], ends[tokens[k]]):
+                    row[lists[place]] += 1

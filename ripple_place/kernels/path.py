@@ -56,56 +56,21 @@ def link_edges(first: Array, second: Array, degree: Array, root: Array, links: A
 
 
 @njit(cache=True, nogil=True)
-def link_edges_while_known(
-    first: Array,
-    second: Array,
-    counts: Array,
-    cutoff: Array,
-    by_cutoff: Array,
-    max_stale: int,
-    min_links: int,
-    degree: Array,
-    root: Array,
-    links: Array,
-) -> int:
-    """Link edges of a sparse graph as `link_edges` does, but stop when it no longer knows the best edge.
-
-    An edge that the graph lacks has a count of at most the cutoff of either neuron. So neuron i is stale once the
-    edges have come down below its cutoff: it may have a better partner than any that follows. Saturated neurons no
-    longer matter.
+def link_keys(keys: Array, id_bits: int, degree: Array, root: Array, links: Array) -> None:
+    """Do as `link_edges` with edges written as keys, whose lowest `id_bits` are the second neuron, the next the first.
 
     Parameters
     ----------
-    first, second : ndarray of shape (n_edges,), int32
-    counts : ndarray of shape (n_edges,), int32
-        Descending.
-    cutoff : ndarray of shape (n_neurons,), int64
-        The count above which the graph has every edge of the neuron.
-    by_cutoff : ndarray of shape (n_neurons,), int64
-        Neurons by descending cutoff.
-    max_stale, min_links : int
-        Stop when more open neurons are stale, but not before so many links.
+    keys : ndarray of shape (n_edges,), int64
+    id_bits : int
     degree, root, links : ndarray
         As for `link_edges`.
-
-    Returns
-    -------
-    int
-        Links made.
     """
-    n_links = n_stale = n_passed = 0
-    for edge in range(first.size):
-        while n_passed < by_cutoff.size and cutoff[by_cutoff[n_passed]] > counts[edge]:
-            n_stale += degree[by_cutoff[n_passed]] < 2
-            n_passed += 1
-        if n_stale > max_stale and n_links >= min_links:
-            break
-        i, j = first[edge], second[edge]
-        if _link(i, j, degree, root, links):
-            n_links += 1
-            n_stale -= degree[i] == 2 and cutoff[i] > counts[edge]
-            n_stale -= degree[j] == 2 and cutoff[j] > counts[edge]
-    return n_links
+    low_bits = (1 << id_bits) - 1
+    for key in keys:
+        i, j = (key >> id_bits) & low_bits, key & low_bits
+        if degree[i] < 2 and degree[j] < 2:
+            _link(i, j, degree, root, links)
 
 
 @njit(cache=True, nogil=True)
@@ -151,34 +116,3 @@ def walk_path(links: Array, start: int, order: Array) -> None:
         order[slot] = neuron
         following = links[neuron, 0] if links[neuron, 0] != previous else links[neuron, 1]
         previous, neuron = neuron, following
-
-
-@njit(cache=True, nogil=True)
-def count_levels(counts: Array, n_neurons: int, level_sizes: Array) -> None:
-    """Add to ``level_sizes[c]`` the number of pairs i < j with count c."""
-    for i in range(n_neurons):
-        for j in range(i + 1, n_neurons):
-            level_sizes[counts[i, j]] += 1
-
-
-@njit(cache=True, nogil=True)
-def sort_pairs(counts: Array, n_neurons: int, position: Array, first: Array, second: Array) -> None:
-    """Write the pairs i < j that fire together by descending count and then ascending (i, j): a counting sort.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (>= n_neurons, >= n_neurons), int32
-        Read above the diagonal.
-    n_neurons : int
-    position : ndarray of shape (n_levels,), int64
-        Where the pairs of each count start; overwritten.
-    first, second : ndarray of shape (n_pairs,), int32
-        Written.
-    """
-    for i in range(n_neurons):
-        for j in range(i + 1, n_neurons):
-            count = counts[i, j]
-            if count > 0:
-                first[position[count]] = i
-                second[position[count]] = j
-                position[count] += 1

@@ -68,7 +68,7 @@ def update_top_neighbors(counts: Array, row_start: int, neurons: Array, heaps: A
             for j in range(max(start, i + 1), end):
                 count = np.int64(counts[p, j])
                 if count >= least[j - start]:
-                    key = (count << 32) | (LOW_BITS - neurons[i])
+                    key = (count << 32) | (LOW_BITS - np.int64(neurons[i]))
                     if key > heaps[j, 0]:
                         _offer(heaps[j], key)
                         least[j - start] = max(1, heaps[j, 0] >> 32)
@@ -78,7 +78,7 @@ def update_top_neighbors(counts: Array, row_start: int, neurons: Array, heaps: A
             for j in range(i + 1, n_neurons):
                 count = np.int64(counts[i - row_start, j])
                 if count >= lowest:
-                    key = (count << 32) | (LOW_BITS - neurons[j])
+                    key = (count << 32) | (LOW_BITS - np.int64(neurons[j]))
                     if key > heap[0]:
                         _offer(heap, key)
                         lowest = max(1, heap[0] >> 32)
@@ -100,7 +100,7 @@ def count_edges(heaps: Array, neurons: Array, rank_of: Array, degree: Array) -> 
         By id; initially 0.
     """
     for rank in range(heaps.shape[0]):
-        i = neurons[rank]
+        i = np.int64(neurons[rank])
         for key in heaps[rank]:
             if key > 0:
                 j = LOW_BITS - (key & LOW_BITS)
@@ -128,7 +128,7 @@ def fill_edges(
         Written.
     """
     for rank in range(heaps.shape[0]):
-        i = neurons[rank]
+        i = np.int64(neurons[rank])
         for key in heaps[rank]:
             if key > 0:
                 j = LOW_BITS - (key & LOW_BITS)
@@ -138,13 +138,13 @@ def fill_edges(
                 if mirrored < heaps[rank_of[j], 0]:
                     unsorted[place[j]] = mirrored
                     place[j] += 1
-    # Row i now ends at place[i]. A symmetric matrix is its own transpose: written column by column, rows are sorted.
+    # Row r now ends at place[r]. A symmetric matrix is its own transpose: written column by column, rows are sorted.
     start = 0
-    for i in range(place.size):
-        for edge in range(start, place[i]):
+    for column in range(place.size):
+        for edge in range(start, place[column]):
             key = unsorted[edge]
-            j = LOW_BITS - (key & LOW_BITS)
-            indices[place_again[j]] = i
-            counts[place_again[j]] = key >> 32
-            place_again[j] += 1
-        start = place[i]
+            row = LOW_BITS - (key & LOW_BITS)
+            indices[place_again[row]] = column
+            counts[place_again[row]] = key >> 32
+            place_again[row] += 1
+        start = place[column]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.next_pairs import PairOrder, next_pairs
 from ripple_place.kernels import path as kernels
 
 if TYPE_CHECKING:
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from ripple_place.graph.coactivation import NeuronBits
 
     Int32Array = npt.NDArray[np.int32]
+    Int64Array = npt.NDArray[np.int64]
 
-DENSE_LIMIT_NEURONS = 8192
-"""Up to here all pairs are sorted: 33 million of them, in 512 MiB. Above, only those of the neighbour graph."""
+MAX_PAIRS = 2**22
+"""Pairs picked at once: 32 MiB, and as much again meanwhile. Faster than twice or four times as many on blocks of
+11,008 and 16,384 neurons."""
 
-STALE_SHARE = 0.02
-"""Share of open neurons that may have a better partner than the graph knows before it is counted again. With 2 % the
-reads of the shared traces stay within 0.05 % of the dense result, at two thirds of the time of 0.2 %."""
+FIRST_SHARE = 1 / 16
+GROWTH = 4
+"""The hottest sixteenth of the neurons come first, then four times as many, and so on: pairs of a hot neuron with all
+others would fill what is picked at once, when most of them have both their links long before."""
 
 
 @dataclass
@@ -45,30 +48,9 @@ class PathFragments:
         """Take the edges in the order given, keeping each that leaves every neuron on a path."""
         kernels.link_edges(first, second, self.degree, self.root, self.links)
 
-    def link_while_known(self, graph: csr_array, neurons: Int32Array, n_neighbors: int) -> int:
-        """Take the edges of a sparse graph over some neurons until too many may have better ones that it lacks."""
-        first, second, counts = _edges_of_graph(graph)
-        # A neuron's rarest neighbour may be there for the neighbour's sake: a cutoff too low is only less exact.
-        cutoff = np.zeros(self.degree.size, np.int64)
-        full = np.diff(graph.indptr) >= min(n_neighbors, neurons.size - 1)
-        cutoff[neurons[full]] = [
-            np.partition(graph.data[start:end], -n_neighbors)[-n_neighbors] if end - start >= n_neighbors else 0
-            for start, end in zip(graph.indptr[:-1][full], graph.indptr[1:][full], strict=True)
-        ]
-        return int(
-            kernels.link_edges_while_known(
-                neurons[first],
-                neurons[second],
-                counts,
-                cutoff,
-                np.argsort(-cutoff, kind="stable"),
-                int(STALE_SHARE * neurons.size),
-                int(0.1 * neurons.size),
-                self.degree,
-                self.root,
-                self.links,
-            )
-        )
+    def link_keys(self, keys: Int64Array, order: PairOrder) -> None:
+        """Do the same with edges written as keys."""
+        kernels.link_keys(keys, order.id_bits, self.degree, self.root, self.links)
 
     def ends(self) -> Int32Array:
         """Return the neurons that can still be linked, ascending."""
@@ -82,28 +64,18 @@ class PathFragments:
         return order
 
 
-def greedy_path(
-    bits: NeuronBits | None,
-    graph: csr_array | None = None,
-    *,
-    n_neighbors: int = 64,
-    dense_limit_neurons: int = DENSE_LIMIT_NEURONS,
-) -> Int32Array:
+def greedy_path(bits: NeuronBits | None, graph: csr_array | None = None, *, max_pairs: int = MAX_PAIRS) -> Int32Array:
     """Return the order that Ripple's greedy search gives.
 
     Parameters
     ----------
     bits : NeuronBits or None
-        The activations. Without them (a profile of imported counts) fragments of the neighbour graph are joined by
-        lowest ids alone.
+        The activations: all pairs are considered.
     graph : csr_array of shape (n_neurons, n_neurons) or None
-        The neighbour graph; counted from `bits` where it is needed and not given.
-    n_neighbors : int
-        K of the neighbour graph.
-    dense_limit_neurons : int
-        Up to this size all pairs are considered. Above it the edges of the graph come first, while it can be trusted
-        to hold the next best one; then a graph of the fragments' ends, and so on until the ends are few enough to
-        count all their pairs.
+        The neighbour graph, for want of activations (a profile of imported counts): its fragments are joined by lowest
+        ids alone. Not looked at where there are bits.
+    max_pairs : int
+        Pairs held at once; the result does not depend on it.
 
     Returns
     -------
@@ -113,7 +85,7 @@ def greedy_path(
     Raises
     ------
     ValueError
-        If neither bits nor graph are given.
+        If neither bits nor graph are given, or the block is too large for `PairOrder`.
 
     Notes
     -----
@@ -122,8 +94,11 @@ def greedy_path(
     paths. Algorithm 1 of [1]_ leaves open what to do with equal distances, neurons that never fire together and the
     path's last neuron; here ties go to the lowest ids, never-firing pairs count as pairs at the largest distance, and
     the walk visits every neuron. A matching heuristic: no constant factor is guaranteed for general distances.
-    Time O(n^2) and memory 8 n^2 bytes up to `dense_limit_neurons`; above it, O(E log E) for E edges plus the exact
-    counts.
+
+    Pairs are not held all at once: they are counted again for the neurons that still have a link to give, and the next
+    ones in the order are picked. As f(i,j) <= min(f(i), f(j)), the first pairs are those of the hottest neurons alone;
+    most of them have both links when the others' turn comes. Time is that of counting all pairs a few times over for
+    ever fewer neurons; memory O(max_pairs) and three times the bits.
 
     References
     ----------
@@ -134,42 +109,41 @@ def greedy_path(
         if graph is None:
             raise ValueError("greedy_path needs activation bits or a neighbour graph")
         fragments = PathFragments.of_single_neurons(graph.shape[0])
-        fragments.link(*_edges_of_graph(graph)[:2])
+        fragments.link(*_edges_of_graph(graph))
         return fragments.order()
     fragments = PathFragments.of_single_neurons(bits.n_neurons)
-    fires = bits.frequency() > 0
-    # The graph that is given is over all neurons; those counted here, over the ends that are left.
-    ends = np.arange(bits.n_neurons, dtype=np.int32) if graph is not None else fragments.ends()[fires]
-    while ends.size > max(1, dense_limit_neurons):
-        graph = neighbor_graph(bits.select(ends), n_neighbors) if graph is None else graph
-        if fragments.link_while_known(graph, ends, n_neighbors) == 0:
-            return fragments.order()  # No two ends of different fragments ever fire together.
-        graph = None
-        ends = fragments.ends()[fires[fragments.ends()]]
-    if ends.size > 1:
-        first, second = _all_edges(bits.select(ends))
-        fragments.link(ends[first], ends[second])
-    return fragments.order()
+    frequency = bits.frequency()
+    order = PairOrder(bits.n_neurons, bits.n_rows)
+    first_key, n_hottest = 0, max(2, int(FIRST_SHARE * np.count_nonzero(frequency)))
+    while True:
+        ends = fragments.ends()
+        ends = ends[frequency[ends] > 0]
+        hottest, rarer = _split_by_frequency(ends, frequency, n_hottest)
+        # Pairs with a rarer neuron come after this key.
+        last_key = order.last_key(int(frequency[rarer].max(initial=0)) + 1)
+        if first_key <= last_key and hottest.size > 1:
+            keys = next_pairs(bits, hottest, order, first_key, last_key, max_pairs)
+            fragments.link_keys(keys, order)
+            if keys.size == max_pairs:
+                first_key = int(keys[-1]) + 1
+                continue
+        if rarer.size == 0:
+            return fragments.order()
+        first_key = max(first_key, last_key + 1)
+        n_hottest *= GROWTH
 
 
-def _all_edges(bits: NeuronBits) -> tuple[Int32Array, Int32Array]:
-    """Return all pairs that ever fire together, by descending count, then ascending ids."""
-    counts = bits.dense_counts()
-    sizes = np.zeros(bits.n_rows + 1, np.int64)
-    kernels.count_levels(counts, bits.n_neurons, sizes)
-    sizes[0] = 0
-    position = np.cumsum(sizes[::-1])[::-1] - sizes
-    first = np.empty(int(sizes.sum()), np.int32)
-    second = np.empty_like(first)
-    kernels.sort_pairs(counts, bits.n_neurons, position, first, second)
-    return first, second
+def _split_by_frequency(neurons: Int32Array, frequency: Int64Array, n_hottest: int) -> tuple[Int32Array, Int32Array]:
+    """Return the hottest of some neurons, and the others; both ascending."""
+    by_frequency = np.argsort(-frequency[neurons], kind="stable")
+    return np.sort(neurons[by_frequency[:n_hottest]]), np.sort(neurons[by_frequency[n_hottest:]])
 
 
-def _edges_of_graph(graph: csr_array) -> tuple[Int32Array, Int32Array, Int32Array]:
-    """Return the edges of a symmetric graph and their counts, by descending count, then ascending ids."""
+def _edges_of_graph(graph: csr_array) -> tuple[Int32Array, Int32Array]:
+    """Return the edges of a symmetric graph, by descending count, then ascending ids."""
     edges = graph.tocoo()
     first, second = edges.coords
     upper = first < second
     first, second, counts = first[upper], second[upper], edges.data[upper]
     by_count = np.lexsort((second, first, -counts.astype(np.int64)))
-    return first[by_count].astype(np.int32), second[by_count].astype(np.int32), counts[by_count].astype(np.int32)
+    return first[by_count].astype(np.int32), second[by_count].astype(np.int32)

@@ -87,7 +87,7 @@ def place_neurons(
             order, report = _order_by_flash_time(profile, name, break_even_gap, params.effort, seed)
         else:
             bits = NeuronBits.of_block(profile.trace.blocks[name]) if profile.trace else None
-            order = _order_block(block, bits, profile.n_neighbors, params.ordering, seed)
+            order = _order_block(block, bits, params.ordering, seed)
             before = after = None
             if bits is not None:
                 before, after = reads_per_token(bits, original_order(block.n_neurons)), reads_per_token(bits, order)
@@ -98,10 +98,10 @@ def place_neurons(
 
 
 def _order_block(
-    block: BlockProfile, bits: NeuronBits | None, n_neighbors: int, ordering: str, seed: list[int]
+    block: BlockProfile, bits: NeuronBits | None, ordering: str, seed: list[int]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
     if ordering == "greedy":
-        return greedy_path(bits, block.graph, n_neighbors=n_neighbors)
+        return greedy_path(bits, block.graph)
     if ordering == "frequency":
         return frequency_order(block.frequency)
     if ordering == "random":

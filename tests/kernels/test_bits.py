@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from ripple_place.kernels.bits import popcount, trailing_zeros
+from ripple_place.kernels.bits import popcount, prefetch, trailing_zeros
 
 WORDS = [1, 2, 3, 0x80, 0xFF, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 2, 2**64 - 1, 0x5555_5555_5555_5555]
 
@@ -21,6 +21,13 @@ def compiled_popcount(word: int) -> int:
 def compiled_trailing_zeros(word: int) -> int:
     """Call it from compiled code."""
     return trailing_zeros(word)
+
+
+@njit
+def compiled_prefetch(array: np.ndarray, position: int) -> int:
+    """Call it from compiled code."""
+    prefetch(array, position)
+    return array[0]
 
 
 @pytest.mark.parametrize("word", [0, *WORDS])
@@ -47,3 +54,13 @@ def test_random_words() -> None:
     for word in words[words > 0]:
         assert int(word) >> compiled_trailing_zeros(word) & 1
         assert int(word) & ((1 << int(compiled_trailing_zeros(word))) - 1) == 0
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int64])
+def test_prefetch(kind: type) -> None:
+    """Asking for a cache line changes nothing, within the array or past its end."""
+    array = np.arange(7, 107, dtype=kind)
+    for position in (0, 99, 100, 10**6):
+        assert compiled_prefetch(array, position) == 7
+        prefetch(array, position)
+    assert array.tolist() == list(range(7, 107))

@@ -101,8 +101,22 @@ def test_count_panel(active: np.ndarray, n_threads: int) -> None:
         counts = np.full((words.shape[0], words.shape[0]), -1, np.int32)
         for start in range(0, words.shape[0], n_panel):
             end = min(start + n_panel, words.shape[0])
-            kernels.count_panel(words, start, end, counts[start:end])
+            kernels.count_panel(words, start, end, np.full((end - start) // 64, words.shape[0]), counts[start:end])
         np.testing.assert_array_equal(counts[:n_neurons, :n_neurons][upper], expected[upper])
+
+
+def test_count_panel_up_to_a_column() -> None:
+    """Each tile of rows is counted up to its own column; what lies right of it is left alone."""
+    words = transposed(random_activity(np.random.default_rng(0), 65, 192))
+    whole = np.full((192, 192), -1, np.int32)
+    kernels.count_panel(words, 0, 192, np.full(3, 192), whole)
+    for ends in ([64, 192, 128], [0, 0, 0], [192, 128, 192]):
+        counts = np.full((192, 192), -1, np.int32)
+        kernels.count_panel(words, 0, 192, np.array(ends), counts)
+        for tile, end in enumerate(ends):
+            rows = slice(64 * tile, 64 * tile + 64)
+            np.testing.assert_array_equal(counts[rows, 64 * tile : end], whole[rows, 64 * tile : end])
+            assert (counts[rows, end:] == -1).all()
 
 
 def test_more_words_than_a_tile() -> None:
@@ -112,7 +126,7 @@ def test_more_words_than_a_tile() -> None:
     if not COMPILED:
         words[8:] = 0
     counts = np.full((64, 64), -1, np.int32)
-    kernels.count_panel(words, 0, 64, counts)
+    kernels.count_panel(words, 0, 64, np.array([64]), counts)
     for i in range(0, 64, 7):
         expected = np.bitwise_count(words[i] & words).sum(axis=1, dtype=np.int64)
         np.testing.assert_array_equal(counts[i, i:], expected[i:])
@@ -129,33 +143,3 @@ def test_count_pairs(active: np.ndarray, n_threads: int) -> None:
         kernels.count_pairs(words, first, second, start, end, counts)
         part = active[64 * start : 64 * end].astype(int)
         assert counts.tolist() == (part[:, first] * part[:, second]).sum(axis=0).tolist()
-
-
-def top_neighbors(active: np.ndarray, k: int, n_panel: int) -> list[list[int]]:
-    """Return each neuron's best neighbours, best first, by the kernels."""
-    words, n_neurons = transposed(active), active.shape[1]
-    heaps = np.zeros((n_neurons, k), np.int64)
-    for start in range(0, words.shape[0], n_panel):
-        end = min(start + n_panel, words.shape[0])
-        counts = np.full((end - start, words.shape[0]), -1, np.int32)
-        kernels.count_panel(words, start, end, counts)
-        kernels.update_top_neighbors(counts, start, n_neurons, heaps)
-    return [
-        [(1 << 32) - 1 - (int(key) & ((1 << 32) - 1)) for key in sorted(heap, reverse=True) if key] for heap in heaps
-    ]
-
-
-@each_activity
-@pytest.mark.parametrize("k", [1, 2, 5, 200])
-def test_top_neighbors(active: np.ndarray, k: int, n_threads: int) -> None:
-    """The best k of each neuron, ties to the lowest (all are ties where all fire), whether in one panel or several."""
-    matrix = reference.counts(tokens_of(active), active.shape[1])
-    expected = reference.top_neighbors(matrix, k)
-    for n_panel in (64, 128, 192) if COMPILED else (64, 192):
-        assert top_neighbors(active, k, n_panel) == expected
-
-
-def test_ties_go_to_the_lowest_neuron() -> None:
-    """By hand: all of 9 neurons fire once together, so each one's best two are 0 and 1, or what comes next."""
-    tops = top_neighbors(np.ones((1, 9), bool), 2, 64)
-    assert tops == [[1, 2], [0, 2], *[[0, 1]] * 7]

@@ -75,42 +75,12 @@ def test_nothing_to_link(n_neurons: int, order: list[int]) -> None:
     assert fragments_of(state) == {tuple(order)}
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_link_edges_while_known(seed: int) -> None:
-    """Stops at the edge at which too many open neurons have come below their cutoff, and not before enough links."""
-    rng = np.random.default_rng(seed)
-    n_neurons = int(rng.integers(2, 14))
-    first, second = np.triu_indices(n_neurons, 1)
-    kept = rng.permutation(first.size)[: max(1, first.size // 2)]
-    counts = np.sort(rng.integers(1, 12, kept.size))[::-1].astype(np.int32)
-    first, second = first[kept].astype(np.int32), second[kept].astype(np.int32)
-    cutoff = rng.integers(0, 12, n_neurons)
-    max_stale, min_links = int(rng.integers(0, n_neurons)), int(rng.integers(0, 4))
+@given(edges_of_small_graphs)
+@settings(max_examples=50, deadline=None)
+def test_link_keys(case: tuple[int, list[tuple[int, int]]]) -> None:
+    """Edges written as keys, whatever stands above the ids, are linked as the same edges in two arrays are."""
+    n_neurons, edges = case
+    keys = np.array([place << 8 | i << 4 | j for place, (i, j) in enumerate(edges)], np.int64)
     state = empty_state(n_neurons)
-    n_links = kernels.link_edges_while_known(
-        first, second, counts, cutoff, np.argsort(-cutoff, kind="stable"), max_stale, min_links, *state
-    )
-    edges = list(zip(first.tolist(), second.tolist(), strict=True))
-    fragments, n_expected = reference.link_edges_while_known(
-        n_neurons, edges, counts.tolist(), cutoff.tolist(), max_stale, min_links
-    )
-    assert n_links == n_expected
-    assert fragments_of(state) == expected(fragments)
-
-
-@pytest.mark.parametrize(("n_neurons", "highest"), [(1, 3), (2, 1), (9, 4), (12, 0), (20, 200)])
-def test_counting_sort(n_neurons: int, highest: int) -> None:
-    """Pairs by descending count, then ascending ids, like Python's sort; pairs that never fire are left out."""
-    rng = np.random.default_rng(n_neurons)
-    counts = np.full((n_neurons + 3, n_neurons + 3), 99, np.int32)
-    upper = np.triu_indices(n_neurons, 1)
-    counts[upper] = rng.integers(0, highest + 1, upper[0].size)
-    sizes = np.zeros(max(highest, 1) + 1, np.int64)
-    kernels.count_levels(counts, n_neurons, sizes)
-    assert sizes.tolist() == np.bincount(counts[upper], minlength=sizes.size).tolist()
-    sizes[0] = 0
-    position = np.cumsum(sizes[::-1])[::-1] - sizes
-    first, second = np.empty((2, int(sizes.sum())), np.int32)
-    kernels.sort_pairs(counts, n_neurons, position, first, second)
-    pairs = [(i, j) for i in range(n_neurons) for j in range(i + 1, n_neurons) if counts[i, j]]
-    assert list(zip(first.tolist(), second.tolist(), strict=True)) == sorted(pairs, key=lambda ij: (-counts[ij], ij))
+    kernels.link_keys(keys, 4, *state)
+    assert fragments_of(state) == expected(reference.link_edges(n_neurons, edges))

@@ -7,17 +7,16 @@ def fragment_of(fragments, neuron):
 
 
 def link(fragments, i, j):
-    """Join two fragments at the neurons i and j if both are ends of different ones; tell whether they were."""
+    """Join two fragments at the neurons i and j if both are ends of different ones."""
     a, b = fragment_of(fragments, i), fragment_of(fragments, j)
     if a is b or i not in (a[0], a[-1]) or j not in (b[0], b[-1]):
-        return False
+        return
     if a[-1] != i:
         a.reverse()
     if b[0] != j:
         b.reverse()
     a.extend(b)
     fragments[:] = [fragment for fragment in fragments if fragment is not b]
-    return True
 
 
 def link_edges(n_neurons, edges):
@@ -33,19 +32,6 @@ def link_remaining(fragments, n_neurons):
     for i in range(n_neurons):
         for j in range(i + 1, n_neurons):
             link(fragments, i, j)
-
-
-def link_edges_while_known(n_neurons, edges, counts, cutoff, max_stale, min_links):
-    """Return the fragments and the links made until too many open neurons may have a better edge elsewhere."""
-    fragments = [[i] for i in range(n_neurons)]
-    n_links = 0
-    for (i, j), count in zip(edges, counts, strict=True):
-        ends = [neuron for fragment in fragments for neuron in {fragment[0], fragment[-1]}]
-        n_stale = sum(cutoff[neuron] > count for neuron in ends)
-        if n_stale > max_stale and n_links >= min_links:
-            break
-        n_links += link(fragments, i, j)
-    return fragments, n_links
 
 
 def as_order(fragment):
