@@ -41,19 +41,19 @@ class NeuronBits:
     @classmethod
     def of_block(cls, block: BlockTrace) -> NeuronBits:
         """Transpose a block's trace. Costs O(n_neurons x n_rows / 64) and as much memory as the bits."""
-        words = cls._padded(block.n_neurons, -(-block.n_rows // 64))
+        words = cls._padded(block.n_neurons, block.n_rows)
         kernels.transpose_bits(np.asarray(block.active), words)
         return cls(words, block.n_neurons, block.n_rows)
 
     @staticmethod
-    def _padded(n_neurons: int, n_words: int) -> UInt64Array:
+    def _padded(n_neurons: int, n_rows: int) -> UInt64Array:
         rows, words = kernels.ROW_MULTIPLE, kernels.WORD_MULTIPLE
-        return np.zeros((-(-n_neurons // rows) * rows, max(1, -(-n_words // words)) * words), np.uint64)
+        return np.empty((-(-n_neurons // rows) * rows, max(1, -(-n_rows // (64 * words))) * words), np.uint64)
 
     def select(self, neurons: Int32Array) -> NeuronBits:
         """Return the bits of some of the neurons, in the order given."""
-        words = self._padded(neurons.size, self.words.shape[1])
-        words[: neurons.size] = self.words[neurons]
+        words = self._padded(neurons.size, 64 * self.words.shape[1])
+        kernels.copy_rows(self.words, neurons, words)
         return NeuronBits(words, neurons.size, self.n_rows)
 
     def frequency(self) -> Int64Array:

@@ -54,6 +54,7 @@ class PairOrder:
 def next_pairs(
     bits: NeuronBits,
     neurons: npt.NDArray[np.int32],
+    frequency: npt.NDArray[np.int64],
     order: PairOrder,
     first_key: int,
     last_key: int,
@@ -67,6 +68,8 @@ def next_pairs(
     bits : NeuronBits
     neurons : ndarray of int32
         Ascending.
+    frequency : ndarray of int64
+        `NeuronBits.frequency` of all the bits.
     order : PairOrder
     first_key, last_key : int
         The range; both belong to it.
@@ -82,7 +85,7 @@ def next_pairs(
     -----
     Counts all pairs of `neurons`, exactly; memory is 16 bytes for each of `max_pairs`, and three panels.
     """
-    pairs = PairPanels(bits, neurons)
+    pairs = PairPanels(bits, neurons, frequency)
     keys = np.empty(0, np.int64)
     n_keys = 0
     for start, panel in pairs.panels(panel_bytes):

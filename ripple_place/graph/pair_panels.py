@@ -30,6 +30,8 @@ class PairPanels:
     bits : NeuronBits
     neurons : ndarray of int32, optional
         The neurons to count, ascending; all if not given.
+    frequency : ndarray of int64, optional
+        `NeuronBits.frequency` of all the bits, if it is known already.
     increments_of_a_popcount : float
         Pairs that are expected to fire together more rarely than this, for each 512 rows of the trace, are counted by
         going through the tokens; the others by popcounts. Counts are exact either way.
@@ -51,9 +53,10 @@ class PairPanels:
         self,
         bits: NeuronBits,
         neurons: npt.NDArray[np.int32] | None = None,
+        frequency: npt.NDArray[np.int64] | None = None,
         increments_of_a_popcount: float = INCREMENTS_OF_A_POPCOUNT,
     ) -> None:
-        frequency = bits.frequency()
+        frequency = bits.frequency() if frequency is None else frequency
         neurons = np.arange(bits.n_neurons, dtype=np.int32) if neurons is None else neurons
         by_frequency = neurons[np.argsort(-frequency[neurons], kind="stable")]
         self.neurons: npt.NDArray[np.int32] = by_frequency[: np.count_nonzero(frequency[neurons])]

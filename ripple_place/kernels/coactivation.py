@@ -79,6 +79,27 @@ def transpose_bits(active: Array, neuron_bits: Array) -> None:
 
 
 @njit(cache=True, parallel=True, nogil=True)
+def copy_rows(bits: Array, neurons: Array, selected: Array) -> None:
+    """Copy the bits of some neurons, and zeros below them.
+
+    Parameters
+    ----------
+    bits : ndarray of shape (n_padded, n_words), uint64
+    neurons : ndarray of shape (n_selected,), int32
+    selected : ndarray of shape (>= n_selected, n_words), uint64
+        Written. Caller allocates.
+    """
+    for row in prange(selected.shape[0]):
+        if row < neurons.size:
+            i = neurons[row]
+            for w in range(selected.shape[1]):
+                selected[row, w] = bits[i, w]
+        else:
+            for w in range(selected.shape[1]):
+                selected[row, w] = 0
+
+
+@njit(cache=True, parallel=True, nogil=True)
 def count_panel(bits: Array, row_start: int, row_end: int, column_end: Array, counts: Array) -> None:
     """Count the co-activations of the neurons of one panel with those that follow, up to a column.
 

@@ -122,7 +122,7 @@ def greedy_path(bits: NeuronBits | None, graph: csr_array | None = None, *, max_
         # Pairs with a rarer neuron come after this key.
         last_key = order.last_key(int(frequency[rarer].max(initial=0)) + 1)
         if first_key <= last_key and hottest.size > 1:
-            keys = next_pairs(bits, hottest, order, first_key, last_key, max_pairs)
+            keys = next_pairs(bits, hottest, frequency, order, first_key, last_key, max_pairs)
             fragments.link_keys(keys, order)
             if keys.size == max_pairs:
                 first_key = int(keys[-1]) + 1

@@ -32,7 +32,7 @@ def test_part_after_part(max_pairs: int, panel_bytes: int) -> None:
     found: list[int] = []
     first_key, n_parts = 0, 0
     while n_parts < 12:
-        keys = next_pairs(bits, neurons, order, first_key, order.last_key(1), max_pairs, panel_bytes)
+        keys = next_pairs(bits, neurons, bits.frequency(), order, first_key, order.last_key(1), max_pairs, panel_bytes)
         assert keys.size <= max_pairs
         if keys.size == 0:
             break
@@ -50,7 +50,7 @@ def test_a_range() -> None:
     expected = all_keys(active, everyone)
     for least in (1, 10, 30, 301):
         last_key = order.last_key(least)
-        keys = next_pairs(bits, everyone, order, expected[20], last_key, 10**6)
+        keys = next_pairs(bits, everyone, bits.frequency(), order, expected[20], last_key, 10**6)
         assert keys.tolist() == [key for key in expected[20:] if (300 - (key >> 12)) >= least]
 
 

@@ -42,7 +42,7 @@ def test_counts(active: np.ndarray, increments: float) -> None:
     matrix = matrix.reshape(n_neurons, n_neurons)
     frequency = matrix.diagonal()
     for neurons in (None, np.arange(n_neurons, dtype=np.int32)[::3]):
-        pairs = PairPanels(bits_of(active), neurons, increments)
+        pairs = PairPanels(bits_of(active), neurons, None, increments)
         kept = range(n_neurons) if neurons is None else neurons.tolist()
         firing = [i for i in kept if frequency[i] > 0]
         assert pairs.neurons.tolist() == sorted(firing, key=lambda i: (-frequency[i], i))
@@ -61,5 +61,5 @@ def test_counts(active: np.ndarray, increments: float) -> None:
 def test_both_ways_are_taken(increments: float) -> None:
     """The parameter decides: with 0 nothing is listed, with very much all firings are."""
     active = ACTIVITIES["skewed"]
-    pairs = PairPanels(bits_of(active), None, increments)
+    pairs = PairPanels(bits_of(active), None, None, increments)
     assert pairs.n_listed == (active.sum() if increments else 0)

@@ -143,3 +143,14 @@ def test_count_pairs(active: np.ndarray, n_threads: int) -> None:
         kernels.count_pairs(words, first, second, start, end, counts)
         part = active[64 * start : 64 * end].astype(int)
         assert counts.tolist() == (part[:, first] * part[:, second]).sum(axis=0).tolist()
+
+
+@each_activity
+def test_copy_rows(active: np.ndarray, n_threads: int) -> None:
+    """Rows in any order, some twice; what is below them becomes zero."""
+    words = transposed(active)
+    neurons = np.random.default_rng(2).integers(0, active.shape[1], 9).astype(np.int32)
+    selected = np.full((12, words.shape[1]), 0xDEADBEEF, np.uint64)
+    kernels.copy_rows(words, neurons, selected)
+    np.testing.assert_array_equal(selected[:9], words[neurons])
+    assert not selected[9:].any()
