@@ -22,17 +22,19 @@ def counts_to_similarity(counts: Array, row_start: int, frequency: Array) -> Non
 
     Parameters
     ----------
-    counts : ndarray of shape (n_panel, n_padded), int32
-        As `ripple_place.kernels.coactivation.count_panel` leaves it: above the diagonal. A pair that fires together at
-        all keeps a similarity of at least 1.
+    counts : ndarray of shape (n_panel, >= n_neurons), int32
+        ``counts[i - row_start, j]`` is the count of the neurons of rank i and j, for every j > i. A pair that fires
+        together at all keeps a similarity of at least 1.
     row_start : int
-    frequency : ndarray of shape (n_padded,), int64
+        Rank of the panel's first neuron.
+    frequency : ndarray of shape (n_neurons,), int64
+        By rank; none is 0.
     """
-    for p in prange(counts.shape[0]):
+    n_neurons = frequency.size
+    for p in prange(min(counts.shape[0], n_neurons - row_start)):
         own = frequency[row_start + p]
-        for j in range(row_start + p + 1, counts.shape[1]):
-            count = counts[p, j]
+        for j in range(row_start + p + 1, n_neurons):
+            count = np.int64(counts[p, j])
             if count > 0:
                 # Products are whole, so that equal shares are equal numbers.
-                square, product = np.int64(count) * np.int64(count), own * frequency[j]
-                counts[p, j] = max(1, int(square / product * UNITS))
+                counts[p, j] = max(1, int(count * count / (own * frequency[j]) * UNITS))

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.kernels import coactivation as kernels
+from ripple_place.graph.pair_panels import PairPanels
 from ripple_place.kernels.similarity import counts_to_similarity
+from ripple_place.kernels.top_neighbors import LOW_BITS, update_top_neighbors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.graph.coactivation import NeuronBits
-
-_PANEL_BYTES = 128 * 2**20
 
 
 def nearest_by_cosine(bits: NeuronBits, n_neighbors: int) -> npt.NDArray[np.int32]:
@@ -34,27 +33,21 @@ def nearest_by_cosine(bits: NeuronBits, n_neighbors: int) -> npt.NDArray[np.int3
 
     Notes
     -----
-    From the counts of all pairs; squares of cosines are compared in units of 2**-30. Costs n_neurons^2 / 2 x
-    n_rows / 64 popcounts and `_PANEL_BYTES` of memory.
+    From the counts of all pairs that ever fire together (`ripple_place.graph.pair_panels`), which is what it costs;
+    squares of cosines are compared in units of 2**-30.
     """
-    n_neurons, n_padded = bits.n_neurons, bits.words.shape[0]
-    n_neighbors = min(n_neighbors, n_neurons - 1)
-    nearest = np.full((n_neurons, n_neighbors), -1, np.int32)
+    n_neighbors = min(n_neighbors, bits.n_neurons - 1)
+    nearest = np.full((bits.n_neurons, n_neighbors), -1, np.int32)
     if n_neighbors == 0:
         return nearest
-    frequency = np.zeros(n_padded, np.int64)
-    frequency[:n_neurons] = bits.frequency()
-    heaps = np.zeros((n_neurons, n_neighbors), np.int64)
-    tile = kernels.ROW_MULTIPLE
-    n_panel = min(n_padded, max(tile, _PANEL_BYTES // (4 * n_padded) // tile * tile))
-    panel = np.empty((n_panel, n_padded), np.int32)
-    for start in range(0, n_padded, n_panel):
-        end = min(start + n_panel, n_padded)
-        kernels.count_panel(bits.words, start, end, panel[: end - start])
-        counts_to_similarity(panel[: end - start], start, frequency)
-        kernels.update_top_neighbors(panel[: end - start], start, n_neurons, heaps)
+    frequency = bits.frequency()
+    pairs = PairPanels(bits, frequency=frequency)
+    by_rank = frequency[pairs.neurons]
+    heaps = np.zeros((by_rank.size, n_neighbors), np.int64)
+    for start, panel in pairs.panels():
+        counts_to_similarity(panel, start, by_rank)
+        update_top_neighbors(panel, start, pairs.neurons, heaps)
     # Keys hold the similarity above, and below it what makes the lower of equal neurons the greater key.
     keys = -np.sort(-heaps, axis=1)
-    found = keys > 0
-    nearest[found] = (2**32 - 1) - (keys[found] & (2**32 - 1))
+    nearest[pairs.neurons] = np.where(keys > 0, LOW_BITS - (keys & LOW_BITS), -1)
     return nearest
