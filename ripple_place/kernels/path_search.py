@@ -1,0 +1,360 @@
+"""Chained Lin-Kernighan search for a short tour, on an array.
+
+The tour visits the neurons 0..n-1 and one more node, n, which fires for no token: cut there, it is a path. An edge's
+length is ``penalty[i] + penalty[j] - scale * f(i, j)``; every tour visits every node once, so penalties change no
+comparison of tours, but they decide which edges look long: those of the Held-Karp bound make every edge of a good tour
+about equally short.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+
+from ripple_place.kernels.bits import popcount
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+BREADTH = np.array([3, 2, 1, 1, 1, 1, 1, 1, 1, 1])
+"""Continuations tried at each depth of a chain. Under penalties that make good edges alike, deeper or broader chains
+cost many times more and find little more than the next perturbation does."""
+MAX_DEPTH = BREADTH.size
+JOURNAL_SIZE = 1 << 14
+"""Flips that one perturbation may lead to; only so many can be taken back."""
+
+
+@njit(cache=True, nogil=True)
+def _next(tour: Array, slot: int) -> int:
+    """Return the node behind a slot."""
+    return tour[slot + 1 if slot + 1 < tour.size else 0]
+
+
+@njit(cache=True, nogil=True)
+def _previous(tour: Array, slot: int) -> int:
+    """Return the node before a slot."""
+    return tour[slot - 1 if slot else tour.size - 1]
+
+
+@njit(cache=True, nogil=True)
+def _length(i: int, j: int, counts: Array, bits: Array, penalty: Array, scale: int) -> int:
+    """Return the length of an edge; pairs are looked up, or counted where there is no table of them."""
+    n_neurons = penalty.size - 1
+    together = np.int64(0)
+    if i < n_neurons and j < n_neurons:
+        if counts.size:
+            together = np.int64(counts[i, j])
+        else:
+            for word in range(bits.shape[1]):
+                together += popcount(bits[i, word] & bits[j, word])
+    return penalty[i] + penalty[j] - scale * together
+
+
+@njit(cache=True, nogil=True)
+def _reverse(tour: Array, slot_of: Array, start: int, end: int) -> None:
+    """Reverse the stretch from one slot to another, both included, going round the end if need be, in place."""
+    size = tour.size
+    length = end - start + 1
+    if length <= 0:
+        length += size
+    for _ in range(length // 2):
+        first, last = tour[start], tour[end]
+        tour[start], tour[end] = last, first
+        slot_of[last], slot_of[first] = start, end
+        start = start + 1 if start + 1 < size else 0
+        end = end - 1 if end else size - 1
+
+
+@njit(cache=True, nogil=True)
+def _flip(tour: Array, slot_of: Array, start: int, end: int, journal: Array, n_flips: int) -> None:
+    """Reverse a stretch or, where that is shorter, the rest of the tour, which gives the same tour; write it down."""
+    size = tour.size
+    length = end - start + 1
+    if length <= 0:
+        length += size
+    if 2 * length > size:
+        start, end = (end + 1 if end + 1 < size else 0), (start - 1 if start else size - 1)
+    _reverse(tour, slot_of, start, end)
+    journal[n_flips, 0], journal[n_flips, 1] = start, end
+
+
+@njit(cache=True, nogil=True)
+def _take_back(tour: Array, slot_of: Array, journal: Array, n_flips: int, n_kept: int) -> None:
+    """Undo the last flips until so many are left."""
+    for flip in range(n_flips - 1, n_kept - 1, -1):
+        _reverse(tour, slot_of, journal[flip, 0], journal[flip, 1])
+
+
+@njit(cache=True, nogil=True)
+def _find_continuations(
+    base: int, end: int, gain: int, best_gain: int, n_wanted: int, tour: Array, slot_of: Array, candidates: Array,
+    counts: Array, bits: Array, penalty: Array, scale: int, found: Array,
+) -> int:  # fmt: skip
+    """Find the best ways to go on with a chain: new edges at its open end, and the old ones that they displace.
+
+    Parameters
+    ----------
+    base, end : int
+        Neighbours in the tour, whose edge is as good as removed.
+    gain : int
+        What was removed less what was added so far.
+    best_gain : int
+        A continuation must leave more than that before it removes its edge.
+    n_wanted : int
+    tour, slot_of, candidates, counts, bits, penalty, scale
+        As for `settle_all`.
+    found : ndarray of shape (>= n_wanted, 3), int64
+        Written, best first: gain after the removal, node to which `end` is linked, node that is its open end then.
+
+    Returns
+    -------
+    int
+        How many were found.
+    """
+    is_forward = _next(tour, slot_of[base]) == end
+    n_found = 0
+    for k in range(candidates.shape[1]):
+        node = candidates[end, k]
+        if node < 0:
+            break
+        rest = gain - _length(end, node, counts, bits, penalty, scale)
+        if rest <= best_gain:
+            continue
+        before = _previous(tour, slot_of[node]) if is_forward else _next(tour, slot_of[node])
+        if node == base or before == end:
+            continue
+        value = rest + _length(before, node, counts, bits, penalty, scale)
+        if n_found < n_wanted:
+            n_found += 1
+        elif value <= found[n_wanted - 1, 0]:
+            continue
+        place = n_found - 1
+        while place > 0 and found[place - 1, 0] < value:
+            found[place] = found[place - 1]
+            place -= 1
+        found[place, 0], found[place, 1], found[place, 2] = value, node, before
+    return n_found
+
+
+@njit(cache=True, nogil=True)
+def _improve(
+    base: int, tour: Array, slot_of: Array, candidates: Array, counts: Array, bits: Array, penalty: Array, scale: int,
+    journal: Array, n_flips: int, found: Array, chain: Array,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Apply the first chain of flips from a node that shortens the tour, in place.
+
+    Parameters
+    ----------
+    base : int
+    tour, slot_of, candidates, counts, bits, penalty, scale
+        As for `settle_all`.
+    journal : ndarray of shape (JOURNAL_SIZE, 2), int32
+        Flips that were made, as slots; written from `n_flips` on, of which `MAX_DEPTH` must be free.
+    n_flips : int
+    found : ndarray of shape (MAX_DEPTH, >= BREADTH.max(), 3), int64
+        Scratch.
+    chain : ndarray of shape (2 * MAX_DEPTH + 2,), int64
+        Written: the nodes whose edges were exchanged.
+
+    Returns
+    -------
+    int, int, int
+        Gain, flips in the journal, nodes in the chain; nothing changed if the gain is 0.
+    """
+    n_found, n_tried = np.zeros(MAX_DEPTH + 1, np.int64), np.zeros(MAX_DEPTH + 1, np.int64)
+    n_before = n_flips
+    for side in range(2):
+        end = _next(tour, slot_of[base]) if side == 0 else _previous(tour, slot_of[base])
+        chain[0], chain[1] = base, end
+        gain = _length(base, end, counts, bits, penalty, scale)
+        best_gain, best_depth = np.int64(0), 0
+        depth = 0
+        is_new = True
+        while depth >= 0:
+            end = chain[2 * depth + 1]
+            if is_new and depth < MAX_DEPTH:
+                n_found[depth] = _find_continuations(
+                    base, end, gain, best_gain, BREADTH[depth], tour, slot_of, candidates, counts, bits, penalty,
+                    scale, found[depth],
+                )  # fmt: skip
+                n_tried[depth] = 0
+            if depth < MAX_DEPTH and n_tried[depth] < n_found[depth]:
+                gain = found[depth, n_tried[depth], 0]
+                node, before = found[depth, n_tried[depth], 1], found[depth, n_tried[depth], 2]
+                n_tried[depth] += 1
+                if _next(tour, slot_of[base]) == end:
+                    _flip(tour, slot_of, slot_of[end], slot_of[before], journal, n_flips)
+                else:
+                    _flip(tour, slot_of, slot_of[before], slot_of[end], journal, n_flips)
+                n_flips += 1
+                depth += 1
+                chain[2 * depth], chain[2 * depth + 1] = node, before
+                closed = gain - _length(base, before, counts, bits, penalty, scale)
+                if closed > best_gain:
+                    best_gain, best_depth = closed, depth
+                is_new = True
+            elif best_gain > 0:
+                _take_back(tour, slot_of, journal, n_flips, n_before + best_depth)
+                return best_gain, n_before + best_depth, 2 * best_depth + 2
+            else:
+                depth -= 1
+                if depth >= 0:
+                    n_flips -= 1
+                    _take_back(tour, slot_of, journal, n_flips + 1, n_flips)
+                is_new = False
+    return np.int64(0), n_before, 0
+
+
+@njit(cache=True, nogil=True)
+def _settle(
+    queue: Array, is_queued: Array, n_queued: int, tour: Array, slot_of: Array, candidates: Array, counts: Array,
+    bits: Array, penalty: Array, scale: int, journal: Array, n_flips: int, is_final: bool, found: Array, chain: Array,
+) -> tuple[int, int]:  # fmt: skip
+    """Improve from every queued node, and from those that an improvement touched, until none is left, in place.
+
+    Parameters
+    ----------
+    queue : ndarray of shape (n_neurons + 1,), int64
+        The first `n_queued` nodes are waiting; used as a ring.
+    is_queued : ndarray of shape (n_neurons + 1,), uint8
+        Says who waits; all 0 in the end.
+    n_queued : int
+    tour, slot_of, candidates, counts, bits, penalty, scale, journal, n_flips, found, chain
+        As for `_improve`.
+    is_final : bool
+        Nothing will be taken back: the journal starts anew after each improvement.
+
+    Returns
+    -------
+    int, int
+        Gain, flips in the journal.
+    """
+    total = np.int64(0)
+    head = 0
+    while n_queued > 0:
+        node = queue[head]
+        head = head + 1 if head + 1 < queue.size else 0
+        n_queued -= 1
+        is_queued[node] = 0
+        while n_flips <= journal.shape[0] - MAX_DEPTH:
+            gain, n_flips, n_chain = _improve(
+                node, tour, slot_of, candidates, counts, bits, penalty, scale, journal, n_flips, found, chain
+            )
+            if gain == 0:
+                break
+            total += gain
+            if is_final:
+                n_flips = 0
+            for k in range(n_chain):
+                touched = chain[k]
+                if touched != node and not is_queued[touched]:
+                    is_queued[touched] = 1
+                    place = head + n_queued
+                    queue[place if place < queue.size else place - queue.size] = touched
+                    n_queued += 1
+    return total, n_flips
+
+
+@njit(cache=True, nogil=True)
+def settle_all(
+    tour: Array, slot_of: Array, candidates: Array, counts: Array, bits: Array, penalty: Array, scale: int,
+    journal: Array,
+) -> int:  # fmt: skip
+    """Shorten a tour until no chain from any node does, in place; return the gain.
+
+    Parameters
+    ----------
+    tour, slot_of : ndarray of shape (n_neurons + 1,), int32
+        At least four nodes: ``tour[slot] -> node`` and its inverse.
+    candidates : ndarray of shape (n_neurons + 1, n_candidates), int32
+        Nodes to which each may be linked; -1 behind the last.
+    counts : ndarray of shape (>= n_neurons, >= n_neurons), int32
+        Symmetric co-firing counts; of size 0: counted from `bits` as they are needed.
+    bits : ndarray of shape (>= n_neurons, n_words), uint64
+    penalty : ndarray of shape (n_neurons + 1,), int64
+        0 for the last node.
+    scale : int
+    journal : ndarray of shape (JOURNAL_SIZE, 2), int32
+        Scratch.
+
+    Notes
+    -----
+    Lin-Kernighan chains [1]_ of up to `MAX_DEPTH` flips, with backtracking (`BREADTH`) and a queue of nodes whose
+    surroundings have changed.
+
+    References
+    ----------
+    .. [1] D. Applegate, W. Cook, A. Rohe, Chained Lin-Kernighan for large traveling salesman problems, INFORMS
+       Journal on Computing 15 (2003) 82-92, doi:10.1287/ijoc.15.1.82.15157.
+    """
+    found = np.empty((MAX_DEPTH, 8, 3), np.int64)
+    chain = np.empty(2 * MAX_DEPTH + 2, np.int64)
+    total, _ = _settle(
+        tour.astype(np.int64), np.ones(tour.size, np.uint8), tour.size, tour, slot_of, candidates, counts, bits,
+        penalty, scale, journal, 0, True, found, chain,
+    )  # fmt: skip
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _kick(start: int, a: int, b: int, c: int, tour: Array, slot_of: Array, journal: Array) -> None:
+    """Let the first and the last of three stretches in a row change places (a double bridge), in place: four flips."""
+    size = tour.size
+    last = (start + a + b + c - 1) % size
+    middle, behind = (start + c) % size, (start + c + b) % size
+    journal[0, 0], journal[0, 1] = start, last
+    journal[1, 0], journal[1, 1] = start, (start + c - 1) % size
+    journal[2, 0], journal[2, 1] = middle, (start + c + b - 1) % size
+    journal[3, 0], journal[3, 1] = behind, last
+    for flip in range(4):
+        _reverse(tour, slot_of, journal[flip, 0], journal[flip, 1])
+
+
+@njit(cache=True, nogil=True)
+def perturb(
+    draws: Array, tour: Array, slot_of: Array, candidates: Array, counts: Array, bits: Array, penalty: Array,
+    scale: int, journal: Array,
+) -> int:  # fmt: skip
+    """Disturb a settled tour in one place after another, settle it, and keep what is no longer; return the gain.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_kicks, 4), int64
+        First slot and lengths of three stretches in a row, together shorter than the tour; the first and the last
+        change places, which no chain of flips does.
+    tour, slot_of, candidates, counts, bits, penalty, scale, journal
+        As for `settle_all`.
+    """
+    size = tour.size
+    queue, is_queued = np.empty(size, np.int64), np.zeros(size, np.uint8)
+    found = np.empty((MAX_DEPTH, 8, 3), np.int64)
+    chain = np.empty(2 * MAX_DEPTH + 2, np.int64)
+    total = np.int64(0)
+    for kick in range(draws.shape[0]):
+        start, a, b, c = draws[kick]
+        n_queued = 0
+        gain = np.int64(0)
+        for cut in (start, (start + a) % size, (start + a + b) % size, (start + a + b + c) % size):
+            gain += _length(_previous(tour, cut), tour[cut], counts, bits, penalty, scale)
+            for node in (_previous(tour, cut), tour[cut]):
+                if not is_queued[node]:
+                    is_queued[node] = 1
+                    queue[n_queued] = node
+                    n_queued += 1
+        _kick(start, a, b, c, tour, slot_of, journal)
+        for cut in (start, (start + c) % size, (start + c + b) % size, (start + a + b + c) % size):
+            gain -= _length(_previous(tour, cut), tour[cut], counts, bits, penalty, scale)
+        settled, n_flips = _settle(
+            queue, is_queued, n_queued, tour, slot_of, candidates, counts, bits, penalty, scale, journal, 4, False,
+            found, chain,
+        )  # fmt: skip
+        gain += settled
+        if gain < 0:
+            _take_back(tour, slot_of, journal, n_flips, 0)
+        else:
+            total += gain
+    return total
