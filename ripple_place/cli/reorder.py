@@ -28,8 +28,8 @@ Example:
 @click.option("--profile", required=True, type=PATH, help="What `ripple-place profile` wrote for this model.")
 @click.option("--out", required=True, type=PATH, help="Directory to write; without CHECKPOINT, a placement file.")
 @click.option("--ordering", default="greedy", show_default=True,
-              type=click.Choice(["flash-time", "greedy", "frequency", "random", "original"]),
-              help="flash-time: least flash time; greedy: Ripple's path; frequency: hot-cold.")  # fmt: skip
+              type=click.Choice(["flash-time", "path", "greedy", "frequency", "random", "original"]),
+              help="flash-time: least flash time; path: fewest reads; greedy: Ripple's path; frequency: hot-cold.")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["drop-in", "bundled", "both"]), default="both",
               show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
 @click.option("--stride", type=click.Choice(["packed", "page", "auto"]), default="auto", show_default=True,
@@ -39,7 +39,13 @@ Example:
               "[default: ufs4-oneplus12-neuralink]")  # fmt: skip
 @click.option("--break-even-gap", type=click.FloatRange(0), help="Recorded in place of the device's.")
 @click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, recorded in a placement file.")
-@click.option("--effort", type=click.IntRange(0), default=20, show_default=True, help="Sweeps of flash-time at most.")
+@click.option(
+    "--effort",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Sweeps of flash-time at most; rounds of path.",
+)
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
@@ -109,7 +115,7 @@ def _table(report: ReorderReport) -> str:
         for before, after in ((block.objective_before, block.objective), (block.held_out_before, block.held_out)):
             change = percent(after / before - 1) if after is not None and before else "-"
             row += [number(before), number(after), change]
-        rows.append([*row, block.chosen, number(block.seconds)])
+        rows.append([*row, block.chosen, percent(block.gap_to_bound, 2), number(block.seconds)])
     headers = [
         "block",
         f"{unit}/token before",
@@ -119,12 +125,16 @@ def _table(report: ReorderReport) -> str:
         "after",
         "change",
         "order",
+        "gap to bound",
         "seconds",
     ]
-    if not _is_cost(report):
-        shown = (0, 1, 2, 3, 8)
-        headers, rows = [headers[k] for k in shown], [[row[k] for k in shown] for row in rows]
-    return format_table(headers, rows)
+    shown = list(range(8)) if _is_cost(report) else [0, 1, 2, 3]
+    shown += [8, 9] if _is_bounded(report) else [9]
+    return format_table([headers[k] for k in shown], [[row[k] for k in shown] for row in rows])
+
+
+def _is_bounded(report: ReorderReport) -> bool:
+    return any(block.gap_to_bound is not None for block in report.blocks.values())
 
 
 def _is_cost(report: ReorderReport) -> bool:
@@ -138,6 +148,8 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
             "Cost: lambda x reads + neurons read, without cache, on the part of the profile's trace that was searched "
             "and on the part held out; simulate judges on another."
         ]
+    if _is_bounded(report):
+        lines.append("Gap to bound: reads over the least that any order could need on that trace.")
     if report.unplaced:
         lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")
     verb = "Would write" if dry_run else "Wrote"

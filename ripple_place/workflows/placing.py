@@ -17,6 +17,7 @@ from ripple_place.ordering.baselines import frequency_order, original_order, ran
 from ripple_place.ordering.flash_time import FlashTimeParams, flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
+from ripple_place.ordering.path_search import PathParams, path_order
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 from ripple_place.trace.activation_trace import BlockTrace
 from ripple_place.units import whole_gap
@@ -46,6 +47,9 @@ class BlockReport:
     seconds : float
     chosen : str
         The ordering; where held-out tokens spoke against ``flash-time``, what was taken instead.
+    lower_bound, gap_to_bound : float or None
+        Reads per token that no order can fall below on this trace, and ``objective / lower_bound - 1``; known of
+        ``path``, up to a block size.
     """
 
     objective_before: float | None
@@ -55,6 +59,8 @@ class BlockReport:
     held_out: float | None = None
     unit: str = "reads"
     chosen: str = ""
+    lower_bound: float | None = None
+    gap_to_bound: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the block's entry in ``reorder --json``."""
@@ -65,9 +71,8 @@ class BlockReport:
             "held_out_before": self.held_out_before,
             "held_out": self.held_out,
             "chosen": self.chosen,
-            # Known to orderings that bound the path; the present ones do not.
-            "lower_bound": None,
-            "gap_to_bound": None,
+            "lower_bound": self.lower_bound,
+            "gap_to_bound": self.gap_to_bound,
             "seconds": self.seconds,
         }
 
@@ -85,6 +90,8 @@ def place_neurons(
         seed = [params.seed, places[name]]
         if params.ordering == "flash-time":
             order, report = _order_by_flash_time(profile, name, break_even_gap, params.effort, seed)
+        elif params.ordering == "path":
+            order, report = _order_by_path(profile, name, params.effort, seed)
         else:
             bits = NeuronBits.of_block(profile.trace.blocks[name]) if profile.trace else None
             order = _order_block(block, bits, params.ordering, seed)
@@ -126,12 +133,7 @@ def _order_by_flash_time(
             expected="a device and the size of a neuron's weights, or a break-even gap",
             remedy="add --bundle-bytes 4KiB with --device, or --break-even-gap 5; or order by greedy",
         )  # fmt: skip
-    if profile.trace is None:
-        raise TraceFormatError(
-            name, found="a profile without activation bits", expected="a trace to search on",
-            remedy="profile a trace, or order by greedy",
-        )  # fmt: skip
-    searched, held_out = _hold_out(profile.trace, name)
+    searched, held_out = _hold_out(_trace_to_search(profile, name), name)
     bits = NeuronBits.of_block(searched)
     starts = {
         "greedy": greedy_path(bits),
@@ -146,6 +148,41 @@ def _order_by_flash_time(
         result.chosen,
     )  # fmt: skip
     return result.order, report
+
+
+def _order_by_path(
+    profile: Profile, name: str, effort: int, seed: list[int]
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], BlockReport]:
+    """Search a block's path on the whole trace, from greedy's, and bound it."""
+    bits = NeuronBits.of_block(_trace_to_search(profile, name).blocks[name])
+    block = profile.blocks[name]
+    starts = {
+        "greedy": greedy_path(bits, block.graph, n_neighbors=profile.n_neighbors),
+        "frequency": frequency_order(block.frequency),
+        "original": original_order(block.n_neurons),
+    }
+    result = path_order(bits, starts, PathParams(effort), np.random.default_rng(seed))
+    report = BlockReport(
+        reads_per_token(bits, starts["original"]), result.reads, 0.0, chosen="path",
+        lower_bound=result.lower_bound, gap_to_bound=result.gap_to_bound,
+    )  # fmt: skip
+    return result.order, report
+
+
+def _trace_to_search(profile: Profile, name: str) -> ActivationTrace:
+    """Return the profile's trace.
+
+    Raises
+    ------
+    TraceFormatError
+        If it has none.
+    """
+    if profile.trace is None:
+        raise TraceFormatError(
+            name, found="a profile without activation bits", expected="a trace to search on",
+            remedy="profile a trace, or order by greedy",
+        )  # fmt: skip
+    return profile.trace
 
 
 def _hold_out(trace: ActivationTrace, name: str) -> tuple[BlockTrace, BlockTrace | None]:
@@ -165,7 +202,7 @@ def _metadata(
     """Return what a placement says of its origin; nothing that differs from run to run."""
     metadata = {"ordering": params.ordering, "seed": str(params.seed), "profile": profile.digest}
     metadata["tool_version"] = __version__
-    if params.ordering == "flash-time":
+    if params.ordering in ("flash-time", "path"):
         metadata["effort"] = str(params.effort)
     if bundle_bytes is not None:
         metadata["bundle_bytes"] = str(bundle_bytes)

@@ -12,7 +12,7 @@ from ripple_place.placement import check_bundle_bytes
 if TYPE_CHECKING:
     from ripple_place.flash.device import DeviceProfile
 
-ORDERINGS = ("flash-time", "greedy", "frequency", "random", "original")
+ORDERINGS = ("flash-time", "path", "greedy", "frequency", "random", "original")
 STRIDES = ("auto", "packed", "page")
 DEFAULT_ORDERING = "greedy"
 DEFAULT_EFFORT = 20
@@ -27,7 +27,7 @@ class ReorderParams:
     ordering : str
         One of `ORDERINGS`.
     seed : int
-        Of the random ordering.
+        Of the random ordering, and of the perturbations of ``path``.
     layers : str, optional
         Layers to reorder (``0-3,7``); the others stay in original order.
     bundle_bytes : int, optional
@@ -37,7 +37,7 @@ class ReorderParams:
     break_even_gap : float, optional
         In place of a device's.
     effort : int
-        Sweeps of ``flash-time``.
+        Sweeps of ``flash-time``, rounds of perturbations of ``path``.
     formats : tuple of str
         Of `ripple_place.checkpoint.plan.FORMATS`.
     stride : str

@@ -48,7 +48,7 @@ def test_placement_file(tmp_path: Path, profile_path: Path, ordering: str) -> No
 
 
 def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None:
-    """Original is identity, frequency descends, random differs by block and seed, greedy reads least."""
+    """Original is identity, frequency descends, random differs by block and seed, greedy reads least but for path."""
     placements, reads = {}, {}
     for ordering in WITHOUT_DEVICE:
         report = reorder(None, profile_path, tmp_path / ordering, ReorderParams(ordering=ordering))
@@ -58,7 +58,7 @@ def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None
     frequency = placements["frequency"]["layers.0"]
     assert (np.diff(frequency.frequency[frequency.order]) <= 0).all()  # type: ignore[index]
     assert placements["random"]["layers.0"].order.tolist() != placements["random"]["layers.1"].order.tolist()
-    assert reads["greedy"] == min(reads.values())  # type: ignore[type-var]
+    assert sorted(reads, key=lambda name: reads[name])[:2] == ["path", "greedy"]  # type: ignore[arg-type, return-value]
     assert reads["greedy"] < 0.6 * reads["original"]  # type: ignore[operator]
 
 
@@ -75,7 +75,7 @@ def test_seed(tmp_path: Path, profile_path: Path) -> None:
     assert orders["a"] == orders["c"] != orders["b"]
 
 
-@pytest.mark.parametrize("ordering", ["greedy", "random"])
+@pytest.mark.parametrize("ordering", ["greedy", "path", "random"])
 def test_same_bytes_whatever_the_threads(tmp_path: Path, profile_path: Path, ordering: str) -> None:
     """Same input and seed, same file: on one thread, on two, and again."""
     before = numba.get_num_threads()
@@ -199,7 +199,7 @@ def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> Non
     [
         (
             {"ordering": "magic"},
-            "ordering: found 'magic'; expected one of flash-time, greedy, frequency, random, original",
+            "ordering: found 'magic'; expected one of flash-time, path, greedy, frequency, random, original",
         ),
         ({"stride": "loose"}, "stride: found 'loose'; expected one of auto, packed, page"),
         ({"break_even_gap": -1.0}, "--break-even-gap: found -1.0; expected a number of at least 0"),
