@@ -81,7 +81,7 @@ def main() -> None:
         return
     for path in sorted(folder.glob(f"traces/{options.model or ''}*train.trace.safetensors")):
         blocks = read_source(path).blocks
-        # Compiles.
+        # The first turn compiles.
         path_order(
             NeuronBits.of_block(next(iter(blocks.values()))),
             {"original": np.arange(next(iter(blocks.values())).n_neurons, dtype=np.int32)},

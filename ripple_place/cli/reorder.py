@@ -29,7 +29,8 @@ Example:
 @click.option("--out", required=True, type=PATH, help="Directory to write; without CHECKPOINT, a placement file.")
 @click.option("--ordering", default="greedy", show_default=True,
               type=click.Choice(["flash-time", "path", "greedy", "frequency", "random", "original"]),
-              help="flash-time: least flash time; path: fewest reads; greedy: Ripple's path; frequency: hot-cold.")  # fmt: skip
+              help="flash-time: least flash time; path: fewest reads; greedy: Ripple's path; "
+              "frequency: hot-cold.")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["drop-in", "bundled", "both"]), default="both",
               show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
 @click.option("--stride", type=click.Choice(["packed", "page", "auto"]), default="auto", show_default=True,

@@ -30,7 +30,7 @@ def mirror(counts: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _offer(row: Array, scale: int, own: int, neuron: int, penalty: Array, best: Array, parent: Array) -> Any:
+def _offer(row: Array, scale: Any, own: Any, neuron: Any, penalty: Array, best: Array, parent: Array) -> Any:
     """Offer a neuron that joined the tree to a stretch of others, in place; return the greatest weight there.
 
     All in 32 bits and without branches, so that the loop takes whole vectors.
@@ -49,7 +49,7 @@ def _offer(row: Array, scale: int, own: int, neuron: int, penalty: Array, best: 
 
 
 @njit(cache=True, nogil=True)
-def spanning_tree(counts: Array, scale: int, penalty: Array, remaining: Array, best: Array, parent: Array) -> int:
+def spanning_tree(counts: Array, scale: int, penalty: Array, remaining: Array, best: Array, parent: Array) -> Any:
     """Find a maximum spanning tree for the weights ``scale * f(i, j) - penalty[i] - penalty[j]``; return its weight.
 
     Parameters
@@ -69,12 +69,12 @@ def spanning_tree(counts: Array, scale: int, penalty: Array, remaining: Array, b
     Prim's algorithm by whole rows: O(n^2) time, n reads of a row. Of equal weights the lowest neuron joins first.
     """
     n = parent.size
-    scale = np.int32(scale)
+    scale_32 = np.int32(scale)
     # A neuron in the tree takes no offer and weighs less than any other.
     best[:] = -FAR
     remaining[:] = penalty
     best[0], remaining[0], parent[0] = FAR, HIGHEST, -1
-    weight = 0
+    weight = np.int64(0)
     neuron = np.int32(0)
     for _ in range(1, n):
         row = counts[neuron]
@@ -83,7 +83,7 @@ def spanning_tree(counts: Array, scale: int, penalty: Array, remaining: Array, b
         for start in range(0, n, CHUNK):
             end = min(start + CHUNK, n)
             chunk_top = _offer(
-                row[start:end], scale, own, neuron, remaining[start:end], best[start:end], parent[start:end]
+                row[start:end], scale_32, own, neuron, remaining[start:end], best[start:end], parent[start:end]
             )
             if chunk_top > top:
                 top, top_start = chunk_top, start

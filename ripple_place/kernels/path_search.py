@@ -24,24 +24,25 @@ BREADTH = np.array([3, 2, 1, 1, 1, 1, 1, 1, 1, 1])
 """Continuations tried at each depth of a chain. Under penalties that make good edges alike, deeper or broader chains
 cost many times more and find little more than the next perturbation does."""
 MAX_DEPTH = BREADTH.size
+MAX_BREADTH = int(BREADTH.max())
 JOURNAL_SIZE = 1 << 14
 """Flips that one perturbation may lead to; only so many can be taken back."""
 
 
 @njit(cache=True, nogil=True)
-def _next(tour: Array, slot: int) -> int:
+def _next(tour: Array, slot: int) -> Any:
     """Return the node behind a slot."""
     return tour[slot + 1 if slot + 1 < tour.size else 0]
 
 
 @njit(cache=True, nogil=True)
-def _previous(tour: Array, slot: int) -> int:
+def _previous(tour: Array, slot: int) -> Any:
     """Return the node before a slot."""
     return tour[slot - 1 if slot else tour.size - 1]
 
 
 @njit(cache=True, nogil=True)
-def _length(i: int, j: int, counts: Array, bits: Array, penalty: Array, scale: int) -> int:
+def _length(i: int, j: int, counts: Array, bits: Array, penalty: Array, scale: int) -> Any:
     """Return the length of an edge; pairs are looked up, or counted where there is no table of them."""
     n_neurons = penalty.size - 1
     together = np.int64(0)
@@ -91,7 +92,7 @@ def _take_back(tour: Array, slot_of: Array, journal: Array, n_flips: int, n_kept
 
 @njit(cache=True, nogil=True)
 def _find_continuations(
-    base: int, end: int, gain: int, best_gain: int, n_wanted: int, tour: Array, slot_of: Array, candidates: Array,
+    base: int, end: int, gain: Any, best_gain: Any, n_wanted: int, tour: Array, slot_of: Array, candidates: Array,
     counts: Array, bits: Array, penalty: Array, scale: int, found: Array,
 ) -> int:  # fmt: skip
     """Find the best ways to go on with a chain: new edges at its open end, and the old ones that they displace.
@@ -144,7 +145,7 @@ def _find_continuations(
 def _improve(
     base: int, tour: Array, slot_of: Array, candidates: Array, counts: Array, bits: Array, penalty: Array, scale: int,
     journal: Array, n_flips: int, found: Array, chain: Array,
-) -> tuple[int, int, int]:  # fmt: skip
+) -> tuple[Any, int, int]:  # fmt: skip
     """Apply the first chain of flips from a node that shortens the tour, in place.
 
     Parameters
@@ -155,7 +156,7 @@ def _improve(
     journal : ndarray of shape (JOURNAL_SIZE, 2), int32
         Flips that were made, as slots; written from `n_flips` on, of which `MAX_DEPTH` must be free.
     n_flips : int
-    found : ndarray of shape (MAX_DEPTH, >= BREADTH.max(), 3), int64
+    found : ndarray of shape (MAX_DEPTH, MAX_BREADTH, 3), int64
         Scratch.
     chain : ndarray of shape (2 * MAX_DEPTH + 2,), int64
         Written: the nodes whose edges were exchanged.
@@ -213,7 +214,7 @@ def _improve(
 def _settle(
     queue: Array, is_queued: Array, n_queued: int, tour: Array, slot_of: Array, candidates: Array, counts: Array,
     bits: Array, penalty: Array, scale: int, journal: Array, n_flips: int, is_final: bool, found: Array, chain: Array,
-) -> tuple[int, int]:  # fmt: skip
+) -> tuple[Any, int]:  # fmt: skip
     """Improve from every queued node, and from those that an improvement touched, until none is left, in place.
 
     Parameters
@@ -263,7 +264,7 @@ def _settle(
 def settle_all(
     tour: Array, slot_of: Array, candidates: Array, counts: Array, bits: Array, penalty: Array, scale: int,
     journal: Array,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Shorten a tour until no chain from any node does, in place; return the gain.
 
     Parameters
@@ -291,7 +292,7 @@ def settle_all(
     .. [1] D. Applegate, W. Cook, A. Rohe, Chained Lin-Kernighan for large traveling salesman problems, INFORMS
        Journal on Computing 15 (2003) 82-92, doi:10.1287/ijoc.15.1.82.15157.
     """
-    found = np.empty((MAX_DEPTH, 8, 3), np.int64)
+    found = np.empty((MAX_DEPTH, MAX_BREADTH, 3), np.int64)
     chain = np.empty(2 * MAX_DEPTH + 2, np.int64)
     total, _ = _settle(
         tour.astype(np.int64), np.ones(tour.size, np.uint8), tour.size, tour, slot_of, candidates, counts, bits,
@@ -318,7 +319,7 @@ def _kick(start: int, a: int, b: int, c: int, tour: Array, slot_of: Array, journ
 def perturb(
     draws: Array, tour: Array, slot_of: Array, candidates: Array, counts: Array, bits: Array, penalty: Array,
     scale: int, journal: Array,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Disturb a settled tour in one place after another, settle it, and keep what is no longer; return the gain.
 
     Parameters
@@ -331,7 +332,7 @@ def perturb(
     """
     size = tour.size
     queue, is_queued = np.empty(size, np.int64), np.zeros(size, np.uint8)
-    found = np.empty((MAX_DEPTH, 8, 3), np.int64)
+    found = np.empty((MAX_DEPTH, MAX_BREADTH, 3), np.int64)
     chain = np.empty(2 * MAX_DEPTH + 2, np.int64)
     total = np.int64(0)
     for kick in range(draws.shape[0]):

@@ -151,7 +151,8 @@ def path_bound(table: PairTable, kept: int, n_steps: int = 300) -> PathBound:
         length = (1 - (step - 1) / n_steps) ** 2 * (value - kept * scale) / norm
         penalty = penalty + length * (companions * ((1 - momentum) * excess + momentum * previous))
         previous = excess
-    assert best is not None and early is not None
+    assert best is not None
+    assert early is not None
     reads = total - best // scale
     gain = (early // scale - best // scale) / max(1, reads)
     return PathBound(reads / n_rows, best_penalty, scale, step, gain)

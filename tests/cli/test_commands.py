@@ -103,6 +103,16 @@ def test_reorder_json(run: Run, pico_opt: Path, profile: str, with_checkpoint: b
         assert block["objective"] < block["objective_before"]
 
 
+def test_reorder_by_path_shows_the_gap_to_the_bound(run: Run, profile: str) -> None:
+    """The table gains a column, and a sentence that says what it means; without a bound there is neither."""
+    arguments = ("reorder", "--profile", profile, "--effort", "1", "--force", "--out", "out")
+    bounded = run(*arguments, "--ordering", "path").stdout
+    assert re.search(r"^layers\.0 .* -\d\d\.\d% +\d+\.\d\d% +\d+\.\d\d$", bounded, re.MULTILINE)
+    assert "gap to bound" in bounded.splitlines()[0]
+    assert "Gap to bound: reads over the least that any order could need on that trace." in bounded
+    assert "bound" not in run(*arguments).stdout.lower()
+
+
 def test_simulate_json(run: Run, trace: str) -> None:
     """The keys that design promises, for every layout and every block of it."""
     document = document_of(run("simulate", trace, "--layout", "original", "--bundle-bytes", "4KiB", "--json"))

@@ -23,7 +23,7 @@ def spanning_tree(weights):
     n = len(weights)
     fragment = list(range(n))
     total = 0
-    for weight, i, j in sorted(((weights[i][j], i, j) for i in range(n) for j in range(i)), reverse=True):
+    for weight, i, j in sorted(((weights[a][b], a, b) for a in range(n) for b in range(a)), reverse=True):
         if fragment[i] != fragment[j]:
             total += weight
             old = fragment[i]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedArchitectureError, UsageError
 from ripple_place.flash.device_files import load_device
@@ -292,10 +292,32 @@ def test_an_existing_directory(tmp_path: Path, pico_opt: Path, profile_path: Pat
         reorder(pico_opt, profile_path, out, ReorderParams(force=True))
 
 
+def test_path_says_how_good_it_is(tmp_path: Path, profile_path: Path) -> None:
+    """Reads lie between the bound and greedy's; other orderings have no bound; the effort is recorded."""
+    blocks = reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering="path", effort=2)).to_json()["blocks"]
+    greedy = reorder(None, profile_path, tmp_path / "g").to_json()["blocks"]
+    for name, block in blocks.items():
+        assert block["lower_bound"] <= block["objective"] <= greedy[name]["objective"] < block["objective_before"]
+        assert block["gap_to_bound"] == block["objective"] / block["lower_bound"] - 1
+        assert (greedy[name]["lower_bound"], greedy[name]["gap_to_bound"]) == (None, None)
+    metadata = [read_placement(tmp_path / name).metadata for name in ("p", "g")]
+    assert (metadata[0]["effort"], metadata[1].get("effort")) == ("2", None)
+
+
+@pytest.mark.parametrize("params", [{"ordering": "path"}, {"ordering": "flash-time", "break_even_gap": 2.0}])
+def test_a_search_needs_a_trace(tmp_path: Path, profile_path: Path, params: dict[str, Any]) -> None:
+    """A profile of imported counts has nothing that a search could count on."""
+    tensors = {name: tensor for name, tensor in load_file(profile_path).items() if not name.endswith(".active")}
+    save_file(
+        tensors, tmp_path / "counts", {"format": "ripple-place.profile/1", "blocks": '{"layers.0":24,"layers.1":24}'}
+    )
+    with pytest.raises(TraceFormatError, match=r"layers\.0: found a profile without activation bits"):
+        reorder(None, tmp_path / "counts", tmp_path / "p", ReorderParams(**params))
+    assert not (tmp_path / "p").exists()
+
+
 def test_a_profile_of_imported_counts(tmp_path: Path, profile_path: Path) -> None:
     """Without bits the greedy path still follows the graph; what it costs is not known."""
-    from safetensors.numpy import save_file
-
     tensors = {name: tensor for name, tensor in load_file(profile_path).items() if not name.endswith(".active")}
     save_file(
         tensors, tmp_path / "counts", {"format": "ripple-place.profile/1", "blocks": '{"layers.0":24,"layers.1":24}'}
