@@ -110,7 +110,8 @@ def path_bound(table: PairTable, kept: int, n_steps: int = 300) -> PathBound:
     neuron i and twice that given back, all tours keep their value, and the best 1-tree bounds the co-firings that an
     order can keep [1]_, for whatever penalties. They descend by subgradients with Polyak's step towards `kept`,
     shrinking quadratically to zero, each neuron's in proportion to the counts of its two most frequent companions,
-    since counts range over three orders of magnitude. Trees are over all pairs (Prim's algorithm, O(n^2) a step).
+    since counts range over three orders of magnitude; where that overshoots, from the best
+    penalties on by half the step. Trees are over all pairs (Prim's algorithm, O(n^2) a step).
     Values are integers, and what is kept is rounded down to whole reads: the bound is exact, and the same everywhere.
 
     References
@@ -130,8 +131,9 @@ def path_bound(table: PairTable, kept: int, n_steps: int = 300) -> PathBound:
     companions = _two_best(table)
     penalty = 0.2 * scale * companions
     best_penalty = np.rint(penalty).astype(np.int32)
-    previous = np.zeros(n_neurons, np.int64)
+    previous = best_excess = np.zeros(n_neurons, np.int64)
     best = early = None
+    caution, best_norm = 1.0, 1
     step = 0
     for step in range(1, n_steps + 1):
         rounded = np.clip(np.rint(penalty), -MAX_PENALTY, MAX_PENALTY).astype(np.int32)
@@ -147,9 +149,14 @@ def path_bound(table: PairTable, kept: int, n_steps: int = 300) -> PathBound:
         norm = int((companions * excess * excess).sum())
         if norm == 0:
             break
-        momentum = MOMENTUM if step > 1 else 0.0
-        length = (1 - (step - 1) / n_steps) ** 2 * (value - kept * scale) / norm
-        penalty = penalty + length * (companions * ((1 - momentum) * excess + momentum * previous))
+        if value - kept * scale > 2 * (best - kept * scale):
+            # Far overshot: back to the best penalties, and on from there by shorter steps.
+            penalty, previous, caution = best_penalty.astype(np.float64), best_excess, caution / 2
+            excess, norm = best_excess, best_norm
+        elif value == best:
+            best_excess, best_norm = excess, norm
+        length = caution * (1 - (step - 1) / n_steps) ** 2 * (best - kept * scale) / norm
+        penalty = penalty + length * (companions * ((1 - MOMENTUM) * excess + MOMENTUM * previous))
         previous = excess
     assert best is not None
     assert early is not None

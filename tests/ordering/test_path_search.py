@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 
 import networkx as nx
 import numba
@@ -108,6 +109,15 @@ def test_more_steps_raise_the_bound_until_it_has_converged(seed: int) -> None:
     assert result.reads <= 1.01 * bounds[2].reads
 
 
+@pytest.mark.skipif(not HAS_JIT, reason="needs all 300 steps")
+@pytest.mark.parametrize("seed", range(2))
+def test_steps_that_overshoot_are_taken_back(seed: int) -> None:
+    """From an order that keeps nothing the first steps are far too long: the ascent recovers from them."""
+    active = planted_clusters(np.random.default_rng(seed), n_clusters=6, cluster_size=10, noise=0.05)[0]
+    table = PairTable.of_bits(bits_of(np.concatenate([active, np.ones((512, 2), bool)], axis=1)))
+    assert path_bound(table, 0).reads > 0.99 * path_bound(table, 3000).reads
+
+
 @pytest.mark.parametrize(
     "active",
     [
@@ -181,6 +191,18 @@ def test_parameters_out_of_range_are_refused(setting: dict[str, int]) -> None:
     """A search without candidates, or a bound without a step, is a mistake of the caller."""
     with pytest.raises(UsageError, match="an effort of at least 0, and at least one candidate and step"):
         PathParams(**setting)
+
+
+def test_longer_traces_have_coarser_penalties() -> None:
+    """So that weights fit into 32 bits; the bound still is one, and nearly as good."""
+    active = planted_clusters(np.random.default_rng(0), n_clusters=4, cluster_size=6, noise=0.05)[0]
+    table = PairTable.of_bits(bits_of(active))
+    long = replace(table, bits=replace(table.bits, n_rows=1 << 25))
+    kept = int(active.sum()) - round(search(active).reads * len(active))
+    fine, coarse = path_bound(table, kept), path_bound(long, kept)
+    assert (fine.scale, coarse.scale) == (64, 4)
+    least = round(coarse.reads * (1 << 25))
+    assert 0.99 * fine.reads * len(active) <= least <= int(active.sum()) - kept
 
 
 def test_a_bound_needs_a_step() -> None:
