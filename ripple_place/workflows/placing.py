@@ -157,7 +157,7 @@ def _order_by_path(
     bits = NeuronBits.of_block(_trace_to_search(profile, name).blocks[name])
     block = profile.blocks[name]
     starts = {
-        "greedy": greedy_path(bits, block.graph, n_neighbors=profile.n_neighbors),
+        "greedy": greedy_path(bits, block.graph),
         "frequency": frequency_order(block.frequency),
         "original": original_order(block.n_neurons),
     }
