@@ -239,16 +239,45 @@ def test_greedydual_equals_its_twin_on_a_long_stream(gap: int, break_even_gap: f
 
 
 def test_greedydual_survives_long_traces() -> None:
-    """Weights grow by 1/40 a token: after 28,000 tokens they would overflow if nothing scaled them back.
+    """Weights grow by 1/60 and 1/6 a token: after 43,000 and 4700 tokens they would overflow if nothing scaled them.
 
     Every other token asks for a favourite, which stays in a cache of one: neuron 0, and for the last 1000 tokens
     neuron 1, which nobody had asked for before.
     """
-    rows = [[2 + token // 2 % 3] if token % 2 else [int(token >= 29_000)] for token in range(30_000)]
+    rows = [[2 + token // 2 % 3] if token % 2 else [int(token >= 44_000)] for token in range(45_000)]
     cache = find_policy("greedydual")(1, NeuronPlacement.original(5, np.ones(5, np.int64)), ReadCost(1, 1.5))
     is_hit = replayed(cache, accesses_of(rows))
-    assert is_hit[28_000:29_000] == [True, False] * 500
-    assert is_hit[29_500:] == [True, False] * 250
+    assert is_hit[43_000:44_000] == [True, False] * 500
+    assert is_hit[44_500:] == [True, False] * 250
+
+
+def test_greedydual_expects_what_neighbors_announce() -> None:
+    """Of two neurons asked for as often, and as dear, the one whose neighbours in the layout fired lately stays.
+
+    Slots 10 and 20 are asked for once each, alone; then 12 and 8, which may not enter, fire beside 10 but too far from
+    it to share its read.
+    """
+    rows = [[10], [20], [8, 12], [8, 12], [30]]
+    accesses = accesses_of(rows, [True, True, False, False, False, False, True])
+    cache = find_policy("greedydual")(2, NeuronPlacement.original(40), ReadCost(0, 5.0))
+    replayed(cache, accesses, 1)
+    assert residents(cache, 40) == {10, 30}
+    cache = find_policy("greedydual")(2, NeuronPlacement.original(40), ReadCost(0, 5.0))
+    replayed(cache, accesses_of([[10], [20], [5, 15], [5, 15], [30]], accesses.admitted.astype(bool).tolist()), 1)
+    assert residents(cache, 40) == {20, 30}
+
+
+def test_greedydual_takes_nothing_from_a_token_before_it_has_had_it() -> None:
+    """A miss may displace a resident of the same token only if its slot comes after the resident's.
+
+    One place. Neuron 1 enters first; then tokens ask for it and for a dearer one, in the slot before or after.
+    """
+    frequency = np.ones(30, np.int64)
+    frequency[[0, 20]] = 1000
+    for rows, stays in (([[1], [0, 1]], 1), ([[1], [1, 20]], 20)):
+        cache = find_policy("greedydual")(1, NeuronPlacement.original(30, frequency), ReadCost(0, 5.0))
+        assert replayed(cache, accesses_of(rows), 1)[1 + rows[1].index(1)]
+        assert residents(cache, 30) == {stays}
 
 
 def residents(cache: Cache, n_neurons: int) -> set[int]:

@@ -211,54 +211,60 @@ def greedydual(
     admitted: list[bool] | None = None,
 ) -> list[bool]:
     """Replay rows against layout-aware GreedyDual, without its rescaling: for traces of some hundred rows."""
-    value: dict[int, float] = {}  # of the residents
-    accesses: dict[int, float] = {}
+    resident: set[int] = set()
+    neuron_in = {slot: neuron for neuron, slot in enumerate(slot_of)}
+    long_memory = dict.fromkeys(neuron_in.values(), 0.0)
+    short_memory = dict(long_memory)
     cost: dict[int, float] = {}
+    total_cost, n_costs = 0.0, 0
+    long_weight = short_weight = 1.0
     may_enter = iter(admitted or [True] * sum(map(len, rows)))
-    weight = 1.0
     hits = []
 
-    def count(neuron: int, fetch_cost: float) -> float:
-        accesses[neuron] = accesses.get(neuron, 0.0) + weight
-        cost[neuron] = cost[neuron] + 0.05 * (fetch_cost - cost[neuron]) if neuron in cost else fetch_cost
-        return cost[neuron] * (accesses[neuron] + prior[neuron] * weight)
+    def worth(neuron: int) -> float:
+        slot = slot_of[neuron]
+        beside = [slot - 1, slot + 1, slot - 2, slot + 2]
+        near = sum(short_memory[neuron_in[other]] for other in beside if other in neuron_in)
+        recent = (2.0 * short_memory[neuron] + 0.6 * near) / short_weight
+        return cost[neuron] * (long_memory[neuron] / long_weight + recent + prior[neuron])
 
     for row in rows:
-        missing = [slot_of[neuron] for neuron in row if neuron not in value]
+        missing = [slot_of[neuron] for neuron in row if neuron not in resident]
         reads: list[list[int]] = []
         for slot in missing:
             if reads and slot - reads[-1][-1] - 1 <= gap:
                 reads[-1].append(slot)
             else:
                 reads.append([slot])
-        valued: dict[int, float] = {}
+        average = total_cost / n_costs if n_costs else None
         for neuron in row:
             slot = slot_of[neuron]
-            if neuron not in value:
-                continue
-            near = [read for read in reads if min(abs(slot - other) for other in read) - 1 <= gap]
-            if any(read[0] < slot < read[-1] for read in reads):
+            if neuron not in resident:
+                (read,) = (read for read in reads if slot in read)
+                fetch_cost = 1.0 + break_even_gap / len(read)
+            elif any(read[0] < slot < read[-1] for read in reads):
                 fetch_cost = 0.0
             else:
+                near = [read for read in reads if min(abs(slot - other) for other in read) - 1 <= gap]
                 fetch_cost = 1.0 + break_even_gap / (1 + sum(map(len, near)))
-            valued[neuron] = value[neuron] = count(neuron, fetch_cost)
+            known = cost.get(neuron, fetch_cost if average is None else average)
+            cost[neuron] = known + 0.05 * (fetch_cost - known)
+            total_cost, n_costs = total_cost + fetch_cost, n_costs + 1
+            long_memory[neuron] += long_weight
+            short_memory[neuron] += short_weight
+        entering = {neuron for neuron in row if next(may_enter) and neuron not in resident}
+        ranked = sorted(resident | entering, key=lambda neuron: (-worth(neuron), slot_of[neuron]))
+        chosen, others = set(ranked[:capacity]), ranked[capacity:]
+        hits += [neuron in resident for neuron in row]
+        resident -= {neuron for neuron in others if neuron not in row}
+        served: list[int] = []  # residents that the row has had, and that are to leave when there is need
         for neuron in row:
-            is_admitted = next(may_enter)
-            hits.append(neuron in value)
-            if hits[-1]:
-                continue
-            if neuron in valued:
-                worth = valued[neuron]
-            else:
-                (read,) = (read for read in reads if slot_of[neuron] in read)
-                worth = count(neuron, 1.0 + break_even_gap / len(read))
-            if not is_admitted or capacity == 0:
-                continue
-            if len(value) == capacity:
-                least = min(value, key=lambda other: (value[other], other))
-                if worth < value[least]:
-                    continue
-                del value[least]
-            value[neuron] = worth
-        weight *= 1 + 1 / 40
+            if neuron in resident:
+                served += [neuron] if neuron not in chosen else []
+            elif neuron in chosen and (len(resident) < capacity or served):
+                if len(resident) == capacity:
+                    resident.remove(served.pop(0))
+                resident.add(neuron)
+        long_weight *= 1 + 1 / 60
+        short_weight *= 1 + 1 / 6
     return hits

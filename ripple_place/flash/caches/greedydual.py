@@ -1,16 +1,24 @@
-"""Layout-aware GreedyDual: the neuron that stays least worth keeping leaves, by how often it fires and what it costs.
+"""Layout-aware GreedyDual: the neurons that stay least worth keeping leave, by how often they fire and what they cost.
 
 A neuron's worth is its accesses, those long past counting less, times what it would cost to fetch it again in this
-layout. A miss that is worth less than every resident is not admitted. Fetching costs 1 for the neuron's own bytes and
-lambda for its read, shared by the neurons of the token that the read fetches; for a resident neuron, what it would have
-cost had it not been in DRAM: 0 inside a gap that is read through anyway, and 1 plus a share of the reads within reach
-of it otherwise. Costs are averaged over a neuron's accesses. All neurons are remembered, not residents only, and each
-begins with a prior from the profile's frequencies; without them, with nothing.
+layout. Accesses are remembered over a long and a short span, and the short one also counts those of the neurons in the
+next slots, which fire with it where the layout is any good: what a neuron's neighbours do tells what it will do. All
+neurons are remembered, not residents only, and each begins with a prior from the profile's frequencies; without them,
+with nothing.
+
+Fetching costs 1 for the neuron's own bytes and lambda for its read, shared by the neurons of the token that the read
+fetches; for a resident neuron, what it would have cost had it not been in DRAM: 0 inside a gap that is read through
+anyway, and 1 plus a share of the reads within reach of it otherwise. Costs are averaged over a neuron's accesses,
+beginning with the average of all neurons.
+
+A token's neurons are judged together: of the residents and of what it read, as many stay as there is room for. Still a
+resident neuron is not displaced before the token has had it, and no more are held at any moment than the capacity; what
+finds no room for that reason is not admitted. Of equal worth, the lower slot stays.
 
 Classic GreedyDual [1]_ ages by adding the worth of the last one evicted to what comes in; here the weight of an access
-grows with every token instead, which cost 5 to 6 % less per token and needs no constant but the span of memory.
+grows with every token instead, which cost 5 to 6 % less per token and needs no constant but the spans of memory.
 The constants were chosen on training traces (docs/caches.md). Replay is by token: the misses of a token are planned
-into reads on what is resident when it begins. A heap of residents: O(log capacity) per access.
+into reads on what is resident when it begins. O(capacity + active neurons) per token.
 
 References
 ----------
@@ -27,42 +35,55 @@ import numpy as np
 from numba import njit
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
-from ripple_place.kernels.heap import ABSENT, sift_down, sift_up
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.placement import NeuronPlacement
 
-MEMORY_TOKENS = 40.0
-"""Tokens after which an access counts 1/e of a new one (docs/caches.md says what others gave)."""
+MEMORY_TOKENS = 60.0
+"""Tokens after which an access counts 1/e of a new one (docs/caches.md says what others gave, here and below)."""
+SHORT_MEMORY_TOKENS = 6.0
+"""The same of the short memory."""
+SHORT_WEIGHT = 2.0
+"""Weight of an access in the short memory; in the long one it is 1."""
+NEIGHBOR_WEIGHT = 0.6
+"""Weight of a neighbour's access in the short memory."""
+NEIGHBOR_SLOTS = 2
+"""Slots to each side that hold a neuron's neighbours."""
 PRIOR_WEIGHT = 0.3
-"""Accesses that a neuron of mean frequency begins with; others in proportion."""
+"""Accesses that a neuron of mean frequency begins with, and keeps; others in proportion."""
 COST_WEIGHT = 0.05
 """Weight of the last access in the average cost of fetching a neuron."""
 
-_GROWTH = 1 + 1 / MEMORY_TOKENS
+_GROWTH, _SHORT_GROWTH = 1 + 1 / MEMORY_TOKENS, 1 + 1 / SHORT_MEMORY_TOKENS
 _RESCALE = 2.0**512  # a power of two: scaling by it is exact
 _UNKNOWN = -1.0
+_LONG, _SHORT = 0, 1
+_TOTAL, _COUNT = 0, 1
+# What a slot's neuron is: not resident; resident; resident and asked for by the present token; the same, but to leave;
+# not resident, but to enter. Between tokens, one of the first two.
+_OUT, _RESIDENT, _ASKED, _LEAVING, _ENTERING = range(5)
 
 
 def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
-    """Return the state of an empty cache.
+    """Return the state of an empty cache, by slot.
 
     Returns
     -------
     tuple of ndarray
-        The heap of residents and the place of each neuron in it; each neuron's worth when last accessed, weighted
-        accesses, and average cost; residents; the weight of an access now.
+        Slots of the residents, ascending, and how many there are; whether each slot's neuron is resident; its weighted
+        accesses in long and short memory; its average cost; the weight of an access now in either memory; the sum of
+        all costs so far, and their number.
     """
     return (
-        np.empty(capacity, np.int32),
-        np.full(n_neurons, ABSENT, np.int32),
-        np.zeros(n_neurons, np.float64),
-        np.zeros(n_neurons, np.float64),
-        np.full(n_neurons, _UNKNOWN, np.float64),
+        np.empty(min(capacity, n_neurons), np.int32),
         np.zeros(1, np.int64),
-        np.ones(1, np.float64),
+        np.full(n_neurons, _OUT, np.uint8),
+        np.zeros((2, n_neurons), np.float64),
+        np.full(n_neurons, _UNKNOWN, np.float64),
+        np.ones(2, np.float64),
+        np.zeros(2, np.float64),
     )
 
 
@@ -104,76 +125,165 @@ def _cost_if_missing(slot: int, following: int, missing: Any, share: Any, gap: i
 
 
 @njit(cache=True, nogil=True)
-def _value(neuron: int, fetch_cost: float, weight: float, prior: Any, accesses: Any, cost: Any) -> float:
-    """Count an access and return what the neuron is worth now; accesses and costs in place."""
-    accesses[neuron] += weight
-    if cost[neuron] == _UNKNOWN:
-        cost[neuron] = fetch_cost
-    else:
-        cost[neuron] += COST_WEIGHT * (fetch_cost - cost[neuron])
-    return cost[neuron] * (accesses[neuron] + prior[neuron] * weight)  # type: ignore[no-any-return]
+def _count_row(
+    row: Any, slot_of: Any, gap: int, break_even_gap: float, missing: Any, share: Any, fate: Any, accesses: Any,
+    cost: Any, weight: Any, costs: Any,
+) -> None:  # fmt: skip
+    """Count the accesses of one row, and what each costs or would have cost; residents are marked; in place."""
+    n_missing = 0
+    for neuron in row:
+        if fate[slot_of[neuron]] == _OUT:
+            missing[n_missing] = slot_of[neuron]
+            n_missing += 1
+    _share_reads(missing[:n_missing], gap, share)
+    average = costs[_TOTAL] / costs[_COUNT] if costs[_COUNT] > 0 else _UNKNOWN
+    following = 0
+    for neuron in row:
+        slot = slot_of[neuron]
+        if fate[slot] == _OUT:
+            fetch_cost = 1.0 + break_even_gap / share[following]
+            following += 1
+        else:
+            fetch_cost = _cost_if_missing(slot, following, missing[:n_missing], share, gap, break_even_gap)
+            fate[slot] = _ASKED
+        if cost[slot] == _UNKNOWN:
+            cost[slot] = fetch_cost if average == _UNKNOWN else average
+        cost[slot] += COST_WEIGHT * (fetch_cost - cost[slot])
+        costs[_TOTAL] += fetch_cost
+        costs[_COUNT] += 1
+        accesses[_LONG, slot] += weight[_LONG]
+        accesses[_SHORT, slot] += weight[_SHORT]
+
+
+@njit(cache=True, nogil=True)
+def _worth(slot: int, prior: Any, accesses: Any, cost: Any, weight: Any) -> float:
+    """Return what keeping the neuron in a slot is worth now."""
+    near = 0.0
+    for distance in range(1, NEIGHBOR_SLOTS + 1):
+        if slot >= distance:
+            near += accesses[_SHORT, slot - distance]
+        if slot + distance < cost.size:
+            near += accesses[_SHORT, slot + distance]
+    recent = (SHORT_WEIGHT * accesses[_SHORT, slot] + NEIGHBOR_WEIGHT * near) / weight[_SHORT]
+    return cost[slot] * (accesses[_LONG, slot] / weight[_LONG] + recent + prior[slot])  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True)
+def _gather(row: Any, admitted: Any, slot_of: Any, residents: Any, fate: Any, candidates: Any) -> int:
+    """Write the slots that may stay, ascending: residents, and what misses and may enter; return their number."""
+    n_candidates, i = 0, 0
+    for access in range(row.size):
+        slot = slot_of[row[access]]
+        if fate[slot] != _OUT or not admitted[access]:
+            continue
+        while i < residents.size and residents[i] < slot:
+            candidates[n_candidates] = residents[i]
+            n_candidates += 1
+            i += 1
+        candidates[n_candidates] = slot
+        n_candidates += 1
+    for resident in residents[i:]:
+        candidates[n_candidates] = resident
+        n_candidates += 1
+    return n_candidates
+
+
+@njit(cache=True, nogil=True)
+def _choose(candidates: Any, worth: Any, capacity: int, fate: Any) -> None:
+    """Mark who enters and who leaves, that the `capacity` candidates most worth keeping stay; idle residents go now."""
+    n_candidates = candidates.size
+    least, n_equal = -np.inf, 0
+    if n_candidates > capacity:
+        least, n_equal = np.inf, 0
+        if capacity > 0:
+            least, n_equal = np.partition(worth, n_candidates - capacity)[n_candidates - capacity], capacity
+            for i in range(n_candidates):
+                n_equal -= worth[i] > least
+    for i in range(n_candidates):
+        slot = candidates[i]
+        is_chosen = worth[i] > least
+        if worth[i] == least and n_equal > 0:
+            is_chosen = True
+            n_equal -= 1
+        if is_chosen:
+            fate[slot] = _ENTERING if fate[slot] == _OUT else fate[slot]
+        else:
+            fate[slot] = _LEAVING if fate[slot] == _ASKED else _OUT
+
+
+@njit(cache=True, nogil=True)
+def _serve(row: Any, slot_of: Any, room: int, fate: Any, is_hit: Any) -> None:
+    """Get, then admit, a row's neurons in turn; writes `is_hit`, and `fate` back to what it is between tokens.
+
+    `room` neurons may enter at once, others when the row has had one that leaves. Of these, the first ones leave, as
+    many as make room; the others stay after all.
+    """
+    n_past = 0
+    n_gone = 0
+    for access in range(row.size):
+        slot = slot_of[row[access]]
+        is_hit[access] = fate[slot] == _ASKED or fate[slot] == _LEAVING
+        if fate[slot] == _LEAVING:
+            n_past += 1
+        elif fate[slot] == _ENTERING:
+            if room > 0:
+                room -= 1
+                fate[slot] = _RESIDENT
+            elif n_gone < n_past:
+                n_gone += 1
+                fate[slot] = _RESIDENT
+            else:
+                fate[slot] = _OUT
+        elif fate[slot] == _ASKED:
+            fate[slot] = _RESIDENT
+    for neuron in row:
+        slot = slot_of[neuron]
+        if fate[slot] == _LEAVING:
+            fate[slot] = _OUT if n_gone > 0 else _RESIDENT
+            n_gone -= 1
+
+
+@njit(cache=True, nogil=True)
+def _age(weight: Any, accesses: Any) -> None:
+    """Let a token pass: accesses from now on count more; in place."""
+    weight[_LONG] *= _GROWTH
+    weight[_SHORT] *= _SHORT_GROWTH
+    for memory in range(2):
+        if weight[memory] > _RESCALE:
+            weight[memory] /= _RESCALE
+            for slot in range(accesses.shape[1]):
+                accesses[memory, slot] /= _RESCALE
 
 
 @njit(cache=True, nogil=True)
 def replay(
     neurons: Any, row_starts: Any, admitted: Any, is_hit: Any, slot_of: Any, prior: Any, gap: int,
-    break_even_gap: float, missing: Any, share: Any, heap: Any, place: Any, key: Any, accesses: Any, cost: Any,
-    n_resident: Any, growth: Any,
+    break_even_gap: float, missing: Any, share: Any, candidates: Any, worth: Any, residents: Any, n_resident: Any,
+    fate: Any, accesses: Any, cost: Any, weight: Any, costs: Any,
 ) -> None:  # fmt: skip
-    """Value each row's residents, then get and admit its neurons in turn; writes `is_hit`, state in place.
+    """Count each row's accesses, choose who is to stay, then get and admit in turn; writes `is_hit`, state in place.
 
-    `missing` and `share`, ndarrays of shape (n_neurons,), int32, are scratch; caller allocates.
+    `missing`, `share` and `candidates`, ndarrays of shape (n_neurons,), int32, and `worth`, float64, are scratch;
+    caller allocates.
     """
-    for row in range(row_starts.size - 1):
-        start, stop = row_starts[row], row_starts[row + 1]
-        weight = growth[0]
-        n_missing = 0
-        for access in range(start, stop):
-            if place[neurons[access]] == ABSENT:
-                missing[n_missing] = slot_of[neurons[access]]
-                n_missing += 1
-        _share_reads(missing[:n_missing], gap, share)
-        following = 0
-        for access in range(start, stop):
-            neuron = neurons[access]
-            if place[neuron] == ABSENT:
-                following += 1
-                continue
-            fetch_cost = _cost_if_missing(slot_of[neuron], following, missing[:n_missing], share, gap, break_even_gap)
-            key[neuron] = _value(neuron, fetch_cost, weight, prior, accesses, cost)
-            sift_down(heap, n_resident[0], place, key, place[neuron])
-            sift_up(heap, place, key, place[neuron])
-        following = 0
-        for access in range(start, stop):
-            neuron = neurons[access]
-            if following < n_missing and missing[following] == slot_of[neuron]:
-                fetch_cost = 1.0 + break_even_gap / share[following]
-                following += 1
-                worth = _value(neuron, fetch_cost, weight, prior, accesses, cost)
-            elif place[neuron] != ABSENT:
-                is_hit[access] = 1
-                continue
-            else:
-                worth = key[neuron]  # evicted since the token began
-            is_hit[access] = 0
-            if not admitted[access] or heap.size == 0:
-                continue
-            if n_resident[0] < heap.size:
-                key[neuron] = worth
-                heap[n_resident[0]] = neuron
+    for i in range(row_starts.size - 1):
+        start, stop = row_starts[i], row_starts[i + 1]
+        row = neurons[start:stop]
+        _count_row(row, slot_of, gap, break_even_gap, missing, share, fate, accesses, cost, weight, costs)
+        n_candidates = _gather(row, admitted[start:stop], slot_of, residents[: n_resident[0]], fate, candidates)
+        for k in range(n_candidates):
+            worth[k] = _worth(candidates[k], prior, accesses, cost, weight)
+        _choose(candidates[:n_candidates], worth[:n_candidates], residents.size, fate)
+        room = residents.size
+        for k in range(n_candidates):
+            room -= fate[candidates[k]] != _OUT and fate[candidates[k]] != _ENTERING
+        _serve(row, slot_of, room, fate, is_hit[start:stop])
+        n_resident[0] = 0
+        for k in range(n_candidates):
+            if fate[candidates[k]] != _OUT:
+                residents[n_resident[0]] = candidates[k]
                 n_resident[0] += 1
-                sift_up(heap, place, key, n_resident[0] - 1)
-            elif worth >= key[heap[0]]:
-                place[heap[0]] = ABSENT
-                key[neuron] = worth
-                heap[0] = neuron
-                sift_down(heap, n_resident[0], place, key, 0)
-        growth[0] *= _GROWTH
-        if growth[0] > _RESCALE:
-            growth[0] /= _RESCALE
-            for neuron in range(place.size):
-                key[neuron] /= _RESCALE
-                accesses[neuron] /= _RESCALE
+        _age(weight, accesses)
 
 
 class GreedyDual(ArrayCache):
@@ -182,9 +292,10 @@ class GreedyDual(ArrayCache):
     policy = "greedydual"
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
-        super().__init__(*allocate(capacity, placement.n_neurons))
-        self._slot_of, self._prior, self._reads = placement.slot_of, priors(placement), reads
-        self._scratch = np.empty((2, placement.n_neurons), np.int32)
+        n_neurons = placement.n_neurons
+        super().__init__(*allocate(capacity, n_neurons))
+        self._slot_of, self._prior, self._reads = placement.slot_of, priors(placement)[placement.order], reads
+        self._scratch = (*np.empty((3, n_neurons), np.int32), np.empty(n_neurons))
 
     def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
