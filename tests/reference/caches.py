@@ -222,11 +222,8 @@ def greedydual(
     hits = []
 
     def worth(neuron: int) -> float:
-        slot = slot_of[neuron]
-        beside = [slot - 1, slot + 1, slot - 2, slot + 2]
-        near = sum(short_memory[neuron_in[other]] for other in beside if other in neuron_in)
-        recent = (2.0 * short_memory[neuron] + 0.6 * near) / short_weight
-        return cost[neuron] * (long_memory[neuron] / long_weight + recent + prior[neuron])
+        n_accesses = long_memory[neuron] / long_weight + short_memory[neuron] / short_weight + prior[neuron]
+        return cost[neuron] * n_accesses
 
     for row in rows:
         missing = [slot_of[neuron] for neuron in row if neuron not in resident]
@@ -251,7 +248,10 @@ def greedydual(
             cost[neuron] = known + 0.05 * (fetch_cost - known)
             total_cost, n_costs = total_cost + fetch_cost, n_costs + 1
             long_memory[neuron] += long_weight
-            short_memory[neuron] += short_weight
+            short_memory[neuron] += 2.0 * short_weight
+            for other in (slot - 2, slot - 1, slot + 1, slot + 2):
+                if other in neuron_in:
+                    short_memory[neuron_in[other]] += 0.6 * short_weight
         entering = {neuron for neuron in row if next(may_enter) and neuron not in resident}
         ranked = sorted(resident | entering, key=lambda neuron: (-worth(neuron), slot_of[neuron]))
         chosen, others = set(ranked[:capacity]), ranked[capacity:]

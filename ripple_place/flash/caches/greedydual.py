@@ -73,8 +73,8 @@ def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
     -------
     tuple of ndarray
         Slots of the residents, ascending, and how many there are; whether each slot's neuron is resident; its weighted
-        accesses in long and short memory; its average cost; the weight of an access now in either memory; the sum of
-        all costs so far, and their number.
+        accesses in long memory, and with its neighbours' in short memory; its average cost; the weight of an access
+        now in either memory; the sum of all costs so far, and their number.
     """
     return (
         np.empty(min(capacity, n_neurons), np.int32),
@@ -152,20 +152,10 @@ def _count_row(
         costs[_TOTAL] += fetch_cost
         costs[_COUNT] += 1
         accesses[_LONG, slot] += weight[_LONG]
-        accesses[_SHORT, slot] += weight[_SHORT]
-
-
-@njit(cache=True, nogil=True)
-def _worth(slot: int, prior: Any, accesses: Any, cost: Any, weight: Any) -> float:
-    """Return what keeping the neuron in a slot is worth now."""
-    near = 0.0
-    for distance in range(1, NEIGHBOR_SLOTS + 1):
-        if slot >= distance:
-            near += accesses[_SHORT, slot - distance]
-        if slot + distance < cost.size:
-            near += accesses[_SHORT, slot + distance]
-    recent = (SHORT_WEIGHT * accesses[_SHORT, slot] + NEIGHBOR_WEIGHT * near) / weight[_SHORT]
-    return cost[slot] * (accesses[_LONG, slot] / weight[_LONG] + recent + prior[slot])  # type: ignore[no-any-return]
+        accesses[_SHORT, slot] += SHORT_WEIGHT * weight[_SHORT]
+        for near in range(max(0, slot - NEIGHBOR_SLOTS), min(cost.size, slot + NEIGHBOR_SLOTS + 1)):
+            if near != slot:
+                accesses[_SHORT, near] += NEIGHBOR_WEIGHT * weight[_SHORT]
 
 
 @njit(cache=True, nogil=True)
@@ -272,7 +262,9 @@ def replay(
         _count_row(row, slot_of, gap, break_even_gap, missing, share, fate, accesses, cost, weight, costs)
         n_candidates = _gather(row, admitted[start:stop], slot_of, residents[: n_resident[0]], fate, candidates)
         for k in range(n_candidates):
-            worth[k] = _worth(candidates[k], prior, accesses, cost, weight)
+            slot = candidates[k]
+            n_accesses = accesses[_LONG, slot] / weight[_LONG] + accesses[_SHORT, slot] / weight[_SHORT] + prior[slot]
+            worth[k] = cost[slot] * n_accesses
         _choose(candidates[:n_candidates], worth[:n_candidates], residents.size, fate)
         room = residents.size
         for k in range(n_candidates):
