@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ripple_place.cli.options import PATH, SIZE, Common, common_options
-from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
+from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, Common, common_options
+from ripple_place.cli.ordering_tables import (
+    comparison_text,
+    dram_lines,
+    is_bounded,
+    is_cost,
+    reorder_table,
+    tried_table,
+)
+from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
 from ripple_place.units import format_bytes
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 _EXAMPLE = """\b
 Example:
   ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-flash
+  ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-10 --ordering flash-time --dram-budget 10%
 """
 
 
@@ -40,13 +49,14 @@ Example:
               "[default: ufs4-oneplus12-neuralink]")  # fmt: skip
 @click.option("--break-even-gap", type=click.FloatRange(0), help="Recorded in place of the device's.")
 @click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, recorded in a placement file.")
-@click.option(
-    "--effort",
-    type=click.IntRange(0),
-    default=20,
-    show_default=True,
-    help="Sweeps of flash-time at most; rounds of path.",
-)
+@click.option("--effort", type=click.IntRange(0), default=10, show_default=True,
+              help="Rounds of perturbations of flash-time and path.")  # fmt: skip
+@click.option("--dram-budget", type=SHARE_OR_SIZE, help="Place for this much DRAM: 10% of all neurons, or 512MiB; "
+              "split over the blocks, and recorded for simulate.")  # fmt: skip
+@click.option("--cache", metavar="POLICY", help="Policy of that DRAM, as of simulate; auto: the best on tokens held "
+              "out.  [default: s3fifo with a budget]")  # fmt: skip
+@click.option("--refit", is_flag=True, help="Once judged, search on over the whole trace, held-out tokens included.")
+@click.option("--compare", is_flag=True, help="Compute the other orderings too, and compare what they cost.")
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
@@ -62,6 +72,10 @@ def reorder(
     break_even_gap: float | None,
     bundle_bytes: int | None,
     effort: int,
+    dram_budget: float | int | None,
+    cache: str | None,
+    refit: bool,
+    compare: bool,
     dry_run: bool,
     force: bool,
     common: Common,
@@ -78,7 +92,8 @@ def reorder(
     from ripple_place.workflows.reorder import reorder as run
     from ripple_place.workflows.reorder_params import ReorderParams
 
-    needs_device = ordering == "flash-time" or (checkpoint is not None and stride == "auto")
+    is_judged = ordering == "flash-time" or dram_budget is not None or compare
+    needs_device = is_judged or (checkpoint is not None and stride == "auto")
     if device is None and break_even_gap is None and needs_device:
         device = DEFAULT_DEVICE
     report = run(
@@ -91,6 +106,10 @@ def reorder(
             layers=layers,
             bundle_bytes=bundle_bytes,
             effort=effort,
+            dram_budget=dram_budget,
+            cache=cache,
+            refit=refit,
+            compare=compare,
             device=None if device is None else load_device(device),
             break_even_gap=break_even_gap,
             formats=FORMATS if format_ == "both" else (format_,),
@@ -103,54 +122,30 @@ def reorder(
     if common.as_json:
         echo_json({"out": str(out), "dry_run": dry_run, **report.to_json()})
     else:
-        click.echo(_table(report))
-        click.echo("\n" + "\n".join(_summary(report, out, dry_run=dry_run)))
+        click.echo(reorder_table(report))
+        if common.verbose and report.dram is not None:
+            click.echo(f"\n{tried_table(report)}")
+        if report.comparison is not None:
+            click.echo(f"\n{comparison_text(report.comparison)}")
+        click.echo("\n" + "\n".join(_summary(report, out, dry_run=dry_run, refit=refit)))
     echo_warnings(report.warnings, quiet=common.quiet)
 
 
-def _table(report: ReorderReport) -> str:
-    unit = "cost" if _is_cost(report) else "reads"
-    rows = []
-    for name, block in report.blocks.items():
-        row = [name]
-        for before, after in ((block.objective_before, block.objective), (block.held_out_before, block.held_out)):
-            change = percent(after / before - 1) if after is not None and before else "-"
-            row += [number(before), number(after), change]
-        rows.append([*row, block.chosen, percent(block.gap_to_bound, 2), number(block.seconds)])
-    headers = [
-        "block",
-        f"{unit}/token before",
-        "after",
-        "change",
-        "held out: before",
-        "after",
-        "change",
-        "order",
-        "gap to bound",
-        "seconds",
-    ]
-    shown = list(range(8)) if _is_cost(report) else [0, 1, 2, 3]
-    shown += [8, 9] if _is_bounded(report) else [9]
-    return format_table([headers[k] for k in shown], [[row[k] for k in shown] for row in rows])
-
-
-def _is_bounded(report: ReorderReport) -> bool:
-    return any(block.gap_to_bound is not None for block in report.blocks.values())
-
-
-def _is_cost(report: ReorderReport) -> bool:
-    return any(block.unit == "neurons" for block in report.blocks.values())
-
-
-def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
+def _summary(report: ReorderReport, out: Path, *, dry_run: bool, refit: bool) -> list[str]:
     lines = ["Reads on the profile's own trace, without cache and access collapse; simulate judges on another."]
-    if _is_cost(report):
+    if is_cost(report):
+        behind = f"behind the {report.dram.recorded.cache} cache" if report.dram else "without cache"
         lines = [
-            "Cost: lambda x reads + neurons read, without cache, on the part of the profile's trace that was searched "
+            f"Cost: lambda x reads + neurons read, {behind}, on the part of the profile's trace that was searched "
             "and on the part held out; simulate judges on another."
         ]
-    if _is_bounded(report):
+    if refit:
+        lines.append("Then searched on over the whole trace, held-out tokens included: of that, no figure here tells.")
+    if is_bounded(report):
         lines.append("Gap to bound: reads over the least that any order could need on that trace.")
+    if report.dram is not None:
+        lines += dram_lines(report.dram)
+    lines += [f"{name}: {block.note}." for name, block in report.blocks.items() if block.note]
     if report.unplaced:
         lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")
     verb = "Would write" if dry_run else "Wrote"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ripple_place.cli.measuring import Measuring, measure_options, measured_text
-from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, Common, common_options
+from ripple_place.cli.options import BUDGET, PATH, SIZE, Common, common_options
 from ripple_place.cli.reading import collapse_phrase, reading_options, reading_params
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
 from ripple_place.cli.sweeping import Sweeping, sweep_curves, sweep_options, sweep_text, transfer_text
@@ -56,7 +56,8 @@ Example:
 @click.option("--layers", metavar="0-3,7", help="Simulate only these layers.")
 @click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, where no layout knows.")
 @reading_options
-@click.option("--dram-budget", type=SHARE_OR_SIZE, help="DRAM for neurons: 10% of each block, or 512MiB in all.")
+@click.option("--dram-budget", type=BUDGET, help="DRAM for neurons: 10% of each block, or 512MiB in all; placement: "
+              "what the layouts were made for.")  # fmt: skip
 @click.option("--cache", metavar="POLICY", help="none, lru, fifo, lfu, s3fifo, sieve, greedydual, pinned, pinned+lru, "
               "window:K (the last K tokens') or belady (the bound).  [default: s3fifo with a budget]")  # fmt: skip
 @click.option("--admission", metavar="RULE", default="all", show_default=True,
@@ -155,7 +156,8 @@ def _header(report: SimulateReport, document: dict[str, Any]) -> str:
     if report.params.cache != "none":
         share = sum(report.params.capacity_neurons.values()) / sum(b.n_neurons for b in report.trace.blocks.values())
         admission = "" if document["admission"] == "all" else f", admission {document['admission']}"
-        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons{admission}")
+        split = "" if report.split_by is None else f", split as {report.split_by} records"
+        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons{split}{admission}")
     return "; ".join(parts)
 
 

@@ -2,171 +2,221 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ripple_place import __version__
 from ripple_place.blocks import sorted_blocks
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.graph.coactivation import NeuronBits
-from ripple_place.ordering.baselines import frequency_order, original_order, random_order
-from ripple_place.ordering.flash_time import FlashTimeParams, flash_time_order
+from ripple_place.ordering.baselines import original_order
+from ripple_place.ordering.flash_time import FlashTimeParams
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
-from ripple_place.ordering.path_search import PathParams, path_order
 from ripple_place.placement import ModelPlacement, NeuronPlacement
-from ripple_place.trace.activation_trace import BlockTrace
 from ripple_place.units import whole_gap
+from ripple_place.workflows.block_orders import BlockSearch, order_bits, order_block, search_path, starts_of
+from ripple_place.workflows.block_report import BlockReport, known, why_helpless
+from ripple_place.workflows.cache_aware import PlainBlock, check_budget, place_for_dram
+from ripple_place.workflows.cached_block import CachedBlock, held_out_row, held_out_token, rows_of
+from ripple_place.workflows.comparison import COMPARED, combine, compare_orders
+from ripple_place.workflows.miss_ordering import REFIT_TURN
+from ripple_place.workflows.recorded_dram import DEFAULT_CACHE
 
 if TYPE_CHECKING:
-    from ripple_place.graph.profile import BlockProfile, Profile
-    from ripple_place.trace.activation_trace import ActivationTrace
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ripple_place.graph.profile import Profile
+    from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+    from ripple_place.workflows.cache_aware import DramReport
+    from ripple_place.workflows.comparison import OrderingComparison
+    from ripple_place.workflows.miss_ordering import MissOrderer
     from ripple_place.workflows.reorder_params import ReorderParams
     from ripple_place.workflows.tracking import Track
 
-HELD_OUT_SHARE = 1 / 8
-"""Of the trace's segments (or tokens, where it has but one), the last: they judge what flash-time learned."""
+    Int32Array = npt.NDArray[np.int32]
+
+ORDERS_MISSES = ("flash-time", "path", "greedy", "frequency")
+"""Orderings that look at activations: behind a cache they order its misses."""
 
 
 @dataclass(frozen=True)
-class BlockReport:
-    """What became of one block, on the profile's own trace; None where it has none.
+class Placed:
+    """What `place_neurons` made.
 
     Attributes
     ----------
-    objective_before, objective : float or None
-        Of the original and of the new order, in `unit`.
-    held_out_before, held_out : float or None
-        The same on the tokens that ``flash-time`` held out.
-    unit : str
-        ``reads`` per token, or ``neurons``: lambda x reads + neurons read per token.
-    seconds : float
-    chosen : str
-        The ordering; where held-out tokens spoke against ``flash-time``, what was taken instead.
-    lower_bound, gap_to_bound : float or None
-        Reads per token that no order can fall below on this trace, and ``objective / lower_bound - 1``; known of
-        ``path``, up to a block size.
+    placement : ModelPlacement
+    reports : mapping of str to BlockReport
+    dram : DramReport or None
+        How a DRAM budget was used.
+    comparison : OrderingComparison or None
+        What orderings cost on tokens held out, where they were made without those.
     """
 
-    objective_before: float | None
-    objective: float | None
-    seconds: float
-    held_out_before: float | None = None
-    held_out: float | None = None
-    unit: str = "reads"
-    chosen: str = ""
-    lower_bound: float | None = None
-    gap_to_bound: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the block's entry in ``reorder --json``."""
-        return {
-            "objective_before": self.objective_before,
-            "objective": self.objective,
-            "objective_unit": self.unit,
-            "held_out_before": self.held_out_before,
-            "held_out": self.held_out,
-            "chosen": self.chosen,
-            "lower_bound": self.lower_bound,
-            "gap_to_bound": self.gap_to_bound,
-            "seconds": self.seconds,
-        }
+    placement: ModelPlacement
+    reports: Mapping[str, BlockReport]
+    dram: DramReport | None = None
+    comparison: OrderingComparison | None = None
 
 
 def place_neurons(
-    profile: Profile, names: list[str], params: ReorderParams, bundle_bytes: int | None, track: Track
-) -> tuple[ModelPlacement, dict[str, BlockReport]]:
-    """Order the neurons of the named blocks."""
+    profile: Profile, names: list[str], params: ReorderParams, bundle_bytes: Mapping[str, int], track: Track
+) -> Placed:
+    """Order the neurons of the named blocks.
+
+    Parameters
+    ----------
+    profile : Profile
+    names : list of str
+        Blocks, in model order.
+    params : ReorderParams
+    bundle_bytes : mapping of str to int
+        Of the named blocks; empty where they are unknown.
+    track : Track
+
+    Raises
+    ------
+    UsageError
+        If the ordering or the budget needs to know what a read costs, or a neuron's bytes, and nothing says it.
+    TraceFormatError
+        If it needs activation bits, and the profile has none.
+    """
+    dram = None
+    check_budget(params.dram_budget, bundle_bytes)
+    metadata = _metadata(profile, params, bundle_bytes)
+    if not _is_judged(params):
+        blocks, reports = _place_on_whole_trace(profile, names, params, track)
+        return Placed(ModelPlacement(blocks, metadata), reports)
+
+    plain, searched_reports = {}, {}
+    for name in track(names, f"ordering ({params.ordering})"):
+        plain[name], searched_reports[name] = _order_searched(profile, name, params, bundle_bytes)
+    assert profile.trace is not None
+    n_tokens = profile.trace.n_tokens - held_out_token(profile.trace) or profile.trace.n_tokens
+    costs = [
+        compare_orders(plain[name].block, plain[name].orders, params.device, bundle_bytes.get(name))
+        for name in track(names, "comparing orderings")
+    ]
+    unit = "neurons" if params.device is None or not bundle_bytes else "us"
+    comparison = combine(costs, unit, n_tokens, held_out=n_tokens < profile.trace.n_tokens)
+    if params.dram_budget is not None:
+        asked = {name: _asked_for(block, params) for name, block in plain.items()}
+        learned = {name: _placement(profile, name, original_order(profile.blocks[name].n_neurons)) for name in names}
+        blocks, reports, dram = place_for_dram(
+            asked,
+            params.dram_budget,
+            params.cache or DEFAULT_CACHE,
+            bundle_bytes,
+            learned,
+            n_tokens,
+            track,
+            with_refit=params.refit,
+        )
+        metadata |= dram.recorded.to_metadata()
+    elif params.ordering == "flash-time":
+        reports = searched_reports
+        blocks = {name: _placement(profile, name, _final_order(plain[name], reports[name], params)) for name in names}
+    else:
+        blocks, reports = _place_on_whole_trace(profile, names, params, track)
+    return Placed(ModelPlacement(blocks, metadata), reports, dram, comparison)
+
+
+def _is_judged(params: ReorderParams) -> bool:
+    """Return whether orders are made on a part of the trace, for the rest to judge them."""
+    return params.ordering == "flash-time" or params.dram_budget is not None or params.compare
+
+
+def _placement(profile: Profile, name: str, order: Int32Array) -> NeuronPlacement:
+    return NeuronPlacement(order, frequency=profile.blocks[name].frequency)
+
+
+def _seed(profile: Profile, name: str, params: ReorderParams) -> list[int]:
+    """Return what a block's draws depend on: not on which other blocks are ordered."""
+    return [params.seed, sorted_blocks(profile.blocks).index(name)]
+
+
+def _place_on_whole_trace(
+    profile: Profile, names: list[str], params: ReorderParams, track: Track
+) -> tuple[dict[str, NeuronPlacement], dict[str, BlockReport]]:
+    """Order by a method that has nothing to choose, on all that the profile knows."""
     blocks, reports = {}, {}
-    break_even_gap = _break_even_gap(params, bundle_bytes)
-    places = {name: place for place, name in enumerate(sorted_blocks(profile.blocks))}
     for name in track(names, f"ordering ({params.ordering})"):
         started = time.perf_counter()
-        block = profile.blocks[name]
-        seed = [params.seed, places[name]]
-        if params.ordering == "flash-time":
-            order, report = _order_by_flash_time(profile, name, break_even_gap, params.effort, seed)
-        elif params.ordering == "path":
-            order, report = _order_by_path(profile, name, params.effort, seed)
+        block, trace = profile.blocks[name], profile.trace
+        bits = NeuronBits.of_block(trace.blocks[name]) if trace else None
+        seed = _seed(profile, name, params)
+        report = BlockReport(None, None, 0.0, chosen=params.ordering)
+        if params.ordering == "path":
+            _trace_to_search(profile, name)
+            assert bits is not None
+            path = search_path(bits, greedy_path(bits), seed, params.effort)
+            order = path.order
+            report = replace(report, lower_bound=path.lower_bound, gap_to_bound=path.gap_to_bound)
         else:
-            bits = NeuronBits.of_block(profile.trace.blocks[name]) if profile.trace else None
-            order = _order_block(block, bits, params.ordering, seed)
-            before = after = None
-            if bits is not None:
-                before, after = reads_per_token(bits, original_order(block.n_neurons)), reads_per_token(bits, order)
-            report = BlockReport(before, after, 0.0, chosen=params.ordering)
-        blocks[name] = NeuronPlacement(order, frequency=block.frequency)
+            order = order_block(block, bits, params.ordering, seed)
+        if bits is not None and trace is not None:
+            before = reads_per_token(bits, original_order(block.n_neurons))
+            after = reads_per_token(bits, order)
+            note = ""
+            if params.ordering not in ("original", "random"):
+                note = why_helpless(trace.blocks[name], before, after)
+            report = replace(report, objective_before=before, objective=after, note=note)
+        blocks[name] = _placement(profile, name, order)
         reports[name] = replace(report, seconds=time.perf_counter() - started)
-    return ModelPlacement(blocks, _metadata(profile, params, bundle_bytes, break_even_gap)), reports
+    return blocks, reports
 
 
-def _order_block(
-    block: BlockProfile, bits: NeuronBits | None, ordering: str, seed: list[int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    if ordering == "greedy":
-        return greedy_path(bits, block.graph)
-    if ordering == "frequency":
-        return frequency_order(block.frequency)
-    if ordering == "random":
-        return random_order(block.n_neurons, np.random.default_rng(seed))
-    return original_order(block.n_neurons)
-
-
-def _break_even_gap(params: ReorderParams, bundle_bytes: int | None) -> float | None:
-    """Return lambda as given, or of the device; None where neither says it."""
-    if params.device is not None and bundle_bytes is not None:
-        return params.device.break_even_gap(bundle_bytes)
-    return params.break_even_gap
-
-
-def _order_by_flash_time(
-    profile: Profile, name: str, break_even_gap: float | None, effort: int, seed: list[int]
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], BlockReport]:
-    """Search a block's order on the first part of the trace; the last part judges it."""
+def _order_searched(
+    profile: Profile, name: str, params: ReorderParams, bundle_bytes: Mapping[str, int]
+) -> tuple[PlainBlock, BlockReport]:
+    """Order a block on the first part of the trace, in all the ways that are asked for; the last part judges them."""
+    started = time.perf_counter()
+    break_even_gap = break_even_gap_of(params, bundle_bytes.get(name))
     if break_even_gap is None:
+        what = f"--ordering {params.ordering}" if params.ordering == "flash-time" else _asking_option(params)
         raise UsageError(
-            "--ordering flash-time", found="nothing that says what a read costs",
+            what, found="nothing that says what a read costs",
             expected="a device and the size of a neuron's weights, or a break-even gap",
             remedy="add --bundle-bytes 4KiB with --device, or --break-even-gap 5; or order by greedy",
         )  # fmt: skip
-    searched, held_out = _hold_out(_trace_to_search(profile, name), name)
+    whole = _trace_to_search(profile, name)
+    trace, seed = whole.blocks[name], _seed(profile, name, params)
+    block = CachedBlock.of(name, trace, held_out_row(whole, name), break_even_gap)
+    searched = rows_of(trace, 0, block.n_searched)
+    held_out = rows_of(trace, block.n_searched, trace.n_rows) if block.n_searched < trace.n_rows else None
     bits = NeuronBits.of_block(searched)
-    starts = {
-        "greedy": greedy_path(bits),
-        "frequency": frequency_order(bits.frequency()),
-        "original": original_order(bits.n_neurons),
+    search = BlockSearch(FlashTimeParams(break_even_gap, params.effort), seed)
+    orders = starts_of(bits, seed)
+    orders |= {
+        ordering: order_bits(bits, ordering, seed, params.effort)
+        for ordering in sorted(_wanted(params) - orders.keys())
     }
-    params = FlashTimeParams(break_even_gap, effort)
-    result = flash_time_order(searched, held_out, starts, params, np.random.default_rng(seed))
-    held = {key: None if math.isnan(value) else value for key, value in result.held_out.items()}
-    report = BlockReport(
-        result.cost["original"], result.cost[result.chosen], 0.0, held["original"], held[result.chosen], "neurons",
-        result.chosen,
-    )  # fmt: skip
-    return result.order, report
+    report = BlockReport(None, None, 0.0)
+    if params.ordering == "flash-time" or params.compare:
+        result = search(searched, held_out, orders)
+        orders["flash-time"] = result.order
+        held = {key: known(value) for key, value in result.held_out.items()}
+        before, after = held["original"], held[result.chosen]
+        if held_out is None:
+            before, after = result.cost["original"], result.cost[result.chosen]
+        note = why_helpless(trace, before, after)
+        report = BlockReport(
+            known(result.cost["original"]), known(result.cost[result.chosen]), 0.0, held["original"],
+            held[result.chosen], "neurons", result.chosen, note,
+        )  # fmt: skip
+    seconds = time.perf_counter() - started
+    order_misses = _order_misses(params, search, seed) if params.ordering in ORDERS_MISSES else None
+    return PlainBlock(block, orders, order_misses, seconds), replace(report, seconds=seconds)
 
 
-def _order_by_path(
-    profile: Profile, name: str, effort: int, seed: list[int]
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], BlockReport]:
-    """Search a block's path on the whole trace, from greedy's, and bound it."""
-    bits = NeuronBits.of_block(_trace_to_search(profile, name).blocks[name])
-    block = profile.blocks[name]
-    starts = {
-        "greedy": greedy_path(bits, block.graph),
-        "frequency": frequency_order(block.frequency),
-        "original": original_order(block.n_neurons),
-    }
-    result = path_order(bits, starts, PathParams(effort), np.random.default_rng(seed))
-    report = BlockReport(
-        reads_per_token(bits, starts["original"]), result.reads, 0.0, chosen="path",
-        lower_bound=result.lower_bound, gap_to_bound=result.gap_to_bound,
-    )  # fmt: skip
-    return result.order, report
+def _wanted(params: ReorderParams) -> set[str]:
+    """Return the orderings, but for the search, that a run must compute on the searched part."""
+    return {params.ordering, *(COMPARED if params.compare else ())} - {"flash-time"}
 
 
 def _trace_to_search(profile: Profile, name: str) -> ActivationTrace:
@@ -185,29 +235,58 @@ def _trace_to_search(profile: Profile, name: str) -> ActivationTrace:
     return profile.trace
 
 
-def _hold_out(trace: ActivationTrace, name: str) -> tuple[BlockTrace, BlockTrace | None]:
-    """Split a block's rows into those to search on and the last part, which judges; None if that is empty."""
-    starts, block = trace.segment_starts, trace.blocks[name]
-    n_held_out = max(1, round(HELD_OUT_SHARE * starts.size))
-    first_token = int(starts[-n_held_out]) if starts.size > 1 else round((1 - HELD_OUT_SHARE) * trace.n_tokens)
-    row = first_token if block.token_index is None else int(np.searchsorted(block.token_index, first_token))
-    if row == 0 or row == block.n_rows:
-        return block, None
-    return BlockTrace(block.n_neurons, block.active[:row]), BlockTrace(block.n_neurons, block.active[row:])
+def _order_misses(params: ReorderParams, search: BlockSearch, seed: list[int]) -> MissOrderer:
+    """Return what orders the misses of a cache by the ordering that is asked for."""
+    if params.ordering == "flash-time":
+        return search.order_misses
+
+    def order_misses(searched: BlockTrace, held_out: BlockTrace | None, order: Int32Array, turn: int) -> Int32Array:
+        return order_bits(NeuronBits.of_block(searched), params.ordering, seed, params.effort)
+
+    return order_misses
 
 
-def _metadata(
-    profile: Profile, params: ReorderParams, bundle_bytes: int | None, break_even_gap: float | None
-) -> dict[str, str]:
+def _final_order(plain: PlainBlock, report: BlockReport, params: ReorderParams) -> Int32Array:
+    """Return what ``flash-time`` gives without a cache; what it found, searched on over the whole trace if wanted."""
+    order = plain.orders["flash-time"]
+    if not params.refit or plain.order_misses is None or report.chosen != "flash-time":
+        return order
+    return plain.order_misses(plain.block.trace, None, order, REFIT_TURN)
+
+
+def _asked_for(plain: PlainBlock, params: ReorderParams) -> PlainBlock:
+    """Return the block with the orders that may serve as a result: all for ``flash-time``, else the one asked for."""
+    if params.ordering == "flash-time":
+        return plain
+    return replace(plain, orders={params.ordering: plain.orders[params.ordering]})
+
+
+def _asking_option(params: ReorderParams) -> str:
+    return "--compare" if params.dram_budget is None else "--dram-budget"
+
+
+def break_even_gap_of(params: ReorderParams, bundle_bytes: int | None) -> float | None:
+    """Return lambda as given, or of the device; None where neither says it."""
+    if params.device is not None and bundle_bytes is not None:
+        return params.device.break_even_gap(bundle_bytes)
+    return params.break_even_gap
+
+
+def _metadata(profile: Profile, params: ReorderParams, bundle_bytes: Mapping[str, int]) -> dict[str, str]:
     """Return what a placement says of its origin; nothing that differs from run to run."""
     metadata = {"ordering": params.ordering, "seed": str(params.seed), "profile": profile.digest}
     metadata["tool_version"] = __version__
     if params.ordering in ("flash-time", "path"):
         metadata["effort"] = str(params.effort)
-    if bundle_bytes is not None:
-        metadata["bundle_bytes"] = str(bundle_bytes)
+    if params.refit:
+        metadata["refit"] = "true"
+    sizes = set(bundle_bytes.values())
+    one_size = sizes.pop() if len(sizes) == 1 else None
+    if one_size is not None:
+        metadata["bundle_bytes"] = str(one_size)
     if params.device is not None:
         metadata["device"] = params.device.name
+    break_even_gap = break_even_gap_of(params, one_size)
     if break_even_gap is not None:
         metadata |= {"break_even_gap": repr(break_even_gap), "gap": str(whole_gap(break_even_gap))}
     return metadata

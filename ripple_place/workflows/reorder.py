@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.plan import RewritePlan
     from ripple_place.checkpoint.verify import VerificationReport
     from ripple_place.graph.profile import Profile
-    from ripple_place.workflows.placing import BlockReport
+    from ripple_place.workflows.block_report import BlockReport
+    from ripple_place.workflows.cache_aware import DramReport
+    from ripple_place.workflows.comparison import OrderingComparison
+    from ripple_place.workflows.placing import Placed
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,20 @@ class ReorderReport:
     plan: RewritePlan | None = None
     verification: VerificationReport | None = None
     warnings: tuple[str, ...] = field(default=())
+    dram: DramReport | None = None
+    comparison: OrderingComparison | None = None
+
+    @classmethod
+    def of(
+        cls, params: ReorderParams, placed: Placed, started: float, model: FfnModel | None = None,
+        plan: RewritePlan | None = None, verification: VerificationReport | None = None,
+    ) -> ReorderReport:  # fmt: skip
+        """Return the report of a run that began at `started`."""
+        unplaced = tuple(name for name in model.blocks if name not in placed.reports) if model else ()
+        return cls(
+            params.ordering, time.perf_counter() - started, placed.reports, unplaced, plan, verification,
+            dram=placed.dram, comparison=placed.comparison,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``reorder --json``."""
@@ -51,6 +68,8 @@ class ReorderReport:
             "ordering": self.ordering,
             "seconds": self.seconds,
             "blocks": {name: block.to_json() for name, block in self.blocks.items()},
+            "orderings": self.comparison.to_json() if self.comparison else None,
+            "dram": self.dram.to_json() if self.dram else None,
             "blocks_in_original_order": list(self.unplaced),
             "formats": list(self.plan.formats) if self.plan else None,
             "stride": self.plan.stride if self.plan else None,
@@ -97,10 +116,11 @@ def reorder(
     names = select_layers(learned.blocks, params.layers)
     if checkpoint is None:
         check_output_file(out, force=params.force, apart_from=[profile])
-        placement, reports = place_neurons(learned, names, params, params.bundle_bytes, track)
+        sizes = {} if params.bundle_bytes is None else dict.fromkeys(names, params.bundle_bytes)
+        placed = place_neurons(learned, names, params, sizes, track)
         if not params.dry_run:
-            write_placement(out, placement)
-        return ReorderReport(params.ordering, time.perf_counter() - started, reports)
+            write_placement(out, placed.placement)
+        return ReorderReport.of(params, placed, started)
 
     if params.bundle_bytes is not None:
         raise UsageError(
@@ -118,22 +138,24 @@ def reorder(
     _check_profile_of(model, learned, names)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
     plan_rewrite(model, undecided, out, formats=params.formats, force=params.force)
-    sizes = {block.bundle_bytes for block in model.blocks.values()}
-    placement, reports = place_neurons(learned, names, params, sizes.pop() if len(sizes) == 1 else None, track)
-    stride = _choose_stride(model, learned, placement, params) if params.stride == "auto" else params.stride
+    placed = place_neurons(learned, names, params, {name: model.blocks[name].bundle_bytes for name in names}, track)
+    placement = placed.placement
+    stride = _choose_stride(model, learned, placed, params) if params.stride == "auto" else params.stride
     plan = plan_rewrite(model, placement, out, formats=params.formats, stride=stride, force=params.force)
     verification = None
     if not params.dry_run:
         verification = execute(plan, progress=track.bytes(plan.total_bytes, "writing and verifying"))
-    unplaced = tuple(name for name in model.blocks if name not in placement.blocks)
-    return ReorderReport(params.ordering, time.perf_counter() - started, reports, unplaced, plan, verification)
+    return ReorderReport.of(params, placed, started, model, plan, verification)
 
 
-def _choose_stride(model: FfnModel, profile: Profile, placement: ModelPlacement, params: ReorderParams) -> str:
+def _choose_stride(model: FfnModel, profile: Profile, placed: Placed, params: ReorderParams) -> str:
     """Return the stride that costs less flash time on the profile's trace; packed, the smaller file, if equal."""
     if params.device is None or profile.trace is None or "bundled" not in params.formats:
         return "packed"
-    page_bytes = params.device.page_bytes
+    page_bytes, placement = params.device.page_bytes, placed.placement
+    simulation = SimulationParams()
+    if placed.dram is not None:
+        simulation = SimulationParams(placed.dram.recorded.cache, placed.dram.recorded.capacity_neurons)
     sizes = {name: model.blocks[name].bundle_bytes for name in placement.blocks}
     if all(size % page_bytes == 0 for size in sizes.values()):
         return "packed"
@@ -143,7 +165,7 @@ def _choose_stride(model: FfnModel, profile: Profile, placement: ModelPlacement,
             trace,
             Layout.from_extents(stride, placement, {name: extent(size, page_bytes) for name, size in sizes.items()}),
             params.device,
-            SimulationParams(),
+            simulation,
         ).totals.flash_time_us
         for stride, extent in (("packed", lambda size, _: BlockExtent.packed(size)), ("page", BlockExtent.padded))
     }

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.plan import FORMATS
 from ripple_place.errors import UsageError
+from ripple_place.flash.caches.none import NoCache
+from ripple_place.flash.caches.registry import find_policy
 from ripple_place.placement import check_bundle_bytes
+from ripple_place.workflows.cache_aware import AUTO
 
 if TYPE_CHECKING:
     from ripple_place.flash.device import DeviceProfile
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 ORDERINGS = ("flash-time", "path", "greedy", "frequency", "random", "original")
 STRIDES = ("auto", "packed", "page")
 DEFAULT_ORDERING = "greedy"
-DEFAULT_EFFORT = 20
+DEFAULT_EFFORT = 10
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class ReorderParams:
     ordering : str
         One of `ORDERINGS`.
     seed : int
-        Of the random ordering, and of the perturbations of ``path``.
+        Of the random ordering.
     layers : str, optional
         Layers to reorder (``0-3,7``); the others stay in original order.
     bundle_bytes : int, optional
@@ -37,19 +40,28 @@ class ReorderParams:
     break_even_gap : float, optional
         In place of a device's.
     effort : int
-        Sweeps of ``flash-time``, rounds of perturbations of ``path``.
+        Rounds of perturbations of ``flash-time`` and ``path``.
+    dram_budget : float or int, optional
+        DRAM that the placement is made for: a share of all neurons' bytes (float), or bytes (int).
+    cache : str, optional
+        Policy of that DRAM, or ``auto``: the one that costs least on tokens held out; default S3-FIFO.
+    refit : bool
+        Once everything is judged, order once more on the whole trace, the tokens held out included.
+    compare : bool
+        Compute the other orderings too, for the comparison of what they cost.
     formats : tuple of str
         Of `ripple_place.checkpoint.plan.FORMATS`.
     stride : str
         One of `STRIDES`: distance of bundles in the bundled file. ``auto`` takes the one that the simulator finds
-        cheaper on the profile's trace, without cache.
+        cheaper on the profile's trace, with the DRAM that it is placed for.
     dry_run, force : bool
         Stop before writing; replace an earlier output.
 
     Raises
     ------
     UsageError
-        If a name is unknown, or both a device and a break-even gap are given.
+        If a name is unknown, both a device and a break-even gap are given, or a policy without a budget for it,
+        or a second fit where there is no first.
     """
 
     ordering: str = DEFAULT_ORDERING
@@ -59,6 +71,10 @@ class ReorderParams:
     device: DeviceProfile | None = None
     break_even_gap: float | None = None
     effort: int = DEFAULT_EFFORT
+    dram_budget: float | int | None = None
+    cache: str | None = None
+    refit: bool = False
+    compare: bool = False
     formats: tuple[str, ...] = FORMATS
     stride: str = "auto"
     dry_run: bool = False
@@ -75,8 +91,27 @@ class ReorderParams:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"
             )
+        self._check_dram()
         if self.break_even_gap is not None and not 0 <= self.break_even_gap < float("inf"):
             raise UsageError(
                 "--break-even-gap", found=str(self.break_even_gap), expected="a number of at least 0",
                 remedy="give the neurons that take as long to read as a read takes to start",
             )  # fmt: skip
+
+    def _check_dram(self) -> None:
+        if self.refit and self.ordering != "flash-time" and self.dram_budget is None:
+            raise UsageError(
+                "--refit", found=f"ordering {self.ordering}, which looks at the whole trace",
+                expected="one that holds tokens out", remedy="add --ordering flash-time, or leave --refit out",
+            )  # fmt: skip
+        if self.cache is not None and self.dram_budget is None:
+            raise UsageError(
+                f"--cache {self.cache}", found="no DRAM budget", expected="one", remedy="add --dram-budget 10%"
+            )
+        if self.cache == NoCache.policy:
+            raise UsageError(
+                "--cache none", found="a DRAM budget as well", expected="a policy that uses it",
+                remedy="name one, such as s3fifo, or leave --dram-budget out",
+            )  # fmt: skip
+        if self.cache not in (None, AUTO):
+            find_policy(str(self.cache))

@@ -21,6 +21,8 @@ from ripple_place.graph.profile import read_profile
 from ripple_place.ordering.baselines import frequency_order
 from ripple_place.placement import ModelPlacement, NeuronPlacement, check_bundle_bytes, read_placement
 from ripple_place.trace.sources import read_sources
+from ripple_place.workflows.recorded_dram import PLACEMENT, RecordedDram
+from ripple_place.workflows.simulated_dram import choose_dram, unused_dram_warnings
 from ripple_place.workflows.tracking import Track, no_track
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from ripple_place.trace.activation_trace import ActivationTrace
 
 ORIGINAL = "original"
-DEFAULT_CACHE = "s3fifo"
 SHORT_TRACE_TOKENS = 256
 
 
@@ -50,10 +51,12 @@ class SimulateParams:
         Layers to simulate (``0-3,7``).
     bundle_bytes : int, optional
         Bytes of a neuron's weights in every block, packed; overrides what layouts know.
-    dram_budget : float or int, optional
-        DRAM for neurons: a share of each block's neurons (float), or bytes shared evenly by the blocks (int).
+    dram_budget : float, int or str, optional
+        DRAM for neurons: a share of each block's neurons (float), or bytes shared evenly by the blocks (int); split as
+        recorded instead, if a layout was made for this very budget. ``placement``: what the layouts were made for.
     cache : str, optional
-        Policy; default S3-FIFO where there is a budget, none where there is not.
+        Policy; default what the layouts were made for with ``placement``, else S3-FIFO where there is a budget and
+        none where there is not.
     gap : int or str, optional
         Unwanted neurons to read through; None takes the device's break-even gap; ``adaptive`` or ``optimal`` lets a
         planner decide token by token.
@@ -85,7 +88,7 @@ class SimulateParams:
     device: str = DEFAULT_DEVICE
     layers: str | None = None
     bundle_bytes: int | None = None
-    dram_budget: float | int | None = None
+    dram_budget: float | int | str | None = None
     cache: str | None = None
     gap: int | str | None = None
     baseline: str | None = None
@@ -100,6 +103,11 @@ class SimulateParams:
 
     def __post_init__(self) -> None:
         Admission.parse(self.admission)
+        if isinstance(self.dram_budget, str) and self.dram_budget != PLACEMENT:
+            raise UsageError(
+                f"--dram-budget {self.dram_budget}", found="no budget",
+                expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
+            )  # fmt: skip
         for option, is_set in (
             (f"--admission {self.admission}", self.admission != "all"),
             ("--reset-at-segments", self.reset_at_segments),
@@ -131,6 +139,7 @@ class SimulateReport:
     results: tuple[LayoutResult, ...]
     baseline: LayoutResult
     warnings: tuple[str, ...]
+    split_by: str | None = None
 
     @property
     def break_even_gap(self) -> float | None:
@@ -152,6 +161,7 @@ class SimulateReport:
             "compute": None if self.params.compute is None else asdict(self.params.compute),
             "cache": self.params.cache,
             "capacity_neurons": dict(self.params.capacity_neurons),
+            "dram_split_by": self.split_by,
             "admission": str(self.params.admission),
             "reset_at_segments": bool(self.params.reset_tokens),
             "layouts": [result.to_json(self.baseline) for result in self.results],
@@ -212,7 +222,7 @@ def simulate(
     device = under(load_device(params.device), params.conditions)
     trace = read_sources(traces)
     trace = trace.select(select_layers(trace.blocks, params.layers))
-    resolved = _resolve(layouts, trace, params)
+    resolved, recorded = _resolve(layouts, trace, params)
     # One range for all, that layouts with padding be not charged for it twice.
     device = replace(device, span_bytes=max(layout.span_bytes for layout in resolved))
     baseline = layouts.index(params.baseline) if params.baseline in layouts else 0
@@ -221,8 +231,7 @@ def simulate(
             f"--baseline {params.baseline}", found="no such layout", expected=f"one of {', '.join(layouts)}",
             remedy="name one of the layouts, as given with --layout",
         )  # fmt: skip
-    capacity = _capacity(resolved[0], params.dram_budget)
-    cache = params.cache or (DEFAULT_CACHE if params.dram_budget is not None else "none")
+    cache, capacity, split_by = choose_dram(resolved[0], recorded, params.dram_budget, params.cache)
     simulation = SimulationParams(
         cache, capacity, params.gap, params.n_threads, params.compute,
         admission=Admission.parse(params.admission, params.seed),
@@ -232,12 +241,14 @@ def simulate(
     results = tuple(simulate_layout(trace, layout, device, simulation) for layout in track(resolved, "simulating"))
     return SimulateReport(
         device, simulation, tuple(path.name for path in traces), trace, tuple(resolved), results, results[baseline],
-        _warnings(trace, device),
+        (*_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget)), split_by,
     )  # fmt: skip
 
 
-def _resolve(names: Sequence[str], trace: ActivationTrace, params: SimulateParams) -> list[Layout]:
-    """Return the layouts: orders, firing counts, and where the bundles lie."""
+def _resolve(
+    names: Sequence[str], trace: ActivationTrace, params: SimulateParams
+) -> tuple[list[Layout], dict[str, RecordedDram]]:
+    """Return the layouts (orders, firing counts, where the bundles lie), and the DRAM that some were made for."""
     if len(set(names)) < len(names):
         raise UsageError("--layout", found="a layout twice", expected="each once", remedy="leave one out")
     placements: dict[str, ModelPlacement] = {}
@@ -263,7 +274,8 @@ def _resolve(names: Sequence[str], trace: ActivationTrace, params: SimulateParam
             block: replace(placements[name].blocks[block], frequency=frequencies.get(block)) for block in trace.blocks
         }
         layouts.append(Layout.from_extents(name, ModelPlacement(blocks), extents[name]))
-    return layouts
+    recorded = {name: RecordedDram.of(name, placement) for name, placement in placements.items()}
+    return layouts, {name: dram for name, dram in recorded.items() if dram is not None}
 
 
 def _read_layout(name: str, trace: ActivationTrace) -> tuple[ModelPlacement, Mapping[str, BlockExtent]]:
@@ -334,20 +346,6 @@ def _frequencies(
             if block.frequency is not None and name in trace.blocks:
                 frequencies.setdefault(name, block.frequency)
     return frequencies
-
-
-def _capacity(layout: Layout, dram_budget: float | int | None) -> dict[str, int]:
-    """Return how many neurons of each block the DRAM budget holds."""
-    if dram_budget is None:
-        return {}
-    if isinstance(dram_budget, float):
-        # 29 % of 100 neurons is 28.999... in floating point.
-        return {name: int(dram_budget * block.n_neurons + 1e-6) for name, block in layout.blocks.items()}
-    per_block_bytes = dram_budget // len(layout.blocks)
-    return {
-        name: min(block.n_neurons, per_block_bytes // block.extent.bundle_bytes)
-        for name, block in layout.blocks.items()
-    }
 
 
 def _warnings(trace: ActivationTrace, device: ConditionedDevice) -> tuple[str, ...]:

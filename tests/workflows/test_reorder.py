@@ -18,12 +18,12 @@ from ripple_place.placement import read_placement
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.reorder import reorder
-from ripple_place.workflows.reorder_params import ORDERINGS, ReorderParams
+from ripple_place.workflows.reorder_params import DEFAULT_EFFORT, ORDERINGS, ReorderParams
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.verify import verify
 from tests.builders import contents, opt_config, opt_tensors, write_checkpoint
 from tests.reference import gap_cost
-from tests.trace_builders import random_activity, write_stock_trace
+from tests.trace_builders import planted_clusters, random_activity, write_stock_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -350,7 +350,7 @@ def test_flash_time_beats_its_starts_where_the_simulator_counts(tmp_path: Path, 
         assert block["held_out"] <= block["held_out_before"]
     placement = read_placement(tmp_path / "ft")
     assert placement.metadata["break_even_gap"] == "2.0"
-    assert placement.metadata["effort"] == "20"
+    assert placement.metadata["effort"] == str(DEFAULT_EFFORT)
     trace = read_trace(profile_path)
     for name, placed in placement.blocks.items():
         cut = round(7 / 8 * trace.n_tokens)
@@ -364,3 +364,17 @@ def test_flash_time_needs_to_know_what_a_read_costs(tmp_path: Path, profile_path
     with pytest.raises(UsageError, match="--break-even-gap 5; or order by greedy"):
         reorder(None, profile_path, tmp_path / "ft", ReorderParams(ordering="flash-time"))
     assert not (tmp_path / "ft").exists()
+
+
+def test_refit_without_dram(tmp_path: Path) -> None:
+    """What the search found on seven eighths of the trace is searched on over all of it."""
+    active = planted_clusters(np.random.default_rng(2), n_clusters=12, cluster_size=6, n_rows=400)[0]
+    profile([write_stock_trace(tmp_path / "t", {"layers.0": active})], tmp_path / "p")
+    cost = {}
+    for refit in (False, True):
+        params = ReorderParams(ordering="flash-time", break_even_gap=4.0, refit=refit)
+        report = reorder(None, tmp_path / "p", tmp_path / f"{refit}", params)
+        assert report.blocks["layers.0"].chosen == "flash-time"
+        placed = read_placement(tmp_path / f"{refit}").blocks["layers.0"]
+        cost[refit] = gap_cost.gap_cost(active.tolist(), placed.order.tolist(), 4.0)
+    assert cost[True] < cost[False]

@@ -1,0 +1,116 @@
+"""What a block misses behind its DRAM cache, as a trace, and what that costs: lambda x reads + neurons read.
+
+The direct way to the number that the simulator gives on a device that is its line and whose page is the bundle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.flash.caches.cache import ReadCost
+from ripple_place.flash.caches.registry import find_policy
+from ripple_place.flash.replay import replay_block
+from ripple_place.kernels.misses import add_read_shares, charge_misses
+from ripple_place.trace.activation_trace import BlockTrace
+from ripple_place.units import whole_gap
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ripple_place.flash.admission import Admission
+    from ripple_place.flash.replay import Chunk
+    from ripple_place.placement import NeuronPlacement
+
+
+@dataclass(frozen=True, eq=False)
+class Misses:
+    """What the rows of a block read from flash.
+
+    Attributes
+    ----------
+    row_cost : ndarray of shape (n_rows,), float64
+        lambda x reads + neurons read, gaps included.
+    row_reads : ndarray of shape (n_rows,), int64
+    trace : BlockTrace or None
+        The accesses that missed, if they were asked for.
+    read_shares : ndarray of shape (n_neurons,), float64, or None
+        What each neuron adds to the cost of the first rows, if that was asked for
+        (`ripple_place.kernels.misses.add_read_shares`).
+    """
+
+    row_cost: npt.NDArray[np.float64]
+    row_reads: npt.NDArray[np.int64]
+    trace: BlockTrace | None = None
+    read_shares: npt.NDArray[np.float64] | None = None
+
+
+def replay_misses(
+    trace: BlockTrace,
+    placement: NeuronPlacement,
+    cache: str,
+    capacity: int,
+    break_even_gap: float,
+    *,
+    name: str = "",
+    admission: Admission | None = None,
+    with_trace: bool = False,
+    share_rows: int | None = None,
+) -> Misses:
+    """Replay a block through a cache and charge what misses.
+
+    Parameters
+    ----------
+    trace : BlockTrace
+    placement : NeuronPlacement
+    cache : str
+        Policy.
+    capacity : int
+        Neurons that it holds.
+    break_even_gap : float
+        lambda; gaps of up to its whole part are read through.
+    name : str
+        Of the block; what admission draws depends on it.
+    admission : Admission, optional
+        Which misses may enter; None admits all.
+    with_trace : bool
+        Whether to return the misses.
+    share_rows : int, optional
+        Over how many of the first rows to add up what each neuron adds to the cost.
+
+    Raises
+    ------
+    UsageError
+        If the policy is unknown, or cannot serve the placement.
+    """
+    gap = whole_gap(break_even_gap)
+    run_cost = break_even_gap + np.arange(trace.n_neurons + 1.0)
+    run_cost[0] = 0.0
+    row_cost, row_reads = np.empty(trace.n_rows), np.empty(trace.n_rows, np.int64)
+    missed = np.empty(trace.active.shape, np.uint8) if with_trace else None
+    shares = None if share_rows is None else np.zeros(trace.n_neurons)
+    is_pinned = np.zeros(trace.n_neurons, np.uint8)
+    if placement.pinned is not None:
+        is_pinned[placement.pinned] = 1
+    served = find_policy(cache)(capacity, placement, ReadCost(gap, break_even_gap))
+    for chunk in replay_block(trace, placement, served, name=name, admission=admission):
+        rows = slice(chunk.first_row, chunk.first_row + chunk.n_rows)
+        charge_misses(chunk.slots, chunk.row_starts, chunk.is_hit, gap, run_cost, row_cost[rows], row_reads[rows])
+        if shares is not None and share_rows is not None:
+            starts = chunk.row_starts[: max(0, share_rows - chunk.first_row) + 1]
+            add_read_shares(chunk.slots, starts, chunk.is_hit, placement.order, is_pinned, break_even_gap, shares)
+        if missed is not None:
+            missed[rows] = _pack_misses(chunk, placement)
+    left = None if missed is None else BlockTrace(trace.n_neurons, missed, trace.token_index)
+    return Misses(row_cost, row_reads, left, shares)
+
+
+def _pack_misses(chunk: Chunk, placement: NeuronPlacement) -> npt.NDArray[np.uint8]:
+    """Return the misses of a chunk as packed bits, by neuron."""
+    is_active = np.zeros((chunk.n_rows, placement.n_neurons), bool)
+    is_miss = chunk.is_hit == 0
+    row = np.repeat(np.arange(chunk.n_rows), np.diff(chunk.row_starts))
+    is_active[row[is_miss], placement.order[chunk.slots[is_miss]]] = True
+    return np.packbits(is_active, axis=1, bitorder="little")
