@@ -18,6 +18,44 @@ if TYPE_CHECKING:
     UInt8Array = npt.NDArray[np.uint8]
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]
+    Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Magnitudes:
+    """What the active neurons of a block put out, as a sparse matrix by rows.
+
+    Parameters
+    ----------
+    indptr : ndarray of shape (n_rows + 1,), int64
+        Where each row begins in `indices` and `values`.
+    indices : ndarray of shape (n_values,), int32
+        Active neurons, ascending within a row.
+    values : ndarray of shape (n_values,), float32
+        Inputs of the down projection.
+
+    Raises
+    ------
+    TraceFormatError
+        If the three do not fit each other.
+    """
+
+    indptr: Int64Array
+    indices: Int32Array
+    values: Float32Array
+
+    def __post_init__(self) -> None:
+        starts = self.indptr
+        if (
+            starts.ndim != 1 or starts.size == 0 or starts[0] != 0 or (starts[1:] < starts[:-1]).any()
+            or not self.indices.shape == self.values.shape == (int(starts[-1]),)
+        ):  # fmt: skip
+            raise TraceFormatError(
+                "magnitude",
+                found=f"{list(starts.shape)} starts, {list(self.indices.shape)} indices, {list(self.values.shape)} "
+                "values", expected="ascending starts from 0 up to the number of values",
+                remedy="record the trace again",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +70,8 @@ class BlockTrace:
         read-only memory map.
     token_index : ndarray of shape (n_rows,), int32, optional
         Token of each row, ascending, where not every token reaches the block (experts). None: row t is token t.
+    magnitudes : Magnitudes, optional
+        What the active neurons put out; one row for each of `active`.
 
     Raises
     ------
@@ -42,6 +82,7 @@ class BlockTrace:
     n_neurons: int
     active: UInt8Array
     token_index: Int32Array | None = None
+    magnitudes: Magnitudes | None = None
 
     def __post_init__(self) -> None:
         row_bytes = (self.n_neurons + 7) // 8
@@ -61,6 +102,12 @@ class BlockTrace:
             raise TraceFormatError(
                 "token_index", found=f"shape {list(self.token_index.shape)} or tokens out of order",
                 expected=f"{self.n_rows} ascending tokens", remedy="record the trace again",
+            )  # fmt: skip
+
+        if self.magnitudes is not None and self.magnitudes.indptr.size != self.n_rows + 1:
+            raise TraceFormatError(
+                "magnitude.indptr", found=f"{self.magnitudes.indptr.size} starts", expected=f"{self.n_rows + 1}",
+                remedy="record the trace again",
             )  # fmt: skip
 
     @property
@@ -84,7 +131,8 @@ class ActivationTrace:
     tokens : ndarray of shape (n_tokens,), int32, optional
         Token ids.
     metadata : mapping of str to str
-        ``activity`` (the rule by which a neuron counts as active), ``model``, ``dataset``.
+        ``activity`` (the rule by which a neuron counts as active), ``thresholds`` (JSON, by block, where the rule
+        fitted some), ``model``, ``dataset``.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import numpy as np
 from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
-from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
+METADATA_KEYS = ("activity", "thresholds", "model", "dataset")
 
 
 def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str, int]]:
@@ -72,7 +73,7 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
         active = file.memory_map(f"{name}.active", dtype="U8", n_axes=2)
         index_name = f"{name}.token_index"
         index = file.array(index_name, dtype="I32", n_axes=1) if index_name in file.tensors else None
-        blocks[name] = _located(path, name, n_neurons, active, index)
+        blocks[name] = _located(path, name, n_neurons, active, index, _read_magnitudes(file, name))
     tokens = file.array("tokens", dtype="I32", n_axes=1) if "tokens" in file.tensors else None
     segment_starts = (
         file.array("segment_starts", dtype="I64", n_axes=1)
@@ -87,7 +88,7 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
             block.n_rows if block.token_index is None else int(block.token_index.max(initial=-1)) + 1
             for block in blocks.values()
         )
-    metadata = {key: file.metadata[key] for key in ("activity", "model", "dataset") if key in file.metadata}
+    metadata = {key: file.metadata[key] for key in METADATA_KEYS if key in file.metadata}
     try:
         return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata)
     except TraceFormatError as cause:
@@ -109,7 +110,12 @@ def write_trace(path: str | os.PathLike[str], trace: ActivationTrace) -> None:
 
 def trace_tensors(trace: ActivationTrace) -> list[TensorSource]:
     """Return the tensors of a trace file, widest dtype first so that each is aligned to its own size."""
+    magnitudes = [(f"{name}.magnitude", block.magnitudes) for name, block in trace.blocks.items() if block.magnitudes]
     tensors = [TensorSource.of_array("segment_starts", trace.segment_starts)]
+    tensors += [TensorSource.of_array(f"{name}.indptr", matrix.indptr) for name, matrix in magnitudes]
+    for name, matrix in magnitudes:
+        tensors.append(TensorSource.of_array(f"{name}.indices", matrix.indices))
+        tensors.append(TensorSource.of_array(f"{name}.values", matrix.values))
     if trace.tokens is not None:
         tensors.append(TensorSource.of_array("tokens", trace.tokens))
     tensors += [
@@ -126,16 +132,32 @@ def trace_metadata(trace: ActivationTrace, file_format: str) -> dict[str, str]:
     return {**trace.metadata, "format": file_format, "blocks": json.dumps(sizes), "n_tokens": str(trace.n_tokens)}
 
 
+def _read_magnitudes(file: TensorFile, name: str) -> Magnitudes | None:
+    """Return what a block's active neurons put out, where the file says."""
+    if f"{name}.magnitude.indptr" not in file.tensors:
+        return None
+    indptr = file.array(f"{name}.magnitude.indptr", dtype="I64", n_axes=1)
+    indices = file.memory_map(f"{name}.magnitude.indices", dtype="I32", n_axes=1)
+    values = file.memory_map(f"{name}.magnitude.values", dtype="F32", n_axes=1)
+    try:
+        return Magnitudes(indptr, indices, values)
+    except TraceFormatError as cause:
+        raise TraceFormatError(
+            f"{file.path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
+        ) from cause
+
+
 def _located(
     path: str | os.PathLike[str],
     name: str,
     n_neurons: int,
     active: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
     token_index: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None,
+    magnitudes: Magnitudes | None,
 ) -> BlockTrace:
     """Build a block's trace; its errors say which file and block."""
     try:
-        return BlockTrace(n_neurons, active, token_index)
+        return BlockTrace(n_neurons, active, token_index, magnitudes)
     except TraceFormatError as cause:
         raise TraceFormatError(
             f"{path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy

@@ -10,7 +10,7 @@ import numpy as np
 
 from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
-from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.synthetic import SyntheticSource, draw_trace, is_synthetic, synthetic_names
 
@@ -129,7 +129,8 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
                     for part, start in zip(parts, starts, strict=False)
                 ]
             ).astype(np.int32)
-        blocks[name] = BlockTrace(parts[0].n_neurons, np.concatenate([part.active for part in parts]), index)
+        active = np.concatenate([part.active for part in parts])
+        blocks[name] = BlockTrace(parts[0].n_neurons, active, index, _magnitudes_end_to_end(parts))
     return ActivationTrace(
         blocks,
         int(starts[-1]),
@@ -137,10 +138,31 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
         np.concatenate([trace.tokens for trace in traces if trace.tokens is not None])
         if all(trace.tokens is not None for trace in traces)
         else None,
-        {
-            key: " + ".join(dict.fromkeys(trace.metadata.get(key, "unknown") for trace in traces))
-            for key in ("activity", "model", "dataset")
-        },
+        _joined_metadata(traces),
+    )
+
+
+def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
+    """Return what the traces say of themselves, each thing once; thresholds only if they are the same."""
+    metadata = {
+        key: " + ".join(dict.fromkeys(trace.metadata.get(key, "unknown") for trace in traces))
+        for key in ("activity", "model", "dataset")
+    }
+    thresholds = {trace.metadata.get("thresholds") for trace in traces}
+    return metadata | {"thresholds": text for text in thresholds if text is not None and len(thresholds) == 1}
+
+
+def _magnitudes_end_to_end(parts: Sequence[BlockTrace]) -> Magnitudes | None:
+    """Lay magnitudes one after the other; None unless every part has some."""
+    matrices = [part.magnitudes for part in parts if part.magnitudes is not None]
+    if len(matrices) < len(parts):
+        return None
+    starts = np.cumsum([0, *(matrix.indices.size for matrix in matrices)])
+    indptr = [matrix.indptr[:-1] + start for matrix, start in zip(matrices, starts, strict=False)]
+    return Magnitudes(
+        np.concatenate([*indptr, starts[-1:]]).astype(np.int64),
+        np.concatenate([matrix.indices for matrix in matrices]),
+        np.concatenate([matrix.values for matrix in matrices]),
     )
 
 

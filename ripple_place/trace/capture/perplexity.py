@@ -1,0 +1,45 @@
+"""What a rule costs: the perplexity of the text with and without it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass
+class LogLikelihood:
+    """Sum of the negative log-likelihoods of tokens, in nats, and how many there are."""
+
+    nats: float = 0.0
+    n_tokens: int = 0
+
+    def add(self, logits: Any, positions: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
+        """Count tokens.
+
+        Parameters
+        ----------
+        logits : torch.Tensor of shape (n_sequences, length, n_vocabulary)
+        positions : ndarray of shape (n,), int64
+            Into the flattened sequences.
+        targets : ndarray of shape (n,), int64
+            The token that follows each position.
+        """
+        import torch
+
+        if targets.size == 0:
+            return
+        flat = logits.flatten(0, 1)
+        where = torch.from_numpy(positions).to(flat.device)
+        truth = torch.from_numpy(targets).to(flat.device)
+        loss = torch.nn.functional.cross_entropy(flat[where].float(), truth, reduction="none")
+        self.nats += float(loss.double().sum())
+        self.n_tokens += int(targets.size)
+
+    @property
+    def perplexity(self) -> float | None:
+        """e to the mean; None if nothing was counted."""
+        return math.exp(self.nats / self.n_tokens) if self.n_tokens else None
