@@ -48,6 +48,7 @@ class Common:
     n_threads: int
     quiet: bool
     verbose: bool
+    n_threads_given: bool = False
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,6 +67,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
             import numba
 
             numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        return command(*args, common=Common(as_json, seed, threads or os.cpu_count() or 1, quiet, verbose), **kwargs)
+        common = Common(as_json, seed, threads or os.cpu_count() or 1, quiet, verbose, threads is not None)
+        return command(*args, common=common, **kwargs)
 
     return with_common

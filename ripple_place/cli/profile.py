@@ -17,41 +17,89 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\b
 Example:
+  ripple-place profile ./model --text wiki.txt --out model.profile
   ripple-place profile wiki.trace.safetensors --out wiki.profile
 """
+
+_DTYPES = ["float32", "bfloat16", "float16"]
 
 
 @click.command(epilog=_EXAMPLE)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=PATH)
 @click.option("--out", required=True, type=PATH, help="The profile to write.")
+@click.option("--text", "texts", type=PATH, multiple=True,
+              help="Text for the model to read; may be given several times.")  # fmt: skip
+@click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True,
+              help="Tokens of the text to record, in segments spread evenly over it.")  # fmt: skip
+@click.option("--segment-length", type=click.IntRange(1), default=2048, show_default=True,
+              help="Tokens of a segment.")  # fmt: skip
+@click.option("--sequence-length", type=click.IntRange(2), default=256, show_default=True,
+              help="Tokens that the model sees at a time; windows overlap by half.")  # fmt: skip
+@click.option("--active", "rule", metavar="RULE", default="relu", show_default=True,
+              help="When a neuron is active: relu, threshold=X, top-k=K, top-k=P%, cats=P%, teal=P%.")  # fmt: skip
+@click.option("--magnitudes", is_flag=True, help="Also record what the active neurons put out.")
+@click.option("--perplexity/--no-perplexity", default=True, show_default=True,
+              help="Score the text with and without a rule that changes the output.")  # fmt: skip
+@click.option("--layer-by-layer/--whole-model", default=None,
+              help="One layer's weights in memory at a time, or all.  [default: all if there is room]")  # fmt: skip
+@click.option("--torch-device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="Where the model runs; auto takes the GPU if there is one.")  # fmt: skip
+@click.option("--dtype", type=click.Choice(_DTYPES), default="float32", show_default=True,
+              help="What the model computes in.")  # fmt: skip
+@click.option("--union", type=click.IntRange(1), default=1, show_default=True,
+              help="Sequences served together: a neuron is active if any of them needs it.")  # fmt: skip
+@click.option("--append", is_flag=True, help="Add to OUT, and go on with a capture that was interrupted.")
 @click.option("--neighbors", type=click.IntRange(1, 4096), default=64, show_default=True,
               help="Neighbours kept of each neuron in the co-activation graph.")  # fmt: skip
 @click.option("--graphml", type=PATH, help="Also write the co-activation graph as GraphML.")
 @click.option("--force", is_flag=True, help="Overwrite existing output.")
 @common_options
 def profile(
-    sources: tuple[Path, ...], out: Path, neighbors: int, graphml: Path | None, force: bool, common: Common
-) -> None:
+    sources: tuple[Path, ...], out: Path, texts: tuple[Path, ...], max_tokens: int, segment_length: int,
+    sequence_length: int, rule: str, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None,
+    torch_device: str, dtype: str, union: int, append: bool, neighbors: int, graphml: Path | None, force: bool,
+    common: Common,
+) -> None:  # fmt: skip
     """Count which FFN neurons fire, and fire together.
 
-    SOURCE is an activation trace (.trace.safetensors, .npz, .npy); docs/formats.md says how to record one. Several
-    traces of the same blocks are joined one after the other, traces of different blocks side by side. Without a trace
-    at hand, synthetic:opt-6.7b and synthetic:llama-2-7b are drawn (options such as ,tokens=4096 in docs/formats.md).
+    SOURCE is a model, a Hugging Face checkpoint directory that reads the --text (needs the extra `capture`:
+    docs/profiling.md), or an activation trace (.trace.safetensors, .npz, .npy; docs/formats.md). Several traces of the
+    same blocks are joined one after the other, traces of different blocks side by side. Without a trace at hand,
+    synthetic:opt-6.7b and synthetic:llama-2-7b are drawn (options such as ,tokens=4096 in docs/formats.md).
 
     Prints, for each block: the share of neurons active for a token; neurons that never fire; the share of all
     activations that the hottest 10 % of neurons make; the median lift of the 8 best neighbours (how many times likelier
     than by chance they fire together, on the half of the trace that did not choose them); and the rank correlation of
     those lifts between the halves (near 1: the trace is long enough).
     """
+    from ripple_place.trace.capture.capture import CaptureParams
+    from ripple_place.trace.capture.rules import ActivityRule
+    from ripple_place.trace.capture.text import WindowParams
     from ripple_place.workflows.profile import profile as run
 
+    windows = WindowParams(max_tokens, segment_length, sequence_length)
+    activity = ActivityRule.parse(rule)
+    capture = (
+        CaptureParams(
+            texts, windows, activity, magnitudes=magnitudes, layer_by_layer=layer_by_layer, perplexity=perplexity,
+            device=torch_device, dtype=dtype, n_threads=common.n_threads if common.n_threads_given else None,
+        )
+        if texts
+        else None
+    )  # fmt: skip
     report = run(
-        sources, out, n_neighbors=neighbors, graphml=graphml, force=force, track=ProgressBars(quiet=common.quiet)
-    )
+        sources, out, n_neighbors=neighbors, union=union, capture=capture, append=append, graphml=graphml, force=force,
+        track=ProgressBars(quiet=common.quiet),
+    )  # fmt: skip
     if common.as_json:
         echo_json({"out": str(out), **report.to_json()})
     else:
         click.echo(_table(report))
+        if report.capture is not None and report.capture.perplexity is not None:
+            click.echo(
+                f"\nPerplexity of the text: {number(report.capture.perplexity_without_rule)} with every neuron, "
+                f"{number(report.capture.perplexity)} by the rule {activity}."
+            )
         click.echo(f"\n{report.trace.n_tokens:,} tokens in {report.trace.segment_starts.size} segments. Wrote {out}")
     echo_warnings(report.warnings, quiet=common.quiet)
 

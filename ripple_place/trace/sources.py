@@ -39,7 +39,7 @@ def read_source(path: Path) -> ActivationTrace:
     UsageError
         If there is nothing at `path`, its ending says nothing, or there is no such synthetic workload.
     UnsupportedError
-        If `path` is a directory: capturing from a model is not part of this version.
+        If `path` is a directory: `ripple_place.trace.capture` records from models.
     TraceFormatError
         If the content is no trace.
     """
@@ -53,8 +53,8 @@ def read_source(path: Path) -> ActivationTrace:
     if path.is_dir():
         raise UnsupportedError(
             path, found="a directory", expected="trace files",
-            remedy="record a trace with your own code (docs/formats.md shows how); "
-            "capture from a checkpoint is not in this version",
+            remedy="record a trace of the model first: ripple-place profile MODEL --text FILE, or your own code "
+            "(docs/formats.md)",
         )  # fmt: skip
     if path.suffix == ".npy":
         return _of_blocks(path, {_block_in_name(path): _read_npy(path)})
@@ -69,10 +69,7 @@ def read_source(path: Path) -> ActivationTrace:
 
 
 def read_sources(paths: Sequence[Path]) -> ActivationTrace:
-    """Read several trace sources as one trace.
-
-    Sources of the same blocks are laid one after the other, each in segments of its own; sources of different blocks
-    and equally many tokens are laid side by side.
+    """Read several trace sources as one trace; see `join_traces`.
 
     Raises
     ------
@@ -81,7 +78,20 @@ def read_sources(paths: Sequence[Path]) -> ActivationTrace:
     UsageError, UnsupportedError
         As for `read_source`.
     """
-    traces = [read_source(path) for path in paths]
+    return join_traces(paths, [read_source(path) for path in paths])
+
+
+def join_traces(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> ActivationTrace:
+    """Join the traces that came from some paths.
+
+    Sources of the same blocks are laid one after the other, each in segments of its own; sources of different blocks
+    and equally many tokens are laid side by side.
+
+    Raises
+    ------
+    TraceFormatError
+        If they can be joined neither way.
+    """
     if len(traces) == 1:
         return traces[0]
     names = [set(trace.blocks) for trace in traces]
@@ -149,7 +159,8 @@ def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
         for key in ("activity", "model", "dataset")
     }
     thresholds = {trace.metadata.get("thresholds") for trace in traces}
-    return metadata | {"thresholds": text for text in thresholds if text is not None and len(thresholds) == 1}
+    same = thresholds.pop() if len(thresholds) == 1 else None
+    return metadata if same is None else metadata | {"thresholds": same}
 
 
 def _magnitudes_end_to_end(parts: Sequence[BlockTrace]) -> Magnitudes | None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.errors import RipplePlaceError, UsageError
 from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import BlockProfile, Profile, write_profile
 from ripple_place.graph.statistics import BlockStatistics, block_statistics
-from ripple_place.trace.sources import read_sources
+from ripple_place.trace.capture.capture import capture as capture_trace
+from ripple_place.trace.capture.extra import require_capture_extra
+from ripple_place.trace.files import read_trace
+from ripple_place.trace.sources import join_traces, read_source
+from ripple_place.trace.union import union_of_segments
 from ripple_place.workflows.outputs import check_output_file
 from ripple_place.workflows.tracking import Track, no_track
 
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.trace.capture.capture import Capture, CaptureParams
 
 SHORT_TRACE_TOKENS = 1024
 """Below this a block's pair counts are mostly noise: a pair that fires together for 1 % of tokens does so 10 times."""
@@ -31,6 +39,7 @@ class ProfileReport:
     statistics: dict[str, BlockStatistics]
     digest: str
     warnings: tuple[str, ...]
+    capture: Capture | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``profile --json``."""
@@ -39,6 +48,7 @@ class ProfileReport:
             "n_segments": int(self.trace.segment_starts.size),
             **{key: self.trace.metadata.get(key) for key in ("activity", "model", "dataset")},
             "profile": self.digest,
+            **({} if self.capture is None else {"capture": self.capture.to_json()}),
             "blocks": {name: statistics.to_json() for name, statistics in self.statistics.items()},
             "warnings": list(self.warnings),
         }
@@ -49,6 +59,9 @@ def profile(
     out: Path,
     *,
     n_neighbors: int = 64,
+    union: int = 1,
+    capture: CaptureParams | None = None,
+    append: bool = False,
     graphml: Path | None = None,
     force: bool = False,
     track: Track = no_track,
@@ -58,11 +71,17 @@ def profile(
     Parameters
     ----------
     sources : sequence of Path
-        Traces; see `ripple_place.trace.sources`.
+        Traces (`ripple_place.trace.sources`), and at most one model: a checkpoint directory.
     out : Path
         The profile; appears whole or not at all.
     n_neighbors : int
         Neighbours kept of each neuron.
+    union : int
+        Sequences that run together (`ripple_place.trace.union`).
+    capture : CaptureParams, optional
+        How to record the model's trace, where `sources` has one.
+    append : bool
+        Add to what is in `out`, and go on with a capture that was interrupted.
     graphml : Path, optional
         Where the neighbour graphs go as GraphML.
     force : bool
@@ -72,13 +91,31 @@ def profile(
 
     Raises
     ------
-    UsageError, UnsupportedError, TraceFormatError, OSError
-        As for `read_sources` and `write_profile`; `UsageError` also if an output exists.
+    UsageError, UnsupportedError, TraceFormatError, CheckpointError, OSError
+        As for `read_source`, `ripple_place.trace.capture.capture` and `write_profile`; `UsageError` also if an output
+        exists.
     """
-    check_output_file(out, force=force, apart_from=sources)
+    if append and force:
+        raise UsageError("--append --force", found="both", expected="one", remedy="add to the profile, or overwrite it")
+    check_output_file(out, force=force or append, apart_from=sources)
     if graphml is not None:
         check_output_file(graphml, force=force, apart_from=[*sources, out])
-    trace = read_sources(sources)
+    earlier = read_trace(out) if append and out.exists() else None
+    traces, captured = [], None
+    models = [path for path in sources if path.is_dir()]
+    for path in sources:
+        if path in models:
+            captured = _capture(models, capture, out, earlier, append=append, force=force, track=track)
+            traces.append(captured.trace)
+        else:
+            traces.append(read_source(path))
+    if capture is not None and not models:
+        raise UsageError(
+            "--text", found="no model to read it", expected="a checkpoint directory among the sources",
+            remedy="name the model, or leave --text out",
+        )  # fmt: skip
+    joined = join_traces(sources, traces) if earlier is None else join_traces([out, *sources], [earlier, *traces])
+    trace = union_of_segments(joined, union)
     blocks, statistics = {}, {}
     for name, block in track(trace.blocks.items(), "counting co-activations"):
         bits = NeuronBits.of_block(block)
@@ -88,7 +125,46 @@ def profile(
     write_profile(out, result)
     if graphml is not None:
         write_graphml(graphml, blocks)
-    return ProfileReport(trace, statistics, result.digest, _warnings(trace, statistics))
+    if captured is not None:
+        # The rows lie in the profile now; what is mapped of the files stays readable until it is let go.
+        captured.remove_files()
+    return ProfileReport(trace, statistics, result.digest, _warnings(trace, statistics), captured)
+
+
+def _capture(
+    models: Sequence[Path], params: CaptureParams | None, out: Path, earlier: ActivationTrace | None, *, append: bool,
+    force: bool, track: Track,
+) -> Capture:  # fmt: skip
+    """Record the trace of the one model among the sources, in a directory beside `out`."""
+    require_capture_extra(models[0])
+    if len(models) > 1:
+        raise UsageError(
+            ", ".join(map(str, models)), found="several models", expected="one", remedy="profile each by itself"
+        )
+    if params is None:
+        raise UsageError(
+            models[0], found="a model and no text", expected="--text FILE, text for the model to read",
+            remedy="give some, of the kind that the model will meet",
+        )  # fmt: skip
+    if earlier is not None and earlier.metadata.get("activity") != str(params.rule):
+        raise UsageError(
+            f"{out} --append", found=f"a profile by the rule {earlier.metadata.get('activity')!r}",
+            expected=f"{params.rule}", remedy="give the same --active, or another --out",
+        )  # fmt: skip
+    directory = out.with_name(out.name + ".partial")
+    resume = append and directory.exists()
+    if directory.exists() and not append and not force:
+        raise UsageError(
+            directory, found="an interrupted capture", expected="none",
+            remedy="go on with it by --append, or begin anew by --force",
+        )  # fmt: skip
+    fitted = None if earlier is None else json.loads(earlier.metadata.get("thresholds", "null"))
+    try:
+        return capture_trace(models[0], params, directory, resume=resume, thresholds=fitted, track=track)
+    except RipplePlaceError:
+        if not resume:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _warnings(trace: ActivationTrace, statistics: dict[str, BlockStatistics]) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
-"""Records the trace of a model on text: `open_capture` looks at everything first, `run` does the work."""
+"""Records the trace of a model on text."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ class CaptureParams:
     device : str
         ``cpu``, ``cuda``, or ``auto``: the GPU where there is one.
     dtype : str
-        What the model computes in. float32 is exact for every checkpoint, and what the shared traces were made in.
+        What the model computes in: float32 holds the weights of every usual checkpoint exactly.
+    n_threads : int, optional
+        Of torch; by default its own choice.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class CaptureParams:
     perplexity: bool = True
     device: str = "auto"
     dtype: str = "float32"
+    n_threads: int | None = None
 
     def __post_init__(self) -> None:
         if not self.texts:
@@ -88,6 +92,19 @@ class Capture:
     perplexity_without_rule: float | None
     layer_by_layer: bool
     n_resumed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is said of the capture besides its trace."""
+        return {
+            "perplexity": self.perplexity,
+            "perplexity_without_rule": self.perplexity_without_rule,
+            "layer_by_layer": self.layer_by_layer,
+            "n_resumed": self.n_resumed,
+        }
+
+    def remove_files(self) -> None:
+        """Remove `directory`. What is mapped of it stays readable until it is let go."""
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def capture(
@@ -131,6 +148,10 @@ def capture(
     config = models.read_config(model_path)
     check_sequence_length(model_path, config, params.windows)
     text = CalibrationText.of_texts(read_texts(params.texts, models.read_tokenizer(model_path)), params.windows)
+    if params.n_threads is not None:
+        import torch
+
+        torch.set_num_threads(params.n_threads)
     device = _device(params.device)
     by_layer = params.layer_by_layer
     if by_layer is None and resume and (directory / "state.json").exists():

@@ -37,7 +37,7 @@ def run_experts(
             continue
         rows = hidden_states[position]
         if module.has_gate:
-            rows = module._apply_gate(_project(module, "gate_up_proj", expert, rows))
+            rows = module._apply_gate(_project(module, "gate_up_proj", expert, rows))  # noqa: SLF001 - their interface
         else:
             rows = module.act_fn(_project(module, "up_proj", expert, rows))
         rows = _project(module, "down_proj", expert, show(expert, position, rows))

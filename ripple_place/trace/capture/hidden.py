@@ -49,8 +49,9 @@ class HiddenStates:
         start = int(self._extents[i])
         data = states.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
         assert data.nbytes == int(self._extents[i + 1]) - start
+        # Neither emptied nor appended to, which is what open() offers for a file that may not be there.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a path opened for writing would be emptied
+        with open(descriptor, "wb") as file:
             file.seek(start)
             file.write(data)
 

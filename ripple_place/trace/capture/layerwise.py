@@ -12,8 +12,8 @@ from ripple_place.errors import UnsupportedError
 from ripple_place.trace.capture.hidden import HiddenStates
 from ripple_place.trace.capture.perplexity import LogLikelihood
 from ripple_place.trace.capture.stubs import LayerStubs, same_calls
-from ripple_place.trace.capture.whole import fit_batches, likelihoods_of, progress_of, to_device
 from ripple_place.trace.capture.weights import WeightSource
+from ripple_place.trace.capture.whole import fit_batches, likelihoods_of, progress_of, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ def run_layer_by_layer(
     weights = WeightSource(model, shards, device)
     for name, buffer in model.named_buffers():
         owner, _, last = name.rpartition(".")
-        model.get_submodule(owner)._buffers[last] = buffer.to(device)
+        setattr(model.get_submodule(owner), last, buffer.to(device))
     with torch.inference_mode(), LayerStubs(model, model.get_submodule(path), where) as stubs, recorder.attach(device):
         run = _LayerRun(stubs, weights, path, batches, recorder, writer, device, score)
         run.prepare()

@@ -41,5 +41,5 @@ class LogLikelihood:
 
     @property
     def perplexity(self) -> float | None:
-        """e to the mean; None if nothing was counted."""
+        """The exponential of the mean; None if nothing was counted."""
         return math.exp(self.nats / self.n_tokens) if self.n_tokens else None

@@ -130,7 +130,8 @@ def _dense_site(path: str, module: Any, modules: dict[str, Any]) -> Site | None:
     n_neurons = int(getattr(module, "in_features", 0) or weight.shape[0 if hasattr(module, "nf") else 1])
     block = f"layers.{int(match['layer'])}" + (".shared_expert" if match["shared"] else "")
     gated = any(hasattr(parent, name) for name in _GATES)
-    return Site(block, "", int(match["layer"]), path, module, n_neurons, 0, _activation(parent) if gated else None, gated)
+    gate = _activation(parent) if gated else None
+    return Site(block, "", int(match["layer"]), path, module, n_neurons, 0, gate, gated)
 
 
 def _fused_site(path: str, module: Any, where: object) -> Site | None:

@@ -330,7 +330,7 @@ def check_sequence_length(where: object, config: Any, params: WindowParams) -> N
     UsageError
     """
     settings: Mapping[str, Any] = config.to_dict()
-    limits = [settings.get(key) for key in ("max_position_embeddings", "n_positions") if settings.get(key)]
+    limits: list[int] = [settings[key] for key in ("max_position_embeddings", "n_positions") if settings.get(key)]
     if limits and not getattr(config, "is_encoder_decoder", False) and params.sequence_length > min(limits):
         raise UsageError(
             f"{where}: --sequence-length {params.sequence_length}", found=f"a model of {min(limits)} positions",

@@ -137,7 +137,7 @@ class WeightSource:
 
     def _set(self, name: str, parameter: Any) -> None:
         path, _, last = name.rpartition(".")
-        self.model.get_submodule(path)._parameters[last] = parameter
+        setattr(self.model.get_submodule(path), last, parameter)
 
     def _convert(self, tensors: dict[str, Any]) -> None:
         """Let transformers fuse what it keeps fused."""

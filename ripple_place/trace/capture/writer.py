@@ -131,8 +131,10 @@ class TraceWriter:
         if token_index is not None:
             self._append(f"{block}.token_index", token_index)
         if magnitudes is not None:
-            for part, array in zip(("counts", "indices", "values"), magnitudes, strict=True):
-                self._append(f"{block}.magnitude.{part}", array)
+            counts, indices, values = magnitudes
+            self._append(f"{block}.magnitude.counts", counts)
+            self._append(f"{block}.magnitude.indices", indices)
+            self._append(f"{block}.magnitude.values", values)
 
     def _append(self, name: str, array: npt.NDArray[Any]) -> None:
         piece = as_bytes(np.ascontiguousarray(array))
@@ -193,10 +195,6 @@ class TraceWriter:
         if not self._sizes.get(name + ".raw"):
             return np.empty(0, dtype)
         return np.memmap(self.directory / (name + ".raw"), np.dtype(dtype), mode="r")
-
-    def remove(self) -> None:
-        """Remove the directory."""
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def read_state(directory: Path) -> dict[str, Any]:
