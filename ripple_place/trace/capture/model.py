@@ -89,15 +89,19 @@ def load_model(path: Path, config: Any, *, dtype: str, device: str) -> Any:
     Raises
     ------
     CheckpointError
-        If transformers cannot load it.
+        If transformers cannot load it, or a tensor is missing.
     """
     import torch
 
     with _loading(path, "weights"), quiet_transformers():
-        model = _auto_class(config).from_pretrained(
-            path, config=config, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False
-        )
-        return model.eval().to(device)
+        model, loading = _auto_class(config).from_pretrained(
+            path, config=config, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
+    # Where a tensor is missing transformers draws one at random, and says so in a log.
+    for name in sorted(loading["missing_keys"]):
+        raise missing_tensor(path, name)
+    return model.eval().to(device)
 
 
 def build_skeleton(path: Path, config: Any, *, dtype: str) -> Any:
@@ -123,6 +127,14 @@ def build_skeleton(path: Path, config: Any, *, dtype: str) -> Any:
             return _auto_class(config).from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False).eval()
     finally:
         torch.nn.Module.register_parameter = register
+
+
+def missing_tensor(path: Path, name: str) -> CheckpointError:
+    """Return the error for a checkpoint that lacks a tensor."""
+    return CheckpointError(
+        f"{path}: {name}", found="no such tensor", expected="every parameter of the model",
+        remedy="download the checkpoint again",
+    )  # fmt: skip
 
 
 @contextmanager

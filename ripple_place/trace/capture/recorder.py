@@ -202,13 +202,17 @@ def pack_bits(active: Any) -> npt.NDArray[np.uint8]:
     ndarray of shape (n_rows, ceil(n_neurons / 8)), uint8
         Little bit order.
     """
-    import torch
-
     if active.device.type == "cpu":
         return np.packbits(active.numpy(), axis=1, bitorder="little")
+    return pack_on_device(active)
+
+
+def pack_on_device(active: Any) -> npt.NDArray[np.uint8]:
+    """Return the same as `pack_bits`, by torch's operations alone."""
+    import torch
+
     padded = torch.nn.functional.pad(active.to(torch.uint8), (0, -active.shape[1] % 8))
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=active.device)
-    packed: npt.NDArray[np.uint8] = (
-        (padded.view(active.shape[0], -1, 8) * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
-    )
+    bits = padded.view(active.shape[0], padded.shape[1] // 8, 8)
+    packed: npt.NDArray[np.uint8] = (bits * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
     return packed

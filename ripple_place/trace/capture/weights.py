@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import CheckpointError, UnsupportedError
-from ripple_place.trace.capture.model import quiet_transformers
+from ripple_place.trace.capture.model import missing_tensor, quiet_transformers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,10 +81,7 @@ class WeightSource:
         for name in names:
             parameter = self.model.get_parameter(name)
             if parameter.is_meta:
-                raise CheckpointError(
-                    f"{next(iter(self._places.values())).path.parent}: {name}", found="no such tensor",
-                    expected="every parameter of the model", remedy="download the checkpoint again",
-                )  # fmt: skip
+                raise missing_tensor(next(iter(self._places.values())).path.parent, name)
             if parameter.device.type != self.device:
                 self._set(name, torch.nn.Parameter(parameter.to(self.device), requires_grad=False))
         return names
