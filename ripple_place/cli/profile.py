@@ -63,8 +63,9 @@ def profile(
     """Count which FFN neurons fire, and fire together.
 
     SOURCE is a model, a Hugging Face checkpoint directory that reads the --text (needs the extra `capture`:
-    docs/profiling.md), or an activation trace (.trace.safetensors, .npz, .npy; docs/formats.md). Several traces of the
-    same blocks are joined one after the other, traces of different blocks side by side. Without a trace at hand,
+    docs/profiling.md), or an activation trace (.trace.safetensors, .npz, .npy; docs/formats.md). Other tools' traces
+    are read as dejavu:DIR,neurons=N, dense:FILE, packed:FILE and powerinfer:DIR (docs/profiling.md). Several traces of
+    the same blocks are joined one after the other, traces of different blocks side by side. Without a trace at hand,
     synthetic:opt-6.7b and synthetic:llama-2-7b are drawn (options such as ,tokens=4096 in docs/formats.md).
 
     Prints, for each block: the share of neurons active for a token; neurons that never fire; the share of all
@@ -100,7 +101,10 @@ def profile(
                 f"\nPerplexity of the text: {number(report.capture.perplexity_without_rule)} with every neuron, "
                 f"{number(report.capture.perplexity)} by the rule {activity}."
             )
-        click.echo(f"\n{report.trace.n_tokens:,} tokens in {report.trace.segment_starts.size} segments. Wrote {out}")
+        amount = "Counts"
+        if report.trace is not None:
+            amount = f"{report.trace.n_tokens:,} tokens in {report.trace.segment_starts.size} segments"
+        click.echo(f"\n{amount}. Wrote {out}")
     echo_warnings(report.warnings, quiet=common.quiet)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,18 +77,21 @@ class Profile:
         return digest.hexdigest()
 
 
-def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
+def write_profile(path: str | os.PathLike[str], profile: Profile, *, n_tokens: int | None = None) -> None:
     """Write a profile file (`ripple-place.profile/1`); it appears whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    profile : Profile
+    n_tokens : int, optional
+        Of a profile without a trace: the tokens that its counts come from, where known.
 
     Raises
     ------
-    ValueError
-        If the profile has no trace: only imported counts lack one, and they are not written again.
     OSError
         If storage refuses.
     """
-    if profile.trace is None:
-        raise ValueError("a profile without a trace cannot be written")
     wide, narrow = [], []
     for name, block in profile.blocks.items():
         wide += [
@@ -98,8 +102,15 @@ def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
             TensorSource.of_array(f"{name}.graph.indices", block.graph.indices.astype(np.int32)),
             TensorSource.of_array(f"{name}.graph.counts", block.graph.data.astype(np.int32)),
         ]
-    metadata = trace_metadata(profile.trace, PROFILE_FORMAT) | {"n_neighbors": str(profile.n_neighbors)}
-    write_tensor_file(path, [*wide, *narrow, *trace_tensors(profile.trace)], metadata)
+    tensors, metadata = [*wide, *narrow], {"n_neighbors": str(profile.n_neighbors)}
+    if profile.trace is not None:
+        tensors += trace_tensors(profile.trace)
+        metadata = trace_metadata(profile.trace, PROFILE_FORMAT) | metadata
+    else:
+        sizes = {name: block.n_neurons for name, block in profile.blocks.items()}
+        metadata |= {"format": PROFILE_FORMAT, "blocks": json.dumps(sizes), "activity": "as counted"}
+        metadata |= {} if n_tokens is None else {"n_tokens": str(n_tokens)}
+    write_tensor_file(path, tensors, metadata)
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:

@@ -26,8 +26,9 @@ class BlockStatistics:
     Attributes
     ----------
     n_neurons, n_rows : int
-    active_share : float
-        Mean share of the neurons that fire for a token.
+        Rows are 0 where unknown.
+    active_share : float or None
+        Mean share of the neurons that fire for a token; None if nobody knows on how many tokens they were counted.
     dead_neurons : int
         Neurons that never fire.
     hottest_tenth_share : float or None
@@ -42,7 +43,7 @@ class BlockStatistics:
 
     n_neurons: int
     n_rows: int
-    active_share: float
+    active_share: float | None
     dead_neurons: int
     hottest_tenth_share: float | None
     lift_of_best_neighbors: float | None
@@ -55,14 +56,25 @@ class BlockStatistics:
 
 def block_statistics(frequency: npt.NDArray[np.int64], graph: csr_array, bits: NeuronBits) -> BlockStatistics:
     """Return the statistics of a block from its firing counts, neighbour graph and bits."""
+    return _statistics(frequency, bits.n_rows, 1, *_lifts(graph, bits))
+
+
+def count_statistics(frequency: npt.NDArray[np.int64], n_tokens: int | None) -> BlockStatistics:
+    """Return what firing counts alone say of a block."""
+    return _statistics(frequency, n_tokens or 0, 0, None, None)
+
+
+def _statistics(
+    frequency: npt.NDArray[np.int64], n_rows: int, least_rows: int, lift: float | None, correlation: float | None
+) -> BlockStatistics:
     total = int(frequency.sum())
     n_hottest = max(1, frequency.size // 10)
     hottest = int(np.sort(frequency)[-n_hottest:].sum())
-    lift, correlation = _lifts(graph, bits)
+    n_rows_or_one = max(least_rows, n_rows)
     return BlockStatistics(
         n_neurons=frequency.size,
-        n_rows=bits.n_rows,
-        active_share=total / max(1, frequency.size * bits.n_rows),
+        n_rows=n_rows,
+        active_share=total / (frequency.size * n_rows_or_one) if n_rows_or_one else None,
         dead_neurons=int((frequency == 0).sum()),
         hottest_tenth_share=hottest / total if total else None,
         lift_of_best_neighbors=lift,

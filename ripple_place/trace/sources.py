@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
+from ripple_place.trace.adapters import AdapterSource, is_adapter, read_adapter
+from ripple_place.trace.arrays import block_in_name, read_npy, read_npz
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.synthetic import SyntheticSource, draw_trace, is_synthetic, synthetic_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-    import numpy.typing as npt
 
 
 def read_source(path: Path) -> ActivationTrace:
@@ -32,7 +29,8 @@ def read_source(path: Path) -> ActivationTrace:
         columns). ``*.npz``: one block as written by `scipy.sparse.save_npz` (stored entries that are not zero are
         active), or one boolean array for each block under its name (``numpy.savez(path, **{"layers.0": active})``).
         A file with one block is named after it: ``layers.3.npy``, ``layer_3.npz``, ``3.npy``. Or no file at all:
-        ``synthetic:opt-6.7b,tokens=4096`` (`ripple_place.trace.synthetic`).
+        ``synthetic:opt-6.7b,tokens=4096`` (`ripple_place.trace.synthetic`). Or another tool's format:
+        ``dejavu:DIR,neurons=16384`` (`ripple_place.trace.adapters`).
 
     Raises
     ------
@@ -45,6 +43,8 @@ def read_source(path: Path) -> ActivationTrace:
     """
     if is_synthetic(path):
         return draw_trace(SyntheticSource.parse(str(path)))
+    if is_adapter(path):
+        return read_adapter(AdapterSource.parse(str(path)))
     if not path.exists():
         raise UsageError(
             path, found="nothing there", expected=f"a trace, or {' or '.join(synthetic_names())}",
@@ -57,9 +57,9 @@ def read_source(path: Path) -> ActivationTrace:
             "(docs/formats.md)",
         )  # fmt: skip
     if path.suffix == ".npy":
-        return _of_blocks(path, {_block_in_name(path): _read_npy(path)})
+        return _of_blocks(path, {block_in_name(path): read_npy(path)})
     if path.suffix == ".npz":
-        return _of_blocks(path, _read_npz(path))
+        return _of_blocks(path, read_npz(path))
     if path.suffix == ".safetensors" or _looks_like_safetensors(path):
         return read_trace(path)
     raise UsageError(
@@ -191,94 +191,3 @@ def _of_blocks(path: Path, blocks: dict[str, BlockTrace]) -> ActivationTrace:
         raise TraceFormatError(
             f"{path}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
         ) from cause
-
-
-def _block_in_name(path: Path) -> str:
-    """Return the block that a file is named after."""
-    if is_block_name(path.stem):
-        return path.stem
-    numbers: list[str] = re.findall(r"\d+", path.stem)
-    name = f"layers.{int(numbers[0])}" if len(numbers) == 1 else ""
-    if not is_block_name(name):
-        raise UsageError(
-            path, found=f"the name {path.name}", expected="a name that says the block, such as layers.3.npy",
-            remedy="rename the file",
-        )  # fmt: skip
-    return name
-
-
-@contextmanager
-def _decoding(path: Path, expected: str) -> Iterator[None]:
-    """Turn whatever numpy and scipy raise on damaged content into a `TraceFormatError`; errors of storage pass."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as cause:
-        raise TraceFormatError(
-            path, found=str(cause) or type(cause).__name__, expected=expected, remedy="save it again"
-        ) from cause
-
-
-def _load(path: Path, file: BinaryIO) -> Any:
-    """Return the array in a ``.npy`` file, or the archive that an ``.npz`` file is."""
-    with _decoding(path, "an array that numpy.load reads without pickle"):
-        content = np.load(file, allow_pickle=False)
-        if isinstance(content, np.ndarray) != (path.suffix == ".npy"):
-            raise ValueError("an .npz archive" if path.suffix == ".npy" else "a single .npy array")
-        return content
-
-
-def _bits(where: object, array: npt.NDArray[Any]) -> BlockTrace:
-    """Return the trace of a dense boolean array or of packed bits."""
-    if array.ndim != 2 or array.dtype not in (np.bool_, np.uint8) or 0 in array.shape:
-        raise TraceFormatError(
-            where, found=f"{array.dtype} {list(array.shape)}",
-            expected="boolean [n_tokens, n_neurons], or uint8 bits packed in little order",
-            remedy="compare the activations with their threshold first",
-        )  # fmt: skip
-    if array.dtype == np.bool_:
-        return BlockTrace(array.shape[1], np.packbits(array, axis=1, bitorder="little"))
-    if array.max() <= 1:
-        # Packed, this would mean that seven neurons in eight never fire: far likelier one byte a neuron.
-        raise TraceFormatError(
-            where, found="uint8 with no value above 1", expected="booleans, or eight neurons packed in a byte",
-            remedy="save it with .astype(bool)",
-        )  # fmt: skip
-    return BlockTrace(8 * array.shape[1], np.ascontiguousarray(array))
-
-
-def _read_npy(path: Path) -> BlockTrace:
-    with path.open("rb") as file:
-        return _bits(path, _load(path, file))
-
-
-def _read_npz(path: Path) -> dict[str, BlockTrace]:
-    with path.open("rb") as file:
-        archive = _load(path, file)
-        if "format" not in archive.files:
-            for name in archive.files:
-                if not is_block_name(name):
-                    raise TraceFormatError(
-                        f"{path}: {name}", found="an array of that name", expected="block names such as layers.0",
-                        remedy="save with numpy.savez(path, **{'layers.0': active})",
-                    )  # fmt: skip
-            with _decoding(path, "arrays saved by numpy.savez"):
-                arrays = {name: archive[name] for name in archive.files}
-            return {name: _bits(f"{path}: {name}", array) for name, array in arrays.items()}
-    from scipy import sparse
-
-    with _decoding(path, "a matrix saved by scipy.sparse.save_npz"):
-        matrix = sparse.load_npz(path)
-        if matrix.ndim != 2 or 0 in matrix.shape:
-            raise ValueError(f"shape {list(matrix.shape)}, not [n_tokens, n_neurons]")
-        if matrix.format in ("csr", "csc", "bsr"):
-            # Nothing is checked on loading, and to convert or unpack a wild index is to write outside of an array.
-            matrix.check_format(full_check=True)
-        matrix = matrix.tocsr()
-    n_tokens, n_neurons = matrix.shape
-    active = np.zeros((n_tokens, (n_neurons + 7) // 8), np.uint8)
-    for start in range(0, n_tokens, 4096):
-        rows = (matrix[start : start + 4096] != 0).toarray()
-        active[start : start + 4096] = np.packbits(rows, axis=1, bitorder="little")
-    return {_block_in_name(path): BlockTrace(n_neurons, active)}

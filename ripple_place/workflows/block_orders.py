@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.errors import TraceFormatError
 from ripple_place.graph.coactivation import NeuronBits
 from ripple_place.ordering.baselines import frequency_order, original_order, random_order
 from ripple_place.ordering.flash_time import FlashTimeParams, FlashTimeResult, flash_time_order
@@ -28,8 +29,19 @@ SEARCH_STARTS = ("greedy", "frequency", "original")
 
 
 def order_block(block: BlockProfile, bits: NeuronBits | None, ordering: str, seed: list[int]) -> Int32Array:
-    """Return a block's order by an ordering that needs no search."""
+    """Return a block's order by an ordering that needs no search.
+
+    Raises
+    ------
+    TraceFormatError
+        If ``greedy`` is asked for and nothing is known of which neurons fire together.
+    """
     if ordering == "greedy":
+        if bits is None and block.graph.nnz == 0:
+            raise TraceFormatError(
+                "--ordering greedy", found="a profile of firing counts alone",
+                expected="one that knows which neurons fire together", remedy="order by frequency, or profile a trace",
+            )  # fmt: skip
         return greedy_path(bits, block.graph)
     if ordering == "frequency":
         return frequency_order(block.frequency)

@@ -7,13 +7,17 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ripple_place.errors import RipplePlaceError, UsageError
 from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import BlockProfile, Profile, write_profile
-from ripple_place.graph.statistics import BlockStatistics, block_statistics
+from ripple_place.graph.statistics import BlockStatistics, block_statistics, count_statistics
+from ripple_place.trace.adapters import AdapterSource, is_adapter
 from ripple_place.trace.capture.capture import capture as capture_trace
 from ripple_place.trace.capture.extra import require_capture_extra
+from ripple_place.trace.counts import read_counts
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.sources import join_traces, read_source
 from ripple_place.trace.union import union_of_segments
@@ -35,18 +39,20 @@ SHORT_TRACE_TOKENS = 1024
 class ProfileReport:
     """What `profile` prints."""
 
-    trace: ActivationTrace
+    trace: ActivationTrace | None
     statistics: dict[str, BlockStatistics]
     digest: str
     warnings: tuple[str, ...]
     capture: Capture | None = None
+    n_tokens: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``profile --json``."""
+        metadata = {} if self.trace is None else self.trace.metadata
         return {
-            "n_tokens": self.trace.n_tokens,
-            "n_segments": int(self.trace.segment_starts.size),
-            **{key: self.trace.metadata.get(key) for key in ("activity", "model", "dataset")},
+            "n_tokens": self.n_tokens,
+            "n_segments": None if self.trace is None else int(self.trace.segment_starts.size),
+            **{key: metadata.get(key) for key in ("activity", "model", "dataset")},
             "profile": self.digest,
             **({} if self.capture is None else {"capture": self.capture.to_json()}),
             "blocks": {name: statistics.to_json() for name, statistics in self.statistics.items()},
@@ -100,6 +106,8 @@ def profile(
     check_output_file(out, force=force or append, apart_from=sources)
     if graphml is not None:
         check_output_file(graphml, force=force, apart_from=[*sources, out])
+    if any(is_adapter(path) and str(path).startswith("powerinfer:") for path in sources):
+        return _profile_counts(sources, out, n_neighbors, append=append or union > 1 or graphml is not None)
     earlier = read_trace(out) if append and out.exists() else None
     traces, captured = [], None
     models = [path for path in sources if path.is_dir()]
@@ -128,7 +136,28 @@ def profile(
     if captured is not None:
         # The rows lie in the profile now; what is mapped of the files stays readable until it is let go.
         captured.remove_files()
-    return ProfileReport(trace, statistics, result.digest, _warnings(trace, statistics), captured)
+    return ProfileReport(trace, statistics, result.digest, _warnings(trace, statistics), captured, trace.n_tokens)
+
+
+def _profile_counts(sources: Sequence[Path], out: Path, n_neighbors: int, *, append: bool) -> ProfileReport:
+    """Write the profile of imported firing counts: how often neurons fire, and nothing of which fire together."""
+    from scipy.sparse import csr_array
+
+    if len(sources) > 1 or append:
+        raise UsageError(
+            ", ".join(map(str, sources)), found="firing counts and something to join or draw them with",
+            expected="counts by themselves, without --append, --union or --graphml", remedy="profile them alone",
+        )  # fmt: skip
+    counts = read_counts(AdapterSource.parse(str(sources[0])))
+    blocks = {
+        name: BlockProfile(frequency, csr_array((frequency.size, frequency.size), dtype=np.int32))
+        for name, frequency in counts.blocks.items()
+    }
+    result = Profile(blocks, n_neighbors, None)
+    write_profile(out, result, n_tokens=counts.n_tokens)
+    statistics = {name: count_statistics(block.frequency, counts.n_tokens) for name, block in blocks.items()}
+    warning = "counts say nothing of which neurons fire together: order by frequency, or profile a trace"
+    return ProfileReport(None, statistics, result.digest, (warning,), None, counts.n_tokens)
 
 
 def _capture(
@@ -136,6 +165,11 @@ def _capture(
     force: bool, track: Track,
 ) -> Capture:  # fmt: skip
     """Record the trace of the one model among the sources, in a directory beside `out`."""
+    if not (models[0] / "config.json").is_file():
+        raise UsageError(
+            models[0], found="a directory without config.json", expected="a Hugging Face checkpoint, or a trace file",
+            remedy="give the directory that holds config.json and the weights",
+        )  # fmt: skip
     require_capture_extra(models[0])
     if len(models) > 1:
         raise UsageError(
@@ -178,7 +212,7 @@ def _warnings(trace: ActivationTrace, statistics: dict[str, BlockStatistics]) ->
     silent = [name for name, block in statistics.items() if block.dead_neurons == block.n_neurons]
     if silent:
         warnings.append(f"no neuron fires in {', '.join(silent)}: check the activity rule of the trace")
-    dense = [name for name, block in statistics.items() if block.active_share > 0.5]
+    dense = [name for name, block in statistics.items() if (block.active_share or 0) > 0.5]
     if dense:
         warnings.append(f"more than half of the neurons fire in {', '.join(dense)}: no placement can help there much")
     return tuple(warnings)

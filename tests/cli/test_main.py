@@ -39,7 +39,7 @@ def run_process(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["profile", "none.npy", "--out", "p"], 2, "", "Error: none.npy: found nothing there; expected a trace"),
         (["profile"], 2, "", "Error: Missing argument 'SOURCE...'"),
         (["nonsense"], 2, "", "Error: No such command 'nonsense'"),
-        (["profile", ".", "--out", "p"], 3, "", "Error: .: found a directory; expected trace files. Record a trace"),
+        (["profile", ".", "--out", "p"], 2, "", "Error: .: found a directory without config.json; expected a Hugging"),
     ],
 )
 def test_as_a_process(tmp_path: Path, arguments: list[str], code: int, stdout: str, stderr: str) -> None:

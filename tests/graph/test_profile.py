@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ripple_place.errors import TraceFormatError
@@ -98,15 +99,18 @@ def test_file_as_others_read_it(tmp_path: Path, profile: Profile) -> None:
 
 
 def test_a_profile_of_imported_counts(tmp_path: Path, profile: Profile) -> None:
-    """Without bits there are counts and no trace, which is not written again."""
+    """Without bits there are counts and no trace; written again, it is the same."""
     write_profile(tmp_path / "p", profile)
     tensors = {name: tensor for name, tensor in load_file(tmp_path / "p").items() if not name.endswith(".active")}
     save_file(tensors, tmp_path / "q", {"format": "ripple-place.profile/1", "blocks": '{"layers.0":13,"layers.1":9}'})
     read = read_profile(tmp_path / "q")
     assert read.trace is None
     assert (read.digest, read.n_neighbors) == (profile.digest, 64)
-    with pytest.raises(ValueError, match="a profile without a trace cannot be written"):
-        write_profile(tmp_path / "r", read)
+    write_profile(tmp_path / "r", read, n_tokens=20)
+    again = read_profile(tmp_path / "r")
+    assert (again.trace, again.digest) == (None, profile.digest)
+    with safe_open(tmp_path / "r", "numpy") as file:
+        assert file.metadata()["n_tokens"] == "20"
     with pytest.raises(TraceFormatError, match=r"layers.0: found no activation bits; .* Profile again from a trace"):
         read_trace(tmp_path / "q")
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
+from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.tensorfile import TensorFile
 
 if TYPE_CHECKING:
@@ -36,16 +36,9 @@ def read_config(path: Path) -> Any:
 
     Raises
     ------
-    UsageError
-        If `path` is no checkpoint directory.
     CheckpointError
         If transformers cannot read it.
     """
-    if not (path / "config.json").is_file():
-        raise UsageError(
-            path, found="a directory without config.json", expected="a Hugging Face checkpoint, or a trace file",
-            remedy="give the directory that holds config.json and the weights",
-        )  # fmt: skip
     from transformers import AutoConfig
 
     with _loading(path, "config.json"):

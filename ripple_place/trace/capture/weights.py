@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import CheckpointError, UnsupportedError
@@ -87,11 +89,12 @@ class WeightSource:
         return names
 
     def unload(self, names: Sequence[str]) -> None:
-        """Take the values of parameters away again."""
+        """Take the values of parameters away again, and give their memory back to the system."""
         import torch
 
         for name in names:
             self._set(name, torch.nn.Parameter(self.model.get_parameter(name).to("meta"), requires_grad=False))
+        _trim_heap()
 
     def _read(self, name: str) -> Any:
         """Return one tensor of the checkpoint."""
@@ -146,6 +149,14 @@ class WeightSource:
             convert_and_load_state_dict_in_model(self.model, tensors, config)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+
+
+def _trim_heap() -> None:
+    """Let the C library return freed memory where it would keep it: glibc keeps 4 % of a model for each layer."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _conversions(model: Any) -> list[Any]:

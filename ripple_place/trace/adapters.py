@@ -1,0 +1,257 @@
+"""Traces in other tools' formats: DejaVu's memory maps, dense arrays of numbers, packed bits of either order.
+
+A source is written ``kind:path,option=value,...``; docs/profiling.md lists kinds and options.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+from ripple_place.trace.arrays import read_arrays
+from ripple_place.trace.capture.rules import ActivityRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import numpy.typing as npt
+
+CHUNK_BYTES = 64 * 2**20
+"""Read at a time."""
+
+KINDS = {
+    "dejavu": ("neurons", "active", "tokens"),
+    "dense": ("active",),
+    "packed": ("order", "neurons"),
+    "powerinfer": ("tokens",),
+}
+"""Options of each kind."""
+
+
+@dataclass(frozen=True)
+class AdapterSource:
+    """A source in another tool's format.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    path : Path
+    options : mapping of str to str
+    """
+
+    kind: str
+    path: Path
+    options: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> AdapterSource:
+        """Read a source as written on the command line.
+
+        >>> AdapterSource.parse("packed:bits.npy,order=big,neurons=100").options
+        {'order': 'big', 'neurons': '100'}
+
+        Raises
+        ------
+        UsageError
+            If an option is unknown, twice there or empty.
+        """
+        kind, _, rest = text.partition(":")
+        path, *parts = rest.split(",")
+        options: dict[str, str] = {}
+        for part in parts:
+            key, _, value = part.partition("=")
+            if key not in KINDS[kind] or key in options or not value:
+                raise UsageError(
+                    text, found=repr(part), expected=f"a value for one of {', '.join(KINDS[kind])}, each at most once",
+                    remedy=f"write it like {kind}:PATH,{KINDS[kind][0]}=... (docs/profiling.md)",
+                )  # fmt: skip
+            options[key] = value
+        return cls(kind, Path(path), options)
+
+    def __str__(self) -> str:
+        """Write the source as it is parsed."""
+        return ",".join([f"{self.kind}:{self.path}", *(f"{key}={value}" for key, value in self.options.items())])
+
+    def count(self, option: str) -> int | None:
+        """Return an option that is a number; None if it is not given.
+
+        Raises
+        ------
+        UsageError
+            If it is no number from 1 on.
+        """
+        value = self.options.get(option)
+        if value is None:
+            return None
+        if re.fullmatch("[1-9][0-9]{0,11}", value) is None:
+            raise UsageError(
+                str(self), found=f"{option}={value}", expected="a number from 1 on", remedy="correct the number"
+            )
+        return int(value)
+
+    def rule(self) -> ActivityRule:
+        """Return the activity rule for numbers; not zero unless one is given.
+
+        Raises
+        ------
+        UsageError
+            If it looks at more than the numbers of one token.
+        """
+        rule = ActivityRule.parse(self.options.get("active", "relu"))
+        if rule.is_fitted:
+            raise UsageError(
+                str(self), found=f"active={rule}", expected="relu, threshold=X or top-k=K for recorded numbers",
+                remedy="compare with the threshold that you fitted: threshold=X",
+            )  # fmt: skip
+        return rule
+
+
+def is_adapter(path: Path | str) -> bool:
+    """Tell whether a source is written in the form ``kind:path``.
+
+    >>> is_adapter("dejavu:traces,neurons=4096"), is_adapter("dejavu.npy")
+    (True, False)
+    """
+    return str(path).partition(":")[0] in KINDS and ":" in str(path)
+
+
+def read_adapter(source: AdapterSource) -> ActivationTrace:
+    """Read a source in another tool's format.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing at its path, or an option is missing or wrong.
+    TraceFormatError
+        If the content does not fit, or has counts and no bits.
+    """
+    if not source.path.exists():
+        raise UsageError(source, found="nothing there", expected="a file or directory", remedy="check the path")
+    if source.kind == "powerinfer":
+        raise TraceFormatError(
+            source, found="counts and no bits", expected="activations of single tokens",
+            remedy="profile the counts by themselves; they say how often neurons fire and nothing else",
+        )  # fmt: skip
+    if source.kind == "dejavu":
+        return _trace(source, _read_dejavu(source), str(source.rule()))
+    if source.kind == "dense":
+        rule = source.rule()
+        return _trace(source, _of_arrays(source, lambda array: _dense(source, array, rule)), str(rule))
+    return _trace(source, _of_arrays(source, lambda array: _packed(source, array)), "as given")
+
+
+def _trace(source: AdapterSource, blocks: dict[str, BlockTrace], activity: str) -> ActivationTrace:
+    n_tokens = next(iter(blocks.values())).n_rows if blocks else 0
+    try:
+        return ActivationTrace(blocks, n_tokens, np.zeros(1, np.int64), None, {"activity": activity})
+    except TraceFormatError as cause:
+        raise TraceFormatError(
+            f"{source}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
+        ) from cause
+
+
+def _of_arrays(source: AdapterSource, convert: Callable[[npt.NDArray[Any]], BlockTrace]) -> dict[str, BlockTrace]:
+    return {name: convert(array) for name, array in read_arrays(source.path).items()}
+
+
+def _dense(source: AdapterSource, array: npt.NDArray[Any], rule: ActivityRule) -> BlockTrace:
+    """Apply a rule to numbers, some rows at a time."""
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "biuf":
+        raise TraceFormatError(
+            source, found=f"{array.dtype} {list(array.shape)}", expected="numbers [n_tokens, n_neurons]",
+            remedy="save what the neurons put out, a row for each token",
+        )  # fmt: skip
+    packed = [
+        np.packbits(rule.active(_floats(part)), axis=1, bitorder="little") for part in _row_chunks(array)
+    ]  # fmt: skip
+    return BlockTrace(array.shape[1], np.concatenate(packed))
+
+
+def _packed(source: AdapterSource, array: npt.NDArray[Any]) -> BlockTrace:
+    """Take packed bits of either order."""
+    order = source.options.get("order", "little")
+    if order not in ("little", "big"):
+        raise UsageError(source, found=f"order={order}", expected="order=little or order=big", remedy="say one")
+    if array.ndim != 2 or 0 in array.shape or array.dtype != np.uint8:
+        raise TraceFormatError(
+            source, found=f"{array.dtype} {list(array.shape)}", expected="uint8 [n_tokens, ceil(n_neurons / 8)]",
+            remedy="save what numpy.packbits(active, axis=1) returns",
+        )  # fmt: skip
+    n_neurons = source.count("neurons") or 8 * array.shape[1]
+    if -(-n_neurons // 8) != array.shape[1]:
+        raise UsageError(
+            source, found=f"neurons={n_neurons}", expected=f"{8 * array.shape[1] - 7} to {8 * array.shape[1]} for rows "
+            f"of {array.shape[1]} bytes", remedy="correct the number",
+        )  # fmt: skip
+    if order == "big":
+        array = np.packbits(np.unpackbits(array, axis=1), axis=1, bitorder="little")
+    return BlockTrace(n_neurons, np.ascontiguousarray(array))
+
+
+def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
+    """Read ``mlp_label_{layer}.mmap``: float16 [n_tokens, n_neurons], raw, room for more tokens than were written."""
+    files = {
+        int(match[1]): path
+        for path in source.path.iterdir()
+        if (match := re.fullmatch(r"mlp_label_(\d+)\.mmap", path.name))
+    } if source.path.is_dir() else {}  # fmt: skip
+    n_neurons = source.count("neurons")
+    if not files or n_neurons is None:
+        raise UsageError(
+            source, found="no mlp_label_0.mmap and so on" if not files else "no number of neurons",
+            expected="a directory of them, and neurons=N: the files do not say",
+            remedy="write dejavu:DIR,neurons=16384",
+        )  # fmt: skip
+    rule = source.rule()
+    arrays = {}
+    for layer, path in sorted(files.items()):
+        n_bytes = path.stat().st_size
+        if n_bytes == 0 or n_bytes % (2 * n_neurons):
+            raise TraceFormatError(
+                path, found=f"{n_bytes} bytes", expected=f"float16 rows of {n_neurons} neurons",
+                remedy="correct neurons=N, or copy the file again",
+            )  # fmt: skip
+        arrays[layer] = np.memmap(path, np.dtype("<f2"), mode="r", shape=(n_bytes // (2 * n_neurons), n_neurons))
+    n_tokens = source.count("tokens") or max(map(_rows_written, arrays.values()))
+    shortest = min(array.shape[0] for array in arrays.values())
+    if not 0 < n_tokens <= shortest:
+        raise TraceFormatError(
+            source, found=f"{n_tokens} tokens", expected=f"1 to {shortest}, the rows of the shortest file",
+            remedy="give tokens=N, as many as were recorded",
+        )  # fmt: skip
+    return {f"layers.{layer}": _dense(source, array[:n_tokens], rule) for layer, array in arrays.items()}
+
+
+def _rows_written(array: npt.NDArray[Any]) -> int:
+    """Return the number of rows up to the last that is not all zeros."""
+    end = int(array.shape[0])
+    step = _chunk_rows(array)
+    while end > 0:
+        start = max(0, end - step)
+        used = np.flatnonzero(array[start:end].any(axis=1))
+        if used.size:
+            return start + int(used[-1]) + 1
+        end = start
+    return 0
+
+
+def _chunk_rows(array: npt.NDArray[Any]) -> int:
+    return max(1, CHUNK_BYTES // (array.dtype.itemsize * int(array.shape[1])))
+
+
+def _row_chunks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    step = _chunk_rows(array)
+    for start in range(0, array.shape[0], step):
+        yield np.asarray(array[start : start + step])
+
+
+def _floats(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return numbers whose absolute value is a number of the same kind: not so of the lowest integer, or of bits."""
+    return array if array.dtype.kind == "f" else array.astype(np.float64)

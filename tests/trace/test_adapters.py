@@ -1,0 +1,130 @@
+"""Other tools' formats: each read into the bits that its numbers mean, and what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
+from ripple_place.trace import adapters
+from ripple_place.trace.sources import read_source, read_sources
+from tests.trace_builders import random_activity, unpack
+
+
+def numbers(n_rows: int, n_neurons: int, dtype: type = np.float32) -> np.ndarray:
+    """Return what ReLU neurons put out: many zeros."""
+    return np.maximum(np.random.default_rng(0).standard_normal((n_rows, n_neurons)) - 0.5, 0).astype(dtype)
+
+
+def write_dejavu(folder: Path, layers: dict[int, np.ndarray], n_rows: int) -> None:
+    """Write memory maps with room for `n_rows` tokens, as DejaVu does."""
+    for layer, values in layers.items():
+        array = np.memmap(folder / f"mlp_label_{layer}.mmap", np.float16, "w+", shape=(n_rows, values.shape[1]))
+        array[: len(values)] = values
+        array.flush()
+        (folder / f"mlp_sp_x_{layer}.mmap").write_bytes(bytes(2 * n_rows * 4))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 100, 10**6])
+def test_dejavu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+    """Layers by number, not by name; room that was never filled is no text."""
+    monkeypatch.setattr(adapters, "CHUNK_BYTES", chunk_bytes)
+    layers = {layer: numbers(9, 13, np.float16) + np.float16(layer == 10) for layer in (2, 10)}
+    write_dejavu(tmp_path, layers, 40)
+    trace = read_source(Path(f"dejavu:{tmp_path},neurons=13"))
+    assert list(trace.blocks) == ["layers.2", "layers.10"]
+    assert trace.n_tokens == 9
+    for layer, values in layers.items():
+        np.testing.assert_array_equal(unpack(trace.blocks[f"layers.{layer}"]), values != 0)
+    trace = read_source(Path(f"dejavu:{tmp_path},neurons=13,tokens=12,active=threshold=0.5"))
+    assert (trace.n_tokens, trace.metadata["activity"]) == (12, "threshold=0.5")
+    np.testing.assert_array_equal(unpack(trace.blocks["layers.2"])[:9], np.abs(layers[2]) > 0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, bool])
+@pytest.mark.parametrize("rule", ["relu", "threshold=0.25", "top-k=3"])
+def test_dense_numbers(tmp_path: Path, dtype: type, rule: str) -> None:
+    """An array of numbers becomes bits by a rule; the lowest integer has an absolute value too."""
+    values = (np.random.default_rng(0).standard_normal((7, 13)) * 2).astype(dtype)
+    if dtype == np.int8:
+        values[0, 0] = -128
+    np.save(tmp_path / "layers.0.npy", values)
+    np.savez(tmp_path / "all.npz", **{"layers.0": values, "layers.1": values[:, ::-1]})
+    size = np.abs(values.astype(float))
+    expected = {
+        "relu": size > 0,
+        "threshold=0.25": size > 0.25,
+        "top-k=3": (size >= np.sort(size, axis=1)[:, [-3]]) & (size > 0),
+    }[rule]
+    one = read_source(Path(f"dense:{tmp_path}/layers.0.npy,active={rule}"))
+    both = read_source(Path(f"dense:{tmp_path}/all.npz,active={rule}"))
+    np.testing.assert_array_equal(unpack(one.blocks["layers.0"]), expected)
+    np.testing.assert_array_equal(unpack(both.blocks["layers.1"]), expected[:, ::-1])
+    assert one.metadata["activity"] == rule
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_packed_bits(tmp_path: Path, order: str) -> None:
+    """numpy.packbits packs in big order unless told otherwise; the number of neurons need be no multiple of 8."""
+    active = random_activity(np.random.default_rng(0), 7, 13, 0.5)
+    np.save(tmp_path / "layers.0.npy", np.packbits(active, axis=1, bitorder=order))
+    trace = read_source(Path(f"packed:{tmp_path}/layers.0.npy,order={order},neurons=13"))
+    np.testing.assert_array_equal(unpack(trace.blocks["layers.0"]), active)
+    assert trace.blocks["layers.0"].n_neurons == 13
+
+
+def test_the_wrong_order_shows(tmp_path: Path) -> None:
+    """Bits past the last neuron betray most confusions of the order."""
+    np.save(tmp_path / "layers.0.npy", np.packbits(np.ones((3, 13), bool), axis=1, bitorder="big"))
+    with pytest.raises(TraceFormatError, match="found bits set past neuron 12; expected zeros there"):
+        read_source(Path(f"packed:{tmp_path}/layers.0.npy,neurons=13"))
+
+
+def test_joined_with_others(tmp_path: Path) -> None:
+    """A source like any other."""
+    np.save(tmp_path / "layers.0.npy", numbers(5, 8))
+    np.savez(tmp_path / "b.npz", **{"layers.0": numbers(6, 8) != 0})
+    assert read_sources([Path(f"dense:{tmp_path}/layers.0.npy"), tmp_path / "b.npz"]).n_tokens == 11
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "match"),
+    [
+        ("dense:none.npy", UsageError, "dense:none.npy: found nothing there"),
+        ("dense:layers.0.npy,order=big", UsageError, "found 'order=big'; expected a value for one of active"),
+        ("dense:layers.0.npy,active=relu,active=relu", UsageError, "each at most once"),
+        ("dense:layers.0.npy,active=cats=50%", UsageError, "found active=cats=50%"),
+        ("dense:words.npy", UsageError, "found the name words.npy; expected a name that says the block"),
+        ("dense:layers.2.npy", TraceFormatError, "expected numbers"),
+        ("dense:layers.3.npy", TraceFormatError, r"found float32 \[5\]; expected numbers \[n_tokens, n_neurons\]"),
+        ("dense:text.txt", UsageError, "ending in '.txt'; expected .npy or .npz"),
+        ("packed:layers.0.npy", TraceFormatError, r"found float32 \[5, 8\]; expected uint8"),
+        ("packed:layers.1.npy,order=middle", UsageError, "found order=middle"),
+        ("packed:layers.1.npy,neurons=0", UsageError, "found neurons=0; expected a number from 1 on"),
+        ("packed:layers.1.npy,neurons=17", UsageError, "found neurons=17; expected 9 to 16 for rows of 2 bytes"),
+        ("dejavu:.", UsageError, "found no mlp_label_0.mmap"),
+        ("dejavu:d", UsageError, "found no number of neurons"),
+        ("dejavu:d,neurons=7", TraceFormatError, "mlp_label_0.mmap: found 160 bytes; expected float16 rows of 7"),
+        ("dejavu:d,neurons=8,tokens=11", TraceFormatError, "found 11 tokens; expected 1 to 10"),
+        ("dejavu:zeros,neurons=8", TraceFormatError, "found 0 tokens"),
+        ("powerinfer:d", TraceFormatError, "found counts and no bits"),
+    ],
+)
+def test_what_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, error: type[RipplePlaceError], match: str
+) -> None:
+    """Every mistake is named."""
+    monkeypatch.chdir(tmp_path)
+    np.save("layers.0.npy", numbers(5, 8))
+    np.save("words.npy", numbers(5, 8))
+    np.save("layers.1.npy", np.full((3, 2), 255, np.uint8))
+    np.save("layers.2.npy", np.full((3, 2), "word"))
+    np.save("layers.3.npy", numbers(5, 8)[:, 0])
+    Path("text.txt").write_text("words")
+    for folder, values in (("d", numbers(5, 8)), ("zeros", np.zeros((5, 8)))):
+        Path(folder).mkdir()
+        write_dejavu(Path(folder), {0: values}, 10)
+    with pytest.raises(error, match=match):
+        read_source(Path(source))
