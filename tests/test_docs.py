@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
 from ripple_place.flash.device_files import DEFAULT_DEVICE, list_devices, load_device, read_device
+from ripple_place.trace.adapters import KINDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = {path.name: path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -95,6 +96,22 @@ def test_the_default_device_of_the_commands_is_the_library_s():
     options = {option.name: option for option in cli.commands["simulate"].params}
     assert options["device"].default == DEFAULT_DEVICE
     assert DEFAULT_DEVICE in {option.name: option for option in cli.commands["reorder"].params}["device"].help
+
+
+def test_the_profiling_page_names_every_option_of_a_capture():
+    """What `profile` offers beside traces is explained, and each rule and source in the tables can be written so."""
+    text = DOCS["profiling.md"]
+    for option in cli.commands["profile"].params:
+        for flag in [*option.opts, *option.secondary_opts]:
+            if flag not in ("sources", "--graphml", "--neighbors", "--json", "--seed", "--threads", "-q", "-v",
+                            "--quiet", "--verbose"):  # fmt: skip
+                assert f"{flag}" in text, flag
+    rules = re.findall(r"^\| `([a-z-]+)(?:=[KPX]%?)?`", text, re.MULTILINE)
+    assert set(rules) == {"relu", "threshold", "top-k", "cats", "teal"}
+    for kind, options in KINDS.items():
+        assert f"`{kind}:" in text
+        for option in options:
+            assert f"{option}=" in text
 
 
 def test_the_documented_bundle_reader_works(in_copy, monkeypatch):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from ripple_place.cli.options import PATH, Common, common_options
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
+from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +22,13 @@ Example:
   ripple-place profile ./model --text wiki.txt --out model.profile
   ripple-place profile wiki.trace.safetensors --out wiki.profile
 """
+
+_CAPTURE_FLAGS = {
+    "max_tokens": "--max-tokens", "segment_length": "--segment-length", "sequence_length": "--sequence-length",
+    "rule": "--active", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
+    "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
+}  # fmt: skip
+"""Options by parameter that only a capture has a use for."""
 
 _DTYPES = ["float32", "bfloat16", "float16"]
 
@@ -78,6 +87,8 @@ def profile(
     from ripple_place.trace.capture.text import WindowParams
     from ripple_place.workflows.profile import profile as run
 
+    if not texts and not any(path.is_dir() for path in sources):
+        _refuse_capture_options()
     windows = WindowParams(max_tokens, segment_length, sequence_length)
     activity = ActivityRule.parse(rule)
     capture = (
@@ -106,6 +117,17 @@ def profile(
             amount = f"{report.trace.n_tokens:,} tokens in {report.trace.segment_starts.size} segments"
         click.echo(f"\n{amount}. Wrote {out}")
     echo_warnings(report.warnings, quiet=common.quiet)
+
+
+def _refuse_capture_options() -> None:
+    """Raise if options were given that only mean something where a model reads text."""
+    context = click.get_current_context()
+    for name, flag in _CAPTURE_FLAGS.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                flag, found="traces, which were recorded before", expected="a model and --text FILE",
+                remedy=f"leave {flag} out, or profile the model",
+            )  # fmt: skip
 
 
 def _table(report: ProfileReport) -> str:

@@ -47,6 +47,14 @@ def test_text_without_a_model(run: Run, trace: str) -> None:
     assert "--text: found no model to read it" in outcome.stderr
 
 
+@pytest.mark.parametrize("option", [["--active", "cats=50%"], ["--max-tokens", "5"], ["--no-perplexity"]])
+def test_options_of_a_capture_without_one(run: Run, trace: str, option: list[str]) -> None:
+    """A rule beside a trace would be ignored: the trace has one already, and the user would believe otherwise."""
+    outcome = run("profile", trace, *option, "--out", "p")
+    assert outcome.code == 2
+    assert "found traces, which were recorded before; expected a model and --text FILE" in outcome.stderr
+
+
 def test_powerinfer_counts(run: Run, tmp_path: Path) -> None:
     """Counts make a profile that orders by frequency, and says of everything else what it lacks."""
     (tmp_path / "counts").mkdir()

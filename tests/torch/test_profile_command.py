@@ -167,3 +167,23 @@ def test_a_checkpoint_that_lacks_a_tensor(run, tmp_path, by_layer):
     code, _, err = run("profile", "model", "--text", "a.txt", *SIZES, "--out", "p", way)
     assert code == 1
     assert "model.layers.1.mlp.up_proj.weight: found no such tensor; expected every parameter of the model" in err
+
+
+def test_interrupted_while_counting(run, model, tmp_path, monkeypatch):
+    """All rows are there and only the counts are missing: the model is not even loaded again."""
+    from ripple_place.trace.capture import model as models
+
+    arguments = ["profile", model, "--text", "a.txt", *SIZES, "--whole-model"]
+    real = workflow.write_profile
+
+    def interrupted(path, profile):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "write_profile", interrupted)
+    assert run(*arguments, "--out", "p")[0] == 130
+    monkeypatch.setattr(workflow, "write_profile", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "load_model", None)
+        assert run(*arguments, "--out", "p", "--append")[0] == 0
+    assert run(*arguments, "--out", "q")[0] == 0
+    assert (tmp_path / "p").read_bytes() == (tmp_path / "q").read_bytes()

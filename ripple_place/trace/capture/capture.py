@@ -178,13 +178,12 @@ def capture(
             skeleton, shards, batches, recorder, writer, device=device, score=score, where=model_path, track=track
         )
     else:
-        whole = models.load_model(model_path, config, dtype=params.dtype, device=device)
-        recorder = Recorder(
-            params.rule, writer, find_sites(whole, model_path), magnitudes=params.magnitudes, thresholds=thresholds
-        )
-        likelihoods = run_whole_model(
-            whole, batches, recorder, writer, device=device, score=score, track=track
-        )  # fmt: skip
+        recorder = Recorder(params.rule, writer, sites, magnitudes=params.magnitudes, thresholds=thresholds)
+        whole = None
+        if n_resumed < len(batches):
+            whole = models.load_model(model_path, config, dtype=params.dtype, device=device)
+            recorder.sites = find_sites(whole, model_path)
+        likelihoods = run_whole_model(whole, batches, recorder, writer, device=device, score=score, track=track)
     metadata = {
         "activity": str(params.rule),
         "model": model_path.resolve().name,

@@ -186,6 +186,8 @@ class _LayerRun:
                 self.recorder.fit()
         self.weights.unload(loaded)
         self._commit(layers=layer + 1)
+        if layer == 0:
+            self._hidden("start").remove()
 
     def finish(self, track: Track) -> dict[str, LogLikelihood]:
         """Return the likelihoods of the text, without and with the rule; empty unless they are wanted."""

@@ -62,7 +62,8 @@ class WeightSource:
         """
         import torch
 
-        names = [name for name, parameter in self.model.named_parameters() if wanted(name) and parameter.is_meta]
+        parameters = dict(self.model.named_parameters())
+        names = [name for name, parameter in parameters.items() if wanted(name) and parameter.is_meta]
         converted: dict[str, Any] = {}
         for name in names:
             sources = self._targets.get(name, [])
@@ -74,7 +75,7 @@ class WeightSource:
         converted |= {
             source: self._read(source)
             for target, sources in self._targets.items()
-            if wanted(target) and target not in dict(self.model.named_parameters())
+            if wanted(target) and target not in parameters
             for source, is_converted in sources
             if is_converted
         }

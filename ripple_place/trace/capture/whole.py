@@ -25,7 +25,8 @@ def run_whole_model(
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
+    model : transformers.PreTrainedModel or None
+        None where the writer has all batches.
     batches : sequence of Batch
     recorder : Recorder
     writer : TraceWriter
@@ -47,6 +48,8 @@ def run_whole_model(
     if score and not likelihoods:
         likelihoods = {"without": LogLikelihood(), "with": LogLikelihood()}
     recorder.thresholds.update(writer.progress.get("thresholds", {}))
+    if done == len(batches):
+        return likelihoods
     with torch.inference_mode(), recorder.attach(device):
         if recorder.rule.is_fitted and not recorder.thresholds:
             for batch in fit_batches(batches):
