@@ -112,7 +112,7 @@ def measure_memory(options: argparse.Namespace) -> None:
         n_weights = generate(Path(directory))
         print(f"{n_weights / 1e9:.2f} billion weights, {options.tokens} tokens, {options.threads} threads")
         # The second way finds the files in the page cache, as the first does: they were just written.
-        results = {child: spawn(child, Path(directory), options) for child in ("layers", "plain", "layers")}
+        results = {child: spawn(child, Path(directory), options) for child in ("layers", "plain")}
     for child, result in results.items():
         print(
             f"{child}: {result['positions']} positions; peak {result['peak_gb']:.2f} GB beyond torch's "

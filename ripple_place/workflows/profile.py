@@ -209,10 +209,23 @@ def _warnings(trace: ActivationTrace, statistics: dict[str, BlockStatistics]) ->
             f"the trace has {trace.n_tokens} tokens; pair counts are mostly noise below {SHORT_TRACE_TOKENS}: "
             "record more text"
         )
-    silent = [name for name, block in statistics.items() if block.dead_neurons == block.n_neurons]
+    unreached = [name for name, block in statistics.items() if block.n_rows == 0]
+    if unreached:
+        warnings.append(f"no token reached {_listed(unreached)}: record more text, or they stay as they are")
+    silent = [name for name, block in statistics.items() if block.n_rows and block.dead_neurons == block.n_neurons]
     if silent:
-        warnings.append(f"no neuron fires in {', '.join(silent)}: check the activity rule of the trace")
+        warnings.append(f"no neuron fires in {_listed(silent)}: check the activity rule of the trace")
     dense = [name for name, block in statistics.items() if (block.active_share or 0) > 0.5]
     if dense:
-        warnings.append(f"more than half of the neurons fire in {', '.join(dense)}: no placement can help there much")
+        warnings.append(f"more than half of the neurons fire in {_listed(dense)}: no placement can help there much")
     return tuple(warnings)
+
+
+def _listed(names: list[str]) -> str:
+    """Name the first few of many blocks.
+
+    >>> _listed([f"layers.{i}" for i in range(9)])
+    'layers.0, layers.1, layers.2, layers.3 and 5 more'
+    """
+    shown = 4
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,6 +1,7 @@
 """From a model and a text to a reordered checkpoint, on the command line."""
 
 import json
+import re
 import sys
 
 import numba
@@ -60,13 +61,15 @@ def test_experts(run, tmp_path):
     """Every expert is a block of its own, also one that no token reached."""
     write_model(tmp_path / "moe", CAUSAL["mixtral"](num_local_experts=24))
     write_text(tmp_path / "a.txt")
-    code, out, _ = run("profile", "moe", "--text", "a.txt", *SIZES[2:], "--max-tokens", "4", "--out", "p", "--json")
+    code, out, err = run("profile", "moe", "--text", "a.txt", *SIZES[2:], "--max-tokens", "4", "--out", "p", "--json")
     assert code == 0
     document = json.loads(out)
     rows = [block["n_rows"] for block in document["blocks"].values()]
     assert len(rows) == 3 * 24
     assert sum(rows) == 3 * 2 * 4
     assert 0 in rows
+    assert re.search(r"Warning: no token reached (layers\.\d\.experts\.\d+, ){3}layers\S+ and \d+ more", err)
+    assert "no neuron fires" not in err
     assert document["capture"]["perplexity"] is None
     assert read_profile("p").trace.blocks["layers.0.experts.23"].token_index is not None
 
