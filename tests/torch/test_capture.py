@@ -10,12 +10,14 @@ import transformers
 from torch.nn.functional import linear
 
 from ripple_place.errors import UnsupportedError, UsageError
+from ripple_place.trace.capture import layerwise
 from ripple_place.trace.capture import model as models
 from ripple_place.trace.capture import text as text_module
 from ripple_place.trace.capture.capture import CaptureParams, capture
 from ripple_place.trace.capture.experts import run_experts
 from ripple_place.trace.capture.recorder import pack_on_device
 from ripple_place.trace.capture.rules import ActivityRule
+from ripple_place.trace.capture.stubs import same_calls
 from ripple_place.trace.capture.text import WindowParams
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.tracking import no_track
@@ -459,3 +461,66 @@ def test_shared_traces(model, tmp_path):
     for name, block in expected.blocks.items():
         differing = np.bitwise_count(np.asarray(block.active) ^ np.asarray(trace.blocks[name].active)).sum()
         assert differing <= 0.001 * 8 * block.active.size
+
+
+@pytest.mark.parametrize(("free_bytes", "by_layer"), [(10**5, True), (10**9, False), (None, False)])
+def test_the_way_is_chosen_by_free_memory(tmp_path, monkeypatch, free_bytes, by_layer):
+    """A model that does not fit runs layer by layer without being told; where nobody knows, it is tried whole."""
+    path = write_model(tmp_path / "model", CAUSAL["llama"]())
+    write_text(tmp_path / "text")
+    monkeypatch.setattr(models, "_free_memory_bytes", lambda: free_bytes)
+    assert record(path, [tmp_path / "text"], tmp_path / "work").layer_by_layer == by_layer
+
+
+@pytest.mark.parametrize("family", ["qwen2", "opt"])
+def test_layers_whose_arguments_depend_on_the_ids(family, tmp_path, monkeypatch):
+    """Where something that layers are called with follows from the embeddings, these stay, and the trace is the same.
+
+    Also after an interruption between the two.
+    """
+    path = write_model(tmp_path / "model", CAUSAL[family]())
+    write_text(tmp_path / "text")
+    whole = record(path, [tmp_path / "text"], tmp_path / "whole", rule="teal=50%", layer_by_layer=False)
+    monkeypatch.setattr(layerwise, "same_calls", lambda first, second: False)
+    options = {"rule": "teal=50%", "layer_by_layer": True, "resume": True}
+    with pytest.raises(StoppedError):
+        record(path, [tmp_path / "text"], tmp_path / "work", **options, track=stopping_after(1))
+    done = record(path, [tmp_path / "text"], tmp_path / "work", **options)
+    assert done.n_resumed == 1
+    for name, block in whole.trace.blocks.items():
+        np.testing.assert_array_equal(block.active, done.trace.blocks[name].active)
+    assert done.perplexity == pytest.approx(whole.perplexity, rel=1e-5)
+
+
+def test_arguments_are_compared_bit_for_bit():
+    """Nested as models nest them: a mask by layer type, a pair of rotary tables."""
+    call, same = (
+        {"mask": {"full": torch.ones(2, 2), "sliding": None}, "rope": (torch.zeros(3), torch.ones(3)), "cache": False}
+        for _ in range(2)
+    )
+    assert same_calls([call], [same])
+    others = [
+        {**same, "cache": True},
+        {**same, "rope": (torch.zeros(3), torch.ones(3).double())},
+        {**same, "rope": (torch.zeros(3),)},
+        {**same, "mask": {"full": torch.ones(2, 2), "sliding": torch.ones(1)}},
+        {**same, "mask": {"full": torch.zeros(2, 2), "sliding": None}},
+        {**same, "more": 1},
+    ]
+    assert not any(same_calls([call], [other]) for other in others)
+
+
+def test_work_between_layers_is_refused(tmp_path, monkeypatch):
+    """A model that does more between its layers than to hand on hidden states would go wrong silently."""
+    path = write_model(tmp_path / "model", CAUSAL["llama"]())
+    write_text(tmp_path / "text")
+    real = models.build_skeleton
+
+    def with_work_between(*arguments, **more):
+        model = real(*arguments, **more)
+        model.model.layers[1].register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 2, *inputs[1:]))
+        return model
+
+    monkeypatch.setattr(models, "build_skeleton", with_work_between)
+    with pytest.raises(UnsupportedError, match=r"3 layer calls, or work between layers; .* with --whole-model"):
+        record(path, [tmp_path / "text"], tmp_path / "work", layer_by_layer=True)
