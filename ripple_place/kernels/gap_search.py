@@ -22,7 +22,6 @@ from ripple_place.kernels.gap_state import (
     junction_saved,
     left_row,
     move_segment,
-    pair_saved,
     pair_units,
     refresh,
     reverse_stretch,
@@ -134,7 +133,7 @@ def _move_best_segment(state: GapState, moves: Moves, neighbors: Array, neuron: 
     """Move the shortest segment from `neuron` on that lies better elsewhere; return what that saves, 0 if none does."""
     n_neurons, n_tokens = state.order.size, state.rows.shape[2]
     first, second = state.n_probe
-    saved_near = np.empty(3, np.int64)
+    closed_near = np.empty(3, np.int64)
     start = state.slot_of[neuron]
     gain = 0
     for end in range(start + 1, min(start + max_length, n_neurons) + 1):
@@ -153,17 +152,22 @@ def _move_best_segment(state: GapState, moves: Moves, neighbors: Array, neuron: 
                         continue
                     # The segment's start comes to lie behind the candidate, or its end before it; else it is turned.
                     is_reversed = length > 1 and behind == at_end
-                    if start - state.cap + 1 < position < end + state.cap - 1:
-                        rows_without(state, position, start, end)
+                    is_near = start - state.cap + 1 < position < end + state.cap - 1
+                    if is_near:
+                        rows_without(state, position, start, end, True)
                         left, right = state.left_here, state.right_here
-                        pair_saved(state, left, right, saved_near)
-                        closed = saved_near
+                        closed_near[0] = pair_units(state, left, right, 0, first)
+                        closed = closed_near
                     else:
                         left, right = left_row(state, position), right_row(state, position)
                         closed = junction_saved(state, position)
                     saved = insertion_units(state, left, right, length, is_reversed, 0, first)
                     if (saved - closed[0]) * n_tokens < (best - PROBE_MARGINS[0] * abs(best)) * first:
                         continue
+                    if is_near:
+                        rows_without(state, position, start, end, False)
+                        closed_near[1] = closed_near[0] + pair_units(state, left, right, first, second)
+                        closed_near[2] = closed_near[1] + pair_units(state, left, right, second, n_tokens)
                     saved += insertion_units(state, left, right, length, is_reversed, first, second)
                     if (saved - closed[1]) * n_tokens < (best - PROBE_MARGINS[1] * abs(best)) * second:
                         continue
@@ -273,7 +277,8 @@ def kick(state: GapState, moves: Moves, neighbors: Array, max_length: int, kicks
             continue
         collect_segment(state, start, end)
         gain = -_stake(state, start, end)
-        rows_without(state, position, start, end)
+        rows_without(state, position, start, end, True)
+        rows_without(state, position, start, end, False)
         left, right = state.left_here, state.right_here
         gain += insertion_units(state, left, right, end - start, False, 0, n_tokens)
         gain -= pair_units(state, left, right, 0, n_tokens)

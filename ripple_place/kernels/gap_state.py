@@ -48,7 +48,9 @@ class GapState(NamedTuple):
         By edge, whether `saving` is up to date.
     indptr : ndarray of shape (n_neurons + 1,), int64
     tokens : ndarray of shape (n_active,), int32
-        Neuron i fires for ``tokens[indptr[i]:indptr[i + 1]]``.
+        Neuron i fires for ``tokens[indptr[i]:indptr[i + 1]]``, ascending.
+    probe_ends : ndarray of shape (n_neurons,), int64
+        Where in `tokens` those end that a first look takes in.
     cap : int
         g + 2, at most 254.
     fraction : int
@@ -68,6 +70,7 @@ class GapState(NamedTuple):
     is_known: Any
     indptr: Any
     tokens: Any
+    probe_ends: Any
     cap: int
     fraction: int
     n_probe: tuple[int, int]
@@ -146,22 +149,18 @@ def insertion_units(
 
 
 @njit(cache=True, nogil=True)
-def pair_saved(state: GapState, left: Array, right: Array, saved: Array) -> None:
-    """Write what a junction saves over the tokens of the first look, of the second, and over all."""
-    first, second = state.n_probe
-    saved[0] = pair_units(state, left, right, 0, first)
-    saved[1] = saved[0] + pair_units(state, left, right, first, second)
-    saved[2] = saved[1] + pair_units(state, left, right, second, left.size)
-
-
-@njit(cache=True, nogil=True)
 def junction_saved(state: GapState, position: int) -> Any:
     """Return what the junction at a position saves, as `GapState.saving` has it."""
     edge = state.edge_at[position]
+    saving = state.saving[edge]
     if state.is_known[edge] == 0:
-        pair_saved(state, state.rows[0, edge], state.rows[1, edge], state.saving[edge])
+        left, right = state.rows[0, edge], state.rows[1, edge]
+        first, second = state.n_probe
+        saving[0] = pair_units(state, left, right, 0, first)
+        saving[1] = saving[0] + pair_units(state, left, right, first, second)
+        saving[2] = saving[1] + pair_units(state, left, right, second, left.size)
         state.is_known[edge] = 1
-    return state.saving[edge]
+    return saving
 
 
 @njit(cache=True, nogil=True)
@@ -186,19 +185,34 @@ def clear_segment(state: GapState) -> None:
 
 
 @njit(cache=True, nogil=True)
-def rows_without(state: GapState, position: int, start: int, end: int) -> None:
-    """Write the distances at a position as if slots start to end - 1 were gone to `left_here` and `right_here`."""
-    left, right = state.left_here, state.right_here
+def rows_without(state: GapState, position: int, start: int, end: int, is_probe: bool) -> None:
+    """Write the distances at a position as if slots start to end - 1 were gone to `left_here` and `right_here`.
+
+    For the tokens of a first look, or for all others.
+    """
+    first, last = (0, state.n_probe[0]) if is_probe else (state.n_probe[0], state.left_here.size)
+    left, right = state.left_here[first:last], state.right_here[first:last]
     if position < start:
-        left[:] = left_row(state, position)
-        right[:] = right_row(state, end)
+        left[:] = left_row(state, position)[first:last]
+        right[:] = right_row(state, end)[first:last]
         for slot in range(start - 1, position - 1, -1):
-            _step_over(state, right, state.order[slot], right)
+            step_row(right, state.cap, right)
+            _mark(state, state.order[slot], is_probe, state.right_here)
     else:
-        right[:] = right_row(state, position)
-        left[:] = left_row(state, start)
+        right[:] = right_row(state, position)[first:last]
+        left[:] = left_row(state, start)[first:last]
         for slot in range(end, position):
-            _step_over(state, left, state.order[slot], left)
+            step_row(left, state.cap, left)
+            _mark(state, state.order[slot], is_probe, state.left_here)
+
+
+@njit(cache=True, nogil=True)
+def _mark(state: GapState, neuron: int, is_probe: bool, row: Array) -> None:
+    """Write 1 where a neuron fires, for the tokens of a first look or for all others."""
+    split = state.probe_ends[neuron]
+    start, end = (state.indptr[neuron], split) if is_probe else (split, state.indptr[neuron + 1])
+    for place in range(start, end):
+        row[state.tokens[place]] = 1
 
 
 @njit(cache=True, nogil=True)

@@ -194,6 +194,8 @@ def search_state(order: Int32Array, line: FlashCost, break_even_gap: float) -> G
     gap, fraction = divmod(round(break_even_gap * SCALE), SCALE)
     cap = gap + 2
     eighth = max(512, n_tokens // 8 // _TOKEN_MULTIPLE * _TOKEN_MULTIPLE)
+    n_probe = min(n_tokens, eighth), min(n_tokens, 3 * eighth)
+    probed = line.bits.words[:n_neurons, : n_probe[0] // _TOKEN_MULTIPLE]
     state = GapState(
         order=order.astype(np.int32),
         slot_of=slot_of,
@@ -204,9 +206,10 @@ def search_state(order: Int32Array, line: FlashCost, break_even_gap: float) -> G
         is_known=np.zeros(n_neurons + 1, np.uint8),
         indptr=line.indptr,
         tokens=line.tokens,
+        probe_ends=line.indptr[:-1] + np.bitwise_count(probed).sum(axis=1, dtype=np.int64),
         cap=cap,
         fraction=fraction,
-        n_probe=(min(n_tokens, eighth), min(n_tokens, 3 * eighth)),
+        n_probe=n_probe,
         head=np.full(n_tokens, cap, np.uint8),
         tail=np.full(n_tokens, cap, np.uint8),
         is_active=np.zeros(n_tokens, np.uint8),
