@@ -23,6 +23,8 @@ _QUANTISED_ENDINGS = (
     ".weight_zero_point", ".SCB", ".absmax", ".quant_map", "_blocks", "_scales",
 )  # fmt: skip
 """Of GPTQ, AWQ, compressed-tensors, FP8, bitsandbytes and MXFP4 checkpoints."""
+_ACTIVATION_SCALES = (".act.scales", ".act_fn.scales", ".activation_fn.scales", ".gelu_impl.scales")
+"""Vectors over neurons that AWQ leaves beside weights of any kind: family files map them."""
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
@@ -33,7 +35,7 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
         found = f"a quantization_config ({method})"
     else:
         for tensor in checkpoint.shard_of:
-            if tensor.endswith(_QUANTISED_ENDINGS):
+            if tensor.endswith(_QUANTISED_ENDINGS) and not tensor.endswith(_ACTIVATION_SCALES):
                 found = f"tensor {tensor} of a quantised checkpoint"
                 break
     if found is not None:

@@ -186,7 +186,7 @@ def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int3
 
 
 def tensor_actions(model: FfnModel, orders: Mapping[str, Int32Array]) -> dict[str, str]:
-    """Return what happens to every tensor: ``copied``, or its ``rows`` or ``columns`` are permuted."""
+    """Return what happens to every tensor: ``copied``, or its ``rows``, ``columns`` or ``packed`` integers permuted."""
     actions = dict.fromkeys(model.checkpoint.shard_of, "copied")
     for name, block in model.blocks.items():
         if not np.array_equal(orders[name], np.arange(block.n_neurons)):

@@ -10,7 +10,7 @@ from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
 from ripple_place.checkpoint.fileio import as_pieces_done, copy_range, hash_files, ignore_progress, opened, prefetch
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.outdir import check_free_space, check_output, replacing_directory
-from ripple_place.checkpoint.permute import permuted_pieces
+from ripple_place.checkpoint.permute import permuted_tensor
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
@@ -112,10 +112,9 @@ def seal_output(
 def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: Progress) -> None:
     """Write a shard with the same header and extents, its neuron tensors permuted."""
     moved = {
-        tensor.name: (tensor, plan.orders[name])
-        for name, block in plan.model.blocks.items()
-        for tensor in block.tensors
-        if plan.actions[tensor.name] != "copied"
+        name: [(tensor, plan.orders[block]) for tensor, block in plan.model.parts[name]]
+        for name in shard.tensors
+        if plan.actions[name] != "copied"
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     with opened(shard.path) as descriptor, target.open("xb") as file:
@@ -127,7 +126,7 @@ def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: P
             if name is None:
                 copy_range(descriptor, offset_bytes, length_bytes, file, progress)
                 continue
-            for piece in permuted_pieces(plan.model.checkpoint, *moved[name]):
+            for piece in permuted_tensor(plan.model.checkpoint, moved[name]):
                 file.write(as_bytes(piece))
                 progress(piece.nbytes)
         file.flush()
