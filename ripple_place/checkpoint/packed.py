@@ -59,11 +59,13 @@ def pack(items: ByteArray, packing: Packing) -> ByteArray:
     n_rows = len(items)
     per_unit = 8 if packing.bits == 3 else 8 // packing.bits
     shifts = np.arange(per_unit, dtype=np.uint32) * np.uint32(packing.bits)
-    stream = (items.reshape(n_rows, -1, per_unit).astype(np.uint32) << shifts).sum(axis=-1, dtype=np.uint32)
+    shifted = items.reshape(n_rows, -1, per_unit).astype(np.uint32) << shifts
+    stream: npt.NDArray[np.uint32] = shifted.sum(axis=-1, dtype=np.uint32)
     if packing.bits == 3:
         parts = [(stream >> np.uint32(8 * k)).astype(np.uint8) for k in range(3)]
         return np.stack(parts, axis=-1).reshape(n_rows, -1)
-    return stream.astype(np.uint8)
+    packed: ByteArray = stream.astype(np.uint8)
+    return packed
 
 
 def permuted_packed(descriptor: int, offset_bytes: int, tensor: NeuronTensor, order: Int32Array) -> Iterator[ByteArray]:

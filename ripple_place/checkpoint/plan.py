@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.checkpoint.bundle import HELD_ROWS_BYTES, BundleLayout, plan_bundle
+from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY, check_output
 from ripple_place.checkpoint.sidefiles import SideFiles, list_side_files
@@ -16,10 +17,11 @@ from ripple_place.errors import PlacementError, UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
+    from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.ffn import FfnModel
     from ripple_place.placement import ModelPlacement
 
@@ -50,6 +52,8 @@ class RewritePlan:
         Tensor -> ``copied``, ``rows`` or ``columns``.
     bundle : BundleLayout or None
     side_files : SideFiles
+    carriers : tuple of CarrierFile
+        Files from elsewhere that are permuted along.
     force : bool
         Whether an earlier output may be replaced.
     """
@@ -63,6 +67,7 @@ class RewritePlan:
     actions: Mapping[str, str]
     bundle: BundleLayout | None
     side_files: SideFiles
+    carriers: tuple[CarrierFile, ...]
     force: bool
 
     @property
@@ -88,8 +93,13 @@ class RewritePlan:
 
     @property
     def written_bytes(self) -> int:
-        """Bytes that will lie in OUT, but for manifest and placement."""
+        """Bytes that will lie in OUT, but for manifest, placement and what comes from elsewhere."""
         return sum(self.weight_files.values()) + sum(self.plain_files.values())
+
+    @property
+    def carrier_bytes(self) -> int:
+        """Bytes of the files from elsewhere."""
+        return sum(file.source.stat().st_size for file in self.carriers)
 
     @property
     def total_bytes(self) -> int:
@@ -112,6 +122,8 @@ def plan_rewrite(
     *,
     formats: Collection[str] = FORMATS,
     stride: str = "packed",
+    adapter: Path | None = None,
+    carriers: Sequence[Path] = (),
     force: bool = False,
 ) -> RewritePlan:
     """Plan the rewrite of a checkpoint in another neuron order.
@@ -127,6 +139,10 @@ def plan_rewrite(
         ``drop-in`` for the checkpoint that any tool loads, ``bundled`` for the flash-contiguous file, or both.
     stride : {"packed", "page"}
         Distance of bundles in the bundled file: their size, or that rounded up to 4096 bytes.
+    adapter : Path, optional
+        Directory of a LoRA adapter to permute along.
+    carriers : sequence of Path
+        Importance matrices, predictors and counts to permute along; see `ripple_place.checkpoint.carriers.plan`.
     force : bool
         Replace an earlier output.
 
@@ -138,7 +154,7 @@ def plan_rewrite(
     PlacementError
         If the placement has a block that the model lacks, or one of another number of neurons.
     CheckpointError
-        If an entry of the source directory cannot be copied.
+        If an entry of the source directory cannot be copied, or a carrier is malformed or of another model.
     UnsupportedError
         If the bundled file's index outgrows its header.
     """
@@ -159,6 +175,7 @@ def plan_rewrite(
         actions=tensor_actions(model, orders),
         bundle=plan_bundle(model, orders, stride) if "bundled" in formats else None,
         side_files=list_side_files(model.checkpoint),
+        carriers=tuple(plan_carriers(model, adapter, carriers)),
         force=force,
     )
 

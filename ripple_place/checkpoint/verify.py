@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.bundle import plan_bundle
+from ripple_place.checkpoint.carriers.plan import redescribe
 from ripple_place.checkpoint.compare import AGAIN
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
@@ -22,7 +24,13 @@ from ripple_place.placement import read_placement
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.ffn import FfnModel
     from ripple_place.checkpoint.fileio import Progress
+
+    Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,10 @@ def compare_output(
                     expected="what source and placement make of it",
                 )  # fmt: skip
         checks = {"side files equal the source's": _check_side_files(out, document)}
+        if document.get("carriers"):
+            checks["files permuted along equal their sources after the inverse permutation"] = _check_carriers(
+                out, document["carriers"], model, orders
+            )
         if "drop-in" in document["formats"]:
             checks |= compare_drop_in(out, model, orders, actions, progress)
         if bundle is not None:
@@ -196,6 +208,17 @@ def _check_side_files(out: Path, document: Mapping[str, Any]) -> int:
                 out / name, found="it missing, or other bytes", expected="the source's, byte for byte", remedy=AGAIN
             )
     return len(names)
+
+
+def _check_carriers(out: Path, carriers: Mapping[str, Any], model: FfnModel, orders: Mapping[str, Int32Array]) -> int:
+    """Return the number of files permuted along, each of which hashes like its source once it is put back."""
+    for name, entry in carriers.items():
+        restored = redescribe(model, out, name, entry["kind"]).permuted(orders, inverse=True)
+        if hashlib.sha256(restored).hexdigest() != entry["source_sha256"]:
+            raise VerificationError(
+                out / name, found="other contents", expected="the source's, in the order of the placement", remedy=AGAIN
+            )
+    return len(carriers)
 
 
 @contextmanager

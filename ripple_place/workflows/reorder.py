@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
@@ -16,7 +16,7 @@ from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
-from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
+from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
 from ripple_place.workflows.outputs import check_output_file
 from ripple_place.workflows.placing import place_neurons
 from ripple_place.workflows.reorder_params import ReorderParams
@@ -91,6 +91,11 @@ def reorder(
         If storage refuses.
     """
     params = params or ReorderParams()
+    if checkpoint is None and (params.carriers or params.adapter is not None):
+        raise UsageError(
+            "--adapter and --carrier", found="no checkpoint", expected="the one that they belong to",
+            remedy="name the checkpoint as well",
+        )  # fmt: skip
     started = time.perf_counter()
     _check_input(profile, "a profile", "run `ripple-place profile` first, or correct the path")
     learned = read_profile(profile)
@@ -107,7 +112,6 @@ def reorder(
             "--bundle-bytes", found="a checkpoint as well", expected="one of the two",
             remedy="leave --bundle-bytes out; the checkpoint says how long a neuron's weights are",
         )  # fmt: skip
-    _check_input(checkpoint, "a checkpoint directory", "correct the path")
     if out.resolve() in profile.resolve().parents:
         raise UsageError(
             profile, found=f"the profile inside {out}", expected="it elsewhere",
@@ -117,16 +121,67 @@ def reorder(
     # Everything that can be refused is refused before the long part.
     _check_profile_of(model, learned, names)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
-    plan_rewrite(model, undecided, out, formats=params.formats, force=params.force)
+    plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
     sizes = {block.bundle_bytes for block in model.blocks.values()}
     placement, reports = place_neurons(learned, names, params, sizes.pop() if len(sizes) == 1 else None, track)
     stride = _choose_stride(model, learned, placement, params) if params.stride == "auto" else params.stride
-    plan = plan_rewrite(model, placement, out, formats=params.formats, stride=stride, force=params.force)
+    return _rewrite(model, placement, out, stride, params, track, ReorderReport(params.ordering, started, reports))
+
+
+def apply_placement(
+    checkpoint: Path, placement: Path, out: Path, params: ReorderParams | None = None, track: Track = no_track
+) -> ReorderReport:
+    """Rewrite a checkpoint in the order of a placement that was computed elsewhere.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    placement : Path
+        A placement file: of this model, another quantisation of it, or a model trained further from it.
+    out : Path
+        New directory; appears whole, and verified, or not at all.
+    params : ReorderParams, optional
+        Its ordering, device and the like do not count. Stride ``auto`` is packed: there is no trace to simulate.
+    track : Track
+
+    Raises
+    ------
+    UsageError, CheckpointError, UnsupportedError, VerificationError, OSError
+        As `reorder`.
+    PlacementError
+        If the placement file is malformed, or of another model.
+    """
+    params = params or ReorderParams()
+    started = time.perf_counter()
+    _check_input(placement, "a placement file", "correct the path")
+    given = read_placement(placement)
+    model = describe_ffn(Checkpoint.open(checkpoint))
+    sizes = {block.bundle_bytes for block in model.blocks.values()}
+    metadata = {key: value for key, value in given.metadata.items() if key != "bundle_bytes"}
+    if len(sizes) == 1:
+        metadata["bundle_bytes"] = str(sizes.pop())
+    selected = {name: given.blocks[name] for name in select_layers(given.blocks, params.layers)}
+    stride = "packed" if params.stride == "auto" else params.stride
+    report = ReorderReport(given.metadata.get("ordering", "unknown"), started, {})
+    return _rewrite(model, ModelPlacement(selected, metadata), out, stride, params, track, report)
+
+
+def _rewrite(
+    model: FfnModel, placement: ModelPlacement, out: Path, stride: str, params: ReorderParams, track: Track,
+    report: ReorderReport,
+) -> ReorderReport:  # fmt: skip
+    """Rewrite the checkpoint unless it is a dry run; complete the report, whose seconds are still a start time."""
+    plan = plan_rewrite(model, placement, out, formats=params.formats, stride=stride, **_plan_options(params))
     verification = None
     if not params.dry_run:
         verification = execute(plan, progress=track.bytes(plan.total_bytes, "writing and verifying"))
     unplaced = tuple(name for name in model.blocks if name not in placement.blocks)
-    return ReorderReport(params.ordering, time.perf_counter() - started, reports, unplaced, plan, verification)
+    seconds = time.perf_counter() - report.seconds
+    return replace(report, seconds=seconds, unplaced=unplaced, plan=plan, verification=verification)
+
+
+def _plan_options(params: ReorderParams) -> dict[str, Any]:
+    return {"adapter": params.adapter, "carriers": params.carriers, "force": params.force}
 
 
 def _choose_stride(model: FfnModel, profile: Profile, placement: ModelPlacement, params: ReorderParams) -> str:

@@ -10,6 +10,8 @@ from ripple_place.errors import UsageError
 from ripple_place.placement import check_bundle_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ripple_place.flash.device import DeviceProfile
 
 ORDERINGS = ("flash-time", "greedy", "frequency", "random", "original")
@@ -43,6 +45,10 @@ class ReorderParams:
     stride : str
         One of `STRIDES`: distance of bundles in the bundled file. ``auto`` takes the one that the simulator finds
         cheaper on the profile's trace, without cache.
+    adapter : Path, optional
+        Directory of a LoRA adapter that is permuted along.
+    carriers : tuple of Path
+        Importance matrices, predictors and counts that are permuted along.
     dry_run, force : bool
         Stop before writing; replace an earlier output.
 
@@ -61,6 +67,8 @@ class ReorderParams:
     effort: int = DEFAULT_EFFORT
     formats: tuple[str, ...] = FORMATS
     stride: str = "auto"
+    adapter: Path | None = None
+    carriers: tuple[Path, ...] = ()
     dry_run: bool = False
     force: bool = False
 

@@ -17,7 +17,7 @@ from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import reorder
+from ripple_place.workflows.reorder import apply_placement, reorder
 from ripple_place.workflows.reorder_params import ORDERINGS, ReorderParams
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.verify import verify
@@ -60,6 +60,33 @@ def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None
     assert placements["random"]["layers.0"].order.tolist() != placements["random"]["layers.1"].order.tolist()
     assert reads["greedy"] == min(reads.values())  # type: ignore[type-var]
     assert reads["greedy"] < 0.6 * reads["original"]  # type: ignore[operator]
+
+
+def test_a_placement_computed_elsewhere(tmp_path: Path, profile_path: Path, pico_opt: Path) -> None:
+    """The placement file alone gives the checkpoint that the profile gave, metadata and all; and is checked as much."""
+    params = ReorderParams(stride="packed", ordering="frequency")
+    reorder(pico_opt, profile_path, tmp_path / "at once", params)
+    reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering="frequency", bundle_bytes=4096))
+    report = apply_placement(pico_opt, tmp_path / "p", tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "at once")
+    assert (report.ordering, report.unplaced, report.blocks) == ("frequency", (), {})
+    assert read_placement(tmp_path / "out/ripple_place/placement.safetensors").bundle_bytes == 32
+    some = apply_placement(pico_opt, tmp_path / "p", tmp_path / "some", ReorderParams(layers="1", dry_run=True))
+    assert some.unplaced == ("layers.0",)
+    assert not (tmp_path / "some").exists()
+    other = write_checkpoint(tmp_path / "other", opt_tensors(n_neurons=16), opt_config(n_neurons=16))
+    with pytest.raises(PlacementError, match="expected 16, as"):
+        apply_placement(other, tmp_path / "p", tmp_path / "refused")
+    with pytest.raises(UsageError, match="expected a placement file"):
+        apply_placement(pico_opt, tmp_path / "nowhere", tmp_path / "refused")
+    with pytest.raises(PlacementError, match=r"expected ripple-place.placement/1"):
+        apply_placement(pico_opt, pico_opt / "model.safetensors", tmp_path / "refused")
+
+
+def test_carriers_need_a_checkpoint(tmp_path: Path, profile_path: Path) -> None:
+    """A placement file has nothing that they could go along with."""
+    with pytest.raises(UsageError, match=r"--adapter and --carrier: found no checkpoint"):
+        reorder(None, profile_path, tmp_path / "p", ReorderParams(adapter=tmp_path))
 
 
 def test_seed(tmp_path: Path, profile_path: Path) -> None:
