@@ -140,12 +140,13 @@ def adjust_manifest(out: Path, **changes: Any) -> None:
 
 
 def swap_neurons(path: Path, extent: TensorExtent, tensor: NeuronTensor) -> None:
-    """Swap the first two neurons of a tensor in place (granules of them, or words), in its first row."""
-    data = bytearray(path.read_bytes())
+    """Swap the first neuron of a tensor (or granule, or word) with the first that differs, in place, in one row."""
+    data = np.frombuffer(bytearray(path.read_bytes()), np.uint8)
     begin = extent.offset_bytes + tensor.begin_bytes
-    one, other = (slice(begin + i * tensor.unit_bytes, begin + (i + 1) * tensor.unit_bytes) for i in (0, 1))
-    data[one], data[other] = data[other], data[one]
-    path.write_bytes(data)
+    row = data[begin : begin + tensor.row_bytes].reshape(tensor.n_units, tensor.unit_bytes)
+    other = int(np.flatnonzero((row != row[0]).any(axis=1))[0])
+    row[[0, other]] = row[[other, 0]]
+    path.write_bytes(data.tobytes())
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ripple_place.blocks import block_sort_key, format_ranges, sorted_blocks
-from ripple_place.checkpoint.coverage import refuse_quantised, refuse_unmapped
+from ripple_place.checkpoint.coverage import refuse_unmapped
 from ripple_place.checkpoint.describe import describe_blocks
 from ripple_place.checkpoint.family import Family, config_size, family_of, name_regex
-from ripple_place.errors import CheckpointError
+from ripple_place.checkpoint.quantised import Scheme, logical_name
+from ripple_place.errors import CheckpointError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from ripple_place.checkpoint.family import BlockPattern
     from ripple_place.checkpoint.neuron_tensor import Component, NeuronTensor
@@ -34,9 +37,14 @@ class FfnBlock:
     n_neurons, hidden : int
         `hidden` is the width of the hidden state: weights of a neuron in one component.
     components : tuple of Component
-        What makes up a neuron bundle, in bundle order: (gate,) up, down.
+        What makes up a neuron bundle, in bundle order: (gate,) up, down. Empty where weights are packed, so that a
+        neuron has no bytes of its own.
     tensors : tuple of NeuronTensor
         All tensors with the neuron axis: those of the components, biases and the like.
+    untouched : tuple of str
+        Tensors that belong to quantised weights, but not to neurons.
+    bundle_bytes : int
+        Bytes of one neuron's weights, rounded up to whole bytes in each matrix.
     """
 
     name: str
@@ -44,11 +52,13 @@ class FfnBlock:
     hidden: int
     components: tuple[Component, ...]
     tensors: tuple[NeuronTensor, ...]
+    untouched: tuple[str, ...]
+    bundle_bytes: int
 
     @property
-    def bundle_bytes(self) -> int:
-        """Bytes of one neuron over all components."""
-        return sum(component.neuron_bytes for component in self.components)
+    def granule(self) -> int:
+        """Neurons that must stay together: placements may move them within their granule, and granules as a whole."""
+        return math.lcm(*(tensor.granule for tensor in self.tensors))
 
     @property
     def dtype(self) -> str | None:
@@ -93,29 +103,30 @@ def describe_ffn(checkpoint: Checkpoint) -> FfnModel:
         carry the neuron axis and no family file says whether it does.
     """
     family = family_of(checkpoint.path / "config.json", checkpoint.config)
-    refuse_quantised(checkpoint)
-    prefix = _find_prefix(checkpoint, family)
+    scheme = Scheme.of(checkpoint)
+    weights = {logical_name(tensor) for tensor in checkpoint.shard_of}
+    prefix = _find_prefix(checkpoint, family, weights)
     blocks: dict[str, FfnBlock] = {}
     for kind_name in dict.fromkeys(kind.name for kind in family.blocks):
         kinds = [kind for kind in family.blocks if kind.name == kind_name]
-        for numbers, candidates in _candidates(checkpoint, prefix, kinds).items():
-            for block in _describe_by_first_fit(checkpoint, family, prefix, candidates, dict(numbers)):
+        for numbers, candidates in _candidates(weights, prefix, kinds).items():
+            for block in _describe_by_first_fit(checkpoint, scheme, family, prefix, candidates, dict(numbers)):
                 blocks[block.name] = block
     _check_layers(checkpoint, family, blocks)
     model = FfnModel(checkpoint, family, {name: blocks[name] for name in sorted_blocks(blocks)})
-    refuse_unmapped(
-        checkpoint, family, prefix, mapped=model.parts.keys(), sizes={block.n_neurons for block in blocks.values()}
-    )
+    untouched = {name for block in blocks.values() for name in block.untouched}
+    sizes = {block.n_neurons for block in blocks.values()}
+    refuse_unmapped(checkpoint, family, prefix, mapped=model.parts.keys() | untouched, sizes=sizes)
     return model
 
 
-def _find_prefix(checkpoint: Checkpoint, family: Family) -> str:
+def _find_prefix(checkpoint: Checkpoint, family: Family, weights: AbstractSet[str]) -> str:
     """Return the family's prefix that this checkpoint puts before its tensor names."""
     patterns = [component.tensor for kind in family.blocks for component in kind.components]
     used = [
         prefix
         for prefix in family.prefixes
-        if any(name_regex(prefix + pattern).fullmatch(name) for pattern in patterns for name in checkpoint.shard_of)
+        if any(name_regex(prefix + pattern).fullmatch(name) for pattern in patterns for name in weights)
     ]
     if len(used) != 1:
         raise CheckpointError(
@@ -128,7 +139,7 @@ def _find_prefix(checkpoint: Checkpoint, family: Family) -> str:
 
 
 def _candidates(
-    checkpoint: Checkpoint, prefix: str, kinds: Sequence[BlockPattern]
+    weights: AbstractSet[str], prefix: str, kinds: Sequence[BlockPattern]
 ) -> dict[Numbers, list[BlockPattern]]:
     """Return the blocks of which any component is there, by layer and expert number, and the kinds they might be.
 
@@ -139,7 +150,7 @@ def _candidates(
     for i, kind in enumerate(kinds):
         for component in kind.components:
             regex = name_regex(prefix + component.tensor)
-            for tensor in checkpoint.shard_of:
+            for tensor in sorted(weights):
                 if match := regex.fullmatch(tensor):
                     n_present[tuple(match.groupdict().items())][i] += 1
     return {
@@ -149,18 +160,21 @@ def _candidates(
 
 
 def _describe_by_first_fit(
-    checkpoint: Checkpoint, family: Family, prefix: str, kinds: Sequence[BlockPattern], numbers: Mapping[str, str]
-) -> list[FfnBlock]:
+    checkpoint: Checkpoint, scheme: Scheme, family: Family, prefix: str, kinds: Sequence[BlockPattern],
+    numbers: Mapping[str, str],
+) -> list[FfnBlock]:  # fmt: skip
     """Describe the blocks of one layer (several where experts share a tensor) by the first kind whose shapes fit."""
     refusals: list[CheckpointError] = []
     for kind in kinds:
         try:
-            described = describe_blocks(checkpoint, family, prefix, kind, numbers)
+            described = describe_blocks(checkpoint, scheme, family, prefix, kind, numbers)
         except CheckpointError as refusal:
             refusals.append(refusal)
+            if isinstance(refusal, UnsupportedError):
+                break  # The names fit: it is no other kind.
         else:
             return [FfnBlock(*block) for block in described]
-    raise refusals[0]
+    raise refusals[-1] if isinstance(refusals[-1], UnsupportedError) else refusals[0]
 
 
 def _check_layers(checkpoint: Checkpoint, family: Family, blocks: Mapping[str, FfnBlock]) -> None:

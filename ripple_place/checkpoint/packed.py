@@ -64,7 +64,7 @@ def pack(items: ByteArray, packing: Packing) -> ByteArray:
     if packing.bits == 3:
         parts = [(stream >> np.uint32(8 * k)).astype(np.uint8) for k in range(3)]
         return np.stack(parts, axis=-1).reshape(n_rows, -1)
-    packed: ByteArray = stream.astype(np.uint8)
+    packed: ByteArray = stream.astype(np.uint8, order="C")
     return packed
 
 
@@ -79,7 +79,7 @@ def permuted_packed(descriptor: int, offset_bytes: int, tensor: NeuronTensor, or
         for first in range(0, tensor.n_rows, rows_per_piece):
             piece = buffer[: tensor.n_rows - first]
             read_into(descriptor, piece, offset_bytes + first * tensor.row_bytes)
-            yield pack(unpack(piece, packing)[:, order], packing)
+            yield pack(np.take(unpack(piece, packing), order, axis=1), packing)
         return
     columns_per_piece = max(1, min(n_after, CHUNK_BYTES // (8 * n_words * item_bytes)))
     words = np.empty((n_words, n_after, item_bytes), np.uint8)
@@ -88,12 +88,12 @@ def permuted_packed(descriptor: int, offset_bytes: int, tensor: NeuronTensor, or
         for first in range(0, n_after, columns_per_piece):
             columns = words[:, first : first + columns_per_piece]
             turned = np.ascontiguousarray(columns.swapaxes(0, 1)).reshape(columns.shape[1], -1)
-            moved = pack(unpack(turned, packing)[:, order], packing)
+            moved = pack(np.take(unpack(turned, packing), order, axis=1), packing)
             columns[:] = moved.reshape(columns.shape[1], n_words, item_bytes).swapaxes(0, 1)
         yield words
 
 
 def _reorder(items: ByteArray, lanes: npt.NDArray[np.int64]) -> ByteArray:
     """Reorder the integers of each word."""
-    reordered: ByteArray = items.reshape(len(items), -1, lanes.size)[..., lanes]
+    reordered: ByteArray = np.take(items.reshape(len(items), -1, lanes.size), lanes, axis=-1)
     return reordered.reshape(len(items), -1)

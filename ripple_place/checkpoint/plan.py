@@ -11,9 +11,11 @@ import numpy as np
 from ripple_place.checkpoint.bundle import HELD_ROWS_BYTES, BundleLayout, plan_bundle
 from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
+from ripple_place.checkpoint.neuron_tensor import keeps_granules
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY, check_output
+from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.checkpoint.sidefiles import SideFiles, list_side_files
-from ripple_place.errors import PlacementError, UsageError
+from ripple_place.errors import PlacementError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -156,7 +158,8 @@ def plan_rewrite(
     CheckpointError
         If an entry of the source directory cannot be copied, or a carrier is malformed or of another model.
     UnsupportedError
-        If the bundled file's index outgrows its header.
+        If the bundled file's index outgrows its header, weights are packed so that they cannot be bundled, or the
+        placement parts neurons that share a scale.
     """
     if not formats or set(formats) - set(FORMATS):
         raise UsageError("formats", found=repr(sorted(formats)), expected=" or ".join(FORMATS), remedy="name those")
@@ -165,6 +168,9 @@ def plan_rewrite(
     out = Path(out)
     check_output(model.checkpoint.path, out, force=force)
     orders = resolve_orders(model, placement)
+    _check_granules(model, orders)
+    if "bundled" in formats:
+        _check_bundles(model)
     return RewritePlan(
         model=model,
         placement=placement,
@@ -178,6 +184,29 @@ def plan_rewrite(
         carriers=tuple(plan_carriers(model, adapter, carriers)),
         force=force,
     )
+
+
+def _check_granules(model: FfnModel, orders: Mapping[str, Int32Array]) -> None:
+    """Raise if an order takes neurons out of the granule whose scale they share."""
+    for name, block in model.blocks.items():
+        for tensor in block.tensors:
+            if not keeps_granules(orders[name], tensor.granule):
+                raise UnsupportedError(
+                    f"{model.checkpoint.path}: tensor {tensor.name}",
+                    found=f"values for {tensor.granule} neurons each, and a placement of {name} that parts those",
+                    expected=f"{tensor.granule} neighbours to stay together",
+                    remedy=f"order with --granule {block.granule}, or {REORDER_FIRST}",
+                )  # fmt: skip
+
+
+def _check_bundles(model: FfnModel) -> None:
+    """Raise if a neuron's weights cannot be put side by side."""
+    for name, block in model.blocks.items():
+        if not block.components:
+            raise UnsupportedError(
+                f"{model.checkpoint.path}: {name}", found="packed weights, several to a word",
+                expected="whole bytes for each neuron in the bundled file", remedy="add --format drop-in",
+            )  # fmt: skip
 
 
 def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int32Array]:

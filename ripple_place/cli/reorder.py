@@ -45,6 +45,8 @@ Example:
 @click.option("--break-even-gap", type=click.FloatRange(0), help="Recorded in place of the device's.")
 @click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, recorded in a placement file.")
 @click.option("--effort", type=click.IntRange(0), default=20, show_default=True, help="Sweeps of flash-time at most.")
+@click.option("--granule", type=click.IntRange(1), default=1, show_default=True,
+              help="Neighbours that move as one (32, 64, 128), where quantised weights share scales.")  # fmt: skip
 @click.option("--adapter", type=PATH, help="LoRA adapter directory that is permuted along.")
 @click.option("--carrier", "carriers", type=PATH, multiple=True,
               help="Importance matrix, predictors or counts that are permuted along; repeatable.")  # fmt: skip
@@ -64,6 +66,7 @@ def reorder(
     break_even_gap: float | None,
     bundle_bytes: int | None,
     effort: int,
+    granule: int,
     adapter: Path | None,
     carriers: tuple[Path, ...],
     dry_run: bool,
@@ -93,6 +96,7 @@ def reorder(
         layers=layers,
         bundle_bytes=bundle_bytes,
         effort=effort,
+        granule=granule,
         device=None if device is None else load_device(device),
         break_even_gap=break_even_gap,
         formats=FORMATS if format_ == "both" else (format_,),

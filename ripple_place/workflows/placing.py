@@ -8,21 +8,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ripple_place import __version__
 from ripple_place.blocks import sorted_blocks
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.flash.device import whole_gap
-from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.profile import BlockProfile, Profile
 from ripple_place.ordering.baselines import frequency_order, original_order, random_order
 from ripple_place.ordering.flash_time import FlashTimeParams, flash_time_order
+from ripple_place.ordering.granule import expand_order, granule_frequency, granule_trace
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
-    from ripple_place.graph.profile import BlockProfile, Profile
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.workflows.reorder_params import ReorderParams
     from ripple_place.workflows.tracking import Track
@@ -75,7 +77,9 @@ class BlockReport:
 def place_neurons(
     profile: Profile, names: list[str], params: ReorderParams, bundle_bytes: int | None, track: Track
 ) -> tuple[ModelPlacement, dict[str, BlockReport]]:
-    """Order the neurons of the named blocks."""
+    """Order the neurons of the named blocks, or granules of them."""
+    if params.granule > 1:
+        return _place_granules(profile, names, params, bundle_bytes, track)
     blocks, reports = {}, {}
     break_even_gap = _break_even_gap(params, bundle_bytes)
     places = {name: place for place, name in enumerate(sorted_blocks(profile.blocks))}
@@ -95,6 +99,36 @@ def place_neurons(
         blocks[name] = NeuronPlacement(order, frequency=block.frequency)
         reports[name] = replace(report, seconds=time.perf_counter() - started)
     return ModelPlacement(blocks, _metadata(profile, params, bundle_bytes, break_even_gap)), reports
+
+
+def _place_granules(
+    profile: Profile, names: list[str], params: ReorderParams, bundle_bytes: int | None, track: Track
+) -> tuple[ModelPlacement, dict[str, BlockReport]]:
+    """Order granules as if each were a neuron; the reports count granules."""
+    if profile.trace is None and params.ordering == "greedy":
+        raise TraceFormatError(
+            "--granule", found="a profile without activation bits", expected="a trace to see granules in",
+            remedy="profile a trace, or order by frequency",
+        )  # fmt: skip
+    granule, coarse, traces = params.granule, dict(profile.blocks), {}
+    for name in names:
+        frequency = granule_frequency(profile.blocks[name].frequency, granule)
+        graph = csr_array((frequency.size, frequency.size), dtype=np.int32)
+        if profile.trace is not None:
+            traces[name] = granule_trace(profile.trace.blocks[name], granule)
+            graph = neighbor_graph(NeuronBits.of_block(traces[name]), profile.n_neighbors)
+        coarse[name] = BlockProfile(frequency, graph)
+    trace = profile.trace and replace(profile.trace, blocks=traces)
+    granule_bytes = None if bundle_bytes is None else bundle_bytes * granule
+    whole = replace(params, granule=1)
+    placed, reports = place_neurons(Profile(coarse, profile.n_neighbors, trace), names, whole, granule_bytes, track)
+    blocks = {}
+    for name in names:
+        block = profile.blocks[name]
+        order = expand_order(placed.blocks[name].order, granule, block.n_neurons)
+        blocks[name] = NeuronPlacement(order, frequency=block.frequency)
+    metadata = _metadata(profile, params, bundle_bytes, _break_even_gap(params, bundle_bytes))
+    return ModelPlacement(blocks, {**metadata, "granule": str(granule)}), reports
 
 
 def _order_block(

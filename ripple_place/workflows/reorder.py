@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.plan import plan_rewrite, resolve_orders
+from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.errors import PlacementError, TraceFormatError, UsageError
+from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError, UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
@@ -120,6 +121,7 @@ def reorder(
     model = describe_ffn(Checkpoint.open(checkpoint))
     # Everything that can be refused is refused before the long part.
     _check_profile_of(model, learned, names)
+    _check_granule(model, names, params)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
     plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
     sizes = {block.bundle_bytes for block in model.blocks.values()}
@@ -203,6 +205,18 @@ def _choose_stride(model: FfnModel, profile: Profile, placement: ModelPlacement,
         for stride, extent in (("packed", lambda size, _: BlockExtent.packed(size)), ("page", BlockExtent.padded))
     }
     return min(times_us, key=lambda stride: (times_us[stride], stride != "packed"))
+
+
+def _check_granule(model: FfnModel, names: list[str], params: ReorderParams) -> None:
+    """Raise if an ordering of single neurons would part those that share a scale."""
+    for name in names:
+        needed = model.blocks[name].granule
+        if params.granule % needed and params.ordering != "original":
+            raise UnsupportedError(
+                f"{model.checkpoint.path}: {name}", found=f"quantised weights with a scale for each {needed} neurons",
+                expected=f"whole granules of {needed} to move, and --granule is {params.granule}",
+                remedy=f"add --granule {needed}, or {REORDER_FIRST}",
+            )  # fmt: skip
 
 
 def _check_profile_of(model: FfnModel, profile: Profile, names: list[str]) -> None:

@@ -40,6 +40,8 @@ class ReorderParams:
         In place of a device's.
     effort : int
         Sweeps of ``flash-time``.
+    granule : int
+        Neighbours that stay together, ordered as one: 1, or a multiple of 8. Quantised weights may ask for it.
     formats : tuple of str
         Of `ripple_place.checkpoint.plan.FORMATS`.
     stride : str
@@ -65,6 +67,7 @@ class ReorderParams:
     device: DeviceProfile | None = None
     break_even_gap: float | None = None
     effort: int = DEFAULT_EFFORT
+    granule: int = 1
     formats: tuple[str, ...] = FORMATS
     stride: str = "auto"
     adapter: Path | None = None
@@ -79,6 +82,10 @@ class ReorderParams:
                     what, found=repr(value), expected=f"one of {', '.join(known)}", remedy="name one of them"
                 )
         check_bundle_bytes(self.bundle_bytes)
+        if self.granule < 1 or (self.granule > 1 and self.granule % 8):
+            raise UsageError(
+                "--granule", found=str(self.granule), expected="1, or a multiple of 8", remedy="give 32, 64 or 128"
+            )
         if self.device is not None and self.break_even_gap is not None:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"

@@ -129,13 +129,16 @@ def test_config_of_another_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "extra", "message"),
     [
-        ({"quantization_config": {"quant_method": "gptq"}}, "", r"quantization_config \(gptq\).*then quantise"),
-        ({}, MLP + "up_proj.qweight", "qweight of a quantised"),
-        ({}, MLP + "up_proj.weight_scale", "weight_scale of a quantised"),
+        ({"quantization_config": {"quant_method": "hqq"}}, "", r"quantization_config \(hqq\).*then quantise"),
+        ({"quantization_config": "new"}, "", r"quantization_config \(new\)"),
+        ({}, MLP + "up_proj.qweight", "qweight without GPTQ or AWQ in quantization_config"),
+        ({}, MLP + "up_proj.weight_packed", "packed weights of the format None"),
+        ({}, MLP + "up_proj.weight_scale", r"weight_scale: found shape \[2, 2\]"),
+        ({}, MLP + "up_proj.qzeros", "qzeros of a quantised"),
     ],
 )
 def test_quantised(tmp_path: Path, config: dict[str, Any], extra: str, message: str) -> None:
-    """Scales and packed words carry the neuron axis in ways of their own: refused, with what to do instead."""
+    """Scales and packed words carry the neuron axis in ways of their own: refused where no rule covers them."""
     tensors = llama_tensors() | ({extra: np.zeros((2, 2), np.int32)} if extra else {})
     with pytest.raises(UnsupportedArchitectureError, match=message):
         describe(write_checkpoint(tmp_path / "m", tensors, llama_config(**config)))

@@ -65,8 +65,6 @@ class CarrierFile:
 
         Raises
         ------
-        UnsupportedError
-            If it is not parted at the granules of an order.
         OSError
             If it cannot be read.
         """
