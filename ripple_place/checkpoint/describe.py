@@ -143,7 +143,7 @@ def _agreed_sizes(checkpoint: Checkpoint, family: Family, kind: BlockPattern, fi
     configured = config_size(checkpoint.config, kind.n_neurons_keys, layer)
     hidden = config_size(checkpoint.config, family.hidden_keys)
     if hidden is None:
-        if field is not None:
+        if field is not None and (field.packing is not None or first.extent.dtype in _PACKED_DTYPES):
             raise _config_error(checkpoint, "no width of the hidden state", " or ".join(family.hidden_keys))
         hidden = first.shape[pattern.axes.index("hidden")]
     n_experts = first.shape[0] if pattern.axes[0] == "expert" else None

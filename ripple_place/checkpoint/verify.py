@@ -14,6 +14,7 @@ from ripple_place.checkpoint.carriers.plan import redescribe
 from ripple_place.checkpoint.compare import AGAIN
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.forward import compare_forward
 from ripple_place.checkpoint.manifest import Manifest, describe_blocks, read_manifest
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, resolve_orders, tensor_actions
 from ripple_place.checkpoint.proof import check_stock_reader, compare_bundled, compare_drop_in
@@ -90,7 +91,8 @@ def verify(
     Notes
     -----
     Every file is hashed; every tensor is compared byte by byte after the inverse permutation, in each format; every
-    safetensors file is opened by the stock reader. About two tensors are held in memory.
+    safetensors file is opened by the stock reader; every FFN with float weights is computed on random input from both.
+    About two tensors are held in memory.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
@@ -102,8 +104,12 @@ def verify(
         _check_files(source, out, manifest.document, progress)
         report = compare_output(source, out, manifest.document, progress)
         n_files = len(manifest.document["files"]) + len(manifest.document["source"]["files"])
+        checks = {"files hash to what the manifest records": n_files, **report.checks}
+        formats, model = manifest.document["formats"], describe_ffn(Checkpoint.open(source))
+        if n_blocks := compare_forward(out, model, manifest.document["bundled"], drop_in="drop-in" in formats):
+            checks["FFN blocks compute the same on random input, in float64"] = n_blocks
     return VerificationReport(
-        {"files hash to what the manifest records": n_files, **report.checks},
+        checks,
         report.n_permuted,
         report.n_untouched,
         report.n_bytes,

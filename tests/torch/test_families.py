@@ -9,7 +9,9 @@ from ripple_place.checkpoint.plan import plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.checkpoint.verify import verify
-from ripple_place.errors import VerificationError
+from ripple_place.errors import UnsupportedError, VerificationError
+from ripple_place.workflows.logits import compare_logits
+from ripple_place.workflows.verify import verify as verify_workflow
 from tests.builders import adjust_manifest, random_placement, swap_neurons
 from tests.torch.models import CONFIGS, EXPERT_MODELS, logits, save_random
 
@@ -102,3 +104,25 @@ def test_a_forgotten_tensor_would_show(tmp_path):
         data[part] = original[part]
         out.write_bytes(data)
         assert not torch.allclose(logits(tmp_path / "out", config), before, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["opt", "t5", "mixtral", "bitnet"])
+def test_verify_with_logits(name, tmp_path):
+    """The command's own comparison, of models of all kinds; another model under the same names does not pass."""
+    config = CONFIGS[name]()
+    source, out = tmp_path / "source", tmp_path / "out"
+    save_random(config, source)
+    model = describe_ffn(Checkpoint.open(source))
+    execute(plan_rewrite(model, random_placement(model), out))
+    checks = verify_workflow(source, out, logits=True).checks
+    assert checks["logits equal, in float64, on random tokens"] == 32 * config.vocab_size
+    save_random(config, tmp_path / "other")
+    with pytest.raises(VerificationError, match="logits that differ"):
+        compare_logits(source, tmp_path / "other")
+
+
+def test_logits_of_a_model_that_does_not_load(tmp_path):
+    """A config that transformers does not know."""
+    (tmp_path / "config.json").write_text('{"model_type": "mystery"}')
+    with pytest.raises(UnsupportedError, match="Leave --logits out"):
+        compare_logits(tmp_path, tmp_path)

@@ -117,7 +117,7 @@ def test_granule_of_quantised_weights(tmp_path: Path, profile_path: Path, pico_o
     (pico_opt / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsupportedError, match=r"a scale for each 8 neurons.*Add --granule 8, or reorder"):
         reorder(pico_opt, profile_path, tmp_path / "out")
-    report = reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(granule=16))
+    report = reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(granule=8))
     assert report.verification is not None
     assert verify(pico_opt, tmp_path / "out").n_permuted > 0
     with pytest.raises(UsageError, match="found 12; expected 1, or a multiple of 8"):
