@@ -50,6 +50,7 @@ Example:
 @click.option("--adapter", type=PATH, help="LoRA adapter directory that is permuted along.")
 @click.option("--carrier", "carriers", type=PATH, multiple=True,
               help="Importance matrix, predictors or counts that are permuted along; repeatable.")  # fmt: skip
+@click.option("--gguf", type=PATH, help="Write the FFNs as GGUF too, a row per neuron; needs the gguf extra.")
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
@@ -69,6 +70,7 @@ def reorder(
     granule: int,
     adapter: Path | None,
     carriers: tuple[Path, ...],
+    gguf: Path | None,
     dry_run: bool,
     force: bool,
     common: Common,
@@ -103,6 +105,7 @@ def reorder(
         stride=stride,
         adapter=adapter,
         carriers=carriers,
+        gguf=gguf,
         dry_run=dry_run,
         force=force,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.gguf_export import check_exportable, export_gguf
 from ripple_place.checkpoint.plan import plan_rewrite, resolve_orders
 from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.checkpoint.rewrite import execute
@@ -92,9 +93,9 @@ def reorder(
         If storage refuses.
     """
     params = params or ReorderParams()
-    if checkpoint is None and (params.carriers or params.adapter is not None):
+    if checkpoint is None and (params.carriers or params.adapter is not None or params.gguf is not None):
         raise UsageError(
-            "--adapter and --carrier", found="no checkpoint", expected="the one that they belong to",
+            "--adapter, --carrier and --gguf", found="no checkpoint", expected="the one that they belong to",
             remedy="name the checkpoint as well",
         )  # fmt: skip
     started = time.perf_counter()
@@ -122,6 +123,7 @@ def reorder(
     # Everything that can be refused is refused before the long part.
     _check_profile_of(model, learned, names)
     _check_granule(model, names, params)
+    _check_gguf(model, out, params)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
     plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
     sizes = {block.bundle_bytes for block in model.blocks.values()}
@@ -174,12 +176,29 @@ def _rewrite(
 ) -> ReorderReport:  # fmt: skip
     """Rewrite the checkpoint unless it is a dry run; complete the report, whose seconds are still a start time."""
     plan = plan_rewrite(model, placement, out, formats=params.formats, stride=stride, **_plan_options(params))
+    _check_gguf(model, out, params)
     verification = None
     if not params.dry_run:
         verification = execute(plan, progress=track.bytes(plan.total_bytes, "writing and verifying"))
+        if params.gguf is not None:
+            export_gguf(model, plan.orders, params.gguf)
     unplaced = tuple(name for name in model.blocks if name not in placement.blocks)
     seconds = time.perf_counter() - report.seconds
     return replace(report, seconds=seconds, unplaced=unplaced, plan=plan, verification=verification)
+
+
+def _check_gguf(model: FfnModel, out: Path, params: ReorderParams) -> None:
+    """Raise unless the GGUF file that was asked for, if any, can be written."""
+    if params.gguf is None:
+        return
+    check_exportable(model)
+    if out.resolve() in params.gguf.resolve().parents:
+        raise UsageError(
+            params.gguf, found="a file inside the output", expected="one beside it: the output is verified as a whole",
+            remedy="name it elsewhere",
+        )  # fmt: skip
+    shards = [shard.path for shard in model.checkpoint.shards.values()]
+    check_output_file(params.gguf, force=params.force, apart_from=shards)
 
 
 def _plan_options(params: ReorderParams) -> dict[str, Any]:

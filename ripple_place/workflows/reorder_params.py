@@ -51,6 +51,8 @@ class ReorderParams:
         Directory of a LoRA adapter that is permuted along.
     carriers : tuple of Path
         Importance matrices, predictors and counts that are permuted along.
+    gguf : Path, optional
+        Where the FFNs go as GGUF besides.
     dry_run, force : bool
         Stop before writing; replace an earlier output.
 
@@ -72,6 +74,7 @@ class ReorderParams:
     stride: str = "auto"
     adapter: Path | None = None
     carriers: tuple[Path, ...] = ()
+    gguf: Path | None = None
     dry_run: bool = False
     force: bool = False
 

@@ -126,7 +126,7 @@ def test_granule_of_quantised_weights(tmp_path: Path, profile_path: Path, pico_o
 
 def test_carriers_need_a_checkpoint(tmp_path: Path, profile_path: Path) -> None:
     """A placement file has nothing that they could go along with."""
-    with pytest.raises(UsageError, match=r"--adapter and --carrier: found no checkpoint"):
+    with pytest.raises(UsageError, match=r"--adapter, --carrier and --gguf: found no checkpoint"):
         reorder(None, profile_path, tmp_path / "p", ReorderParams(adapter=tmp_path))
 
 
