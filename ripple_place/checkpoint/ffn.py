@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ripple_place.blocks import block_sort_key, format_ranges, sorted_blocks
 from ripple_place.checkpoint.coverage import refuse_unmapped
 from ripple_place.checkpoint.describe import describe_blocks
-from ripple_place.checkpoint.family import Family, config_size, family_of, name_regex
+from ripple_place.checkpoint.family import Family, config_size, family_of, matching
 from ripple_place.checkpoint.quantised import Scheme, logical_name
 from ripple_place.errors import CheckpointError, UnsupportedError
 
@@ -126,7 +126,7 @@ def _find_prefix(checkpoint: Checkpoint, family: Family, weights: AbstractSet[st
     used = [
         prefix
         for prefix in family.prefixes
-        if any(name_regex(prefix + pattern).fullmatch(name) for pattern in patterns for name in weights)
+        if any(True for pattern in patterns for _ in matching(prefix + pattern, weights))
     ]
     if len(used) != 1:
         raise CheckpointError(
@@ -146,13 +146,12 @@ def _candidates(
     Kinds of one name are alternatives: the kind that has the most components comes first, else their order in the
     family file counts.
     """
+    ordered = sorted(weights)
     n_present: dict[Numbers, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for i, kind in enumerate(kinds):
         for component in kind.components:
-            regex = name_regex(prefix + component.tensor)
-            for tensor in sorted(weights):
-                if match := regex.fullmatch(tensor):
-                    n_present[tuple(match.groupdict().items())][i] += 1
+            for match in matching(prefix + component.tensor, ordered):
+                n_present[tuple(match.groupdict().items())][i] += 1
     return {
         numbers: [kinds[i] for i in sorted(counts, key=lambda i: (len(kinds[i].components) - counts[i], i))]
         for numbers, counts in n_present.items()

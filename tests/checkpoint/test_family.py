@@ -8,7 +8,10 @@ import pytest
 
 from ripple_place.checkpoint import family as family_module
 from ripple_place.checkpoint.family import Family, families, family_of, matches_any
+from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError, UnsupportedError
+from tests.builders import llama_config, llama_tensors, write_checkpoint
 
 BLOCK = """
 [[blocks]]
@@ -38,6 +41,19 @@ def test_component_and_carrier_names_lie_in_the_module() -> None:
                 name = pattern.tensor.format(layer=3, expert=1)
                 assert matches_any(kind.module, name)
                 assert not matches_any(kind.free + family.free, name)
+
+
+def test_the_documented_family_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example in docs/families.md describes a model that no shipped file knows: a file is all that it takes."""
+    text = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
+    family = Family.parse("mine", text.split("```toml\n")[1].split("```")[0])
+    monkeypatch.setattr(family_module, "families", lambda: {"my_model": family})
+    tensors = llama_tensors(bias=True)
+    for name in [name for name in tensors if name.endswith("gate_proj.bias") or "layernorm" in name]:
+        del tensors[name]
+    source = write_checkpoint(tmp_path / "m", tensors, llama_config(model_type="my_model"))
+    model = describe_ffn(Checkpoint.open(source))
+    assert [tensor.role for tensor in model.blocks["layers.1"].tensors] == ["gate", "up", "down", "up_bias"]
 
 
 def test_axes_of_a_pattern() -> None:

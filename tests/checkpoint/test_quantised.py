@@ -295,6 +295,38 @@ def test_a_last_block_that_is_not_full(tmp_path: Path) -> None:
         rewrite(source, tmp_path / "refused", np.roll(np.arange(80), 16))
 
 
+def test_experts_in_fp8(tmp_path: Path) -> None:
+    """DeepSeek-V3's form: scales by block in every expert, the shared one, and layers without experts."""
+    rng, config = np.random.default_rng(0), {
+        "model_type": "deepseek_v3", "hidden_size": H, "intermediate_size": N, "moe_intermediate_size": 64,
+        "n_shared_experts": 1, "num_hidden_layers": 2,
+        "quantization_config": {"quant_method": "fp8", "weight_block_size": [GROUP, GROUP]},
+    }  # fmt: skip
+    modules = {"layers.0.mlp.": N} | {f"layers.1.mlp.{m}.": 64 for m in ("experts.0", "experts.1", "shared_experts")}
+    tensors: Tensors = {}
+    for module, n in modules.items():
+        for name, (out, n_in) in {"gate_proj": (n, H), "up_proj": (n, H), "down_proj": (H, n)}.items():
+            parts = scaled(rng, out, n_in, "weight_scale_inv", BLOCK(out, n_in), "i1")
+            tensors |= {f"model.{module}{name}.{part}": tensor for part, tensor in parts.items()}
+    source, out_path = write_checkpoint(tmp_path / "m", tensors, config), tmp_path / "out"
+    model = describe_ffn(Checkpoint.open(source))
+    assert list(model.blocks) == ["layers.0", "layers.1.experts.0", "layers.1.experts.1", "layers.1.shared_expert"]
+    orders = {name: order_of(GROUP, block.n_neurons) for name, block in model.blocks.items()}
+    placement = ModelPlacement({name: NeuronPlacement(order) for name, order in orders.items()})
+    execute(plan_rewrite(model, placement, out_path))
+    verify(source, out_path)
+    after = load_file(out_path / "model.safetensors")
+    for module, order in zip(modules, orders.values(), strict=True):
+        for name in PROJECTIONS:
+            prefix = f"model.{module}{name}."
+            before_weight, after_weight = (
+                scaled_weight({key.removeprefix(prefix): t for key, t in all_of.items() if key.startswith(prefix)})
+                for all_of in (tensors, after)
+            )
+            moved = before_weight[:, order] if name == "down_proj" else before_weight[order]
+            np.testing.assert_array_equal(after_weight, moved)
+
+
 def change(path: Path, scheme: str, part: str, tensor: np.ndarray | None) -> None:
     """Replace, add or remove a part of down_proj in a written checkpoint."""
     from safetensors.numpy import save_file
