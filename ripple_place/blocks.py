@@ -31,14 +31,15 @@ def is_block_name(name: str) -> bool:
 def block_sort_key(name: str) -> tuple[str, int, int, int]:
     """Return the key that sorts block names by stack, layer, and expert (a shared expert after the others).
 
-    >>> sorted(["layers.10", "layers.9", "layers.9.experts.2"], key=block_sort_key)
-    ['layers.9', 'layers.9.experts.2', 'layers.10']
+    >>> sorted(["layers.10", "layers.9", "layers.9.shared_expert", "layers.9.experts.2"], key=block_sort_key)
+    ['layers.9', 'layers.9.experts.2', 'layers.9.shared_expert', 'layers.10']
     """
     match = _BLOCK.fullmatch(name)
     if match is None:
         raise ValueError(f"{name!r} is not a block name such as layers.3 or layers.3.experts.7")
     stack, layer, expert, shared = match.groups()
-    return stack or "", int(layer), -1 if expert is None else int(expert), 1 if shared else 0
+    number = 10**9 if shared else -1 if expert is None else int(expert)  # Past all nine digits of a number.
+    return stack or "", int(layer), number, 1 if shared else 0
 
 
 def layer_of(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,16 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ripple_place.blocks import sorted_blocks
+from ripple_place.checkpoint.manifest import format_manifest, read_manifest
+from ripple_place.checkpoint.plan import MANIFEST_FILE
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.neuron_tensor import NeuronTensor
+    from ripple_place.tensorfile import TensorExtent
 
 Tensors = dict[str, np.ndarray]
 
@@ -119,6 +124,29 @@ def random_placement(model: FfnModel, *, seed: int = 1, skip: tuple[str, ...] = 
     rng = np.random.default_rng(seed)
     orders = {name: rng.permutation(model.blocks[name].n_neurons) for name in sorted_blocks(model.blocks)}
     return ModelPlacement({name: NeuronPlacement(order) for name, order in orders.items() if name not in skip})
+
+
+def adjust_manifest(out: Path, **changes: Any) -> None:
+    """Make the manifest agree with the files as they are now: hashes are no proof against intent."""
+    document = dict(read_manifest(out).document) | changes
+    document["files"] = {
+        name: {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name in document["files"]
+        for data in [(out / name).read_bytes()]
+    }
+    del document["manifest_sha256"]
+    document["manifest_sha256"] = hashlib.sha256(format_manifest(document).encode()).hexdigest()
+    (out / MANIFEST_FILE).write_text(format_manifest(document))
+
+
+def swap_neurons(path: Path, extent: TensorExtent, tensor: NeuronTensor) -> None:
+    """Swap the first neuron of a tensor (or granule, or word) with the first that differs, in place, in one row."""
+    data = np.frombuffer(bytearray(path.read_bytes()), np.uint8)
+    begin = extent.offset_bytes + tensor.begin_bytes
+    row = data[begin : begin + tensor.row_bytes].reshape(tensor.n_units, tensor.unit_bytes)
+    other = int(np.flatnonzero((row != row[0]).any(axis=1))[0])
+    row[[0, other]] = row[[other, 0]]
+    path.write_bytes(data.tobytes())
 
 
 def contents(path: Path) -> dict[str, bytes]:

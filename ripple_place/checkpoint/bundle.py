@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.checkpoint.fileio import CHUNK_BYTES, chunks, opened, prefetch, read_into
-from ripple_place.checkpoint.permute import columns_as_rows, permuted_pieces
+from ripple_place.checkpoint.permute import component_rows, permuted_tensor
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.checkpoint.ffn import FfnBlock, FfnModel, NeuronTensor
+    from ripple_place.checkpoint.ffn import FfnBlock, FfnModel
+    from ripple_place.checkpoint.neuron_tensor import Component
     from ripple_place.checkpoint.shards import Checkpoint
 
     Int32Array = npt.NDArray[np.int32]
@@ -126,7 +127,6 @@ def plan_bundle(model: FfnModel, orders: Mapping[str, Int32Array], stride: str) 
 def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: BundleLayout) -> list[TensorSource]:
     """Return the tensors of the bundled file, whose bytes are read when they are written."""
     blocks = {f"{name}.bundles": block for name, block in model.blocks.items()}
-    moved = {tensor.name: (tensor, name) for name, block in model.blocks.items() for tensor in block.carriers}
     following = dict(zip(model.blocks, list(model.blocks.values())[1:], strict=False))
     sources = []
     for name, dtype, shape in layout.tensors:
@@ -135,9 +135,9 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
             block = blocks[name]
             stride = layout.index[block.name]["stride_bytes"]
             pieces = _bundle_pieces(model.checkpoint, block, orders[block.name], stride, following.get(block.name))
-        elif name in moved:
-            tensor, block_name = moved[name]
-            pieces = permuted_pieces(model.checkpoint, tensor, orders[block_name])
+        elif name in model.parts:
+            parts = [(tensor, orders[block_name]) for tensor, block_name in model.parts[name]]
+            pieces = permuted_tensor(model.checkpoint, parts)
         elif name in model.checkpoint.shard_of:
             pieces = _resident_pieces(model.checkpoint, name)
         else:
@@ -196,17 +196,19 @@ def _bundle_pieces(
     for component in block.components + (following.components if following else ()):
         # Storage reads the following block while this one is written.
         with opened(checkpoint.file_of(component.name)) as descriptor:
-            prefetch(descriptor, checkpoint.extent(component.name).offset_bytes, component.length_bytes)
+            begin_bytes = checkpoint.extent(component.name).offset_bytes + component.tensor.begin_bytes
+            prefetch(descriptor, begin_bytes, component.tensor.length_bytes)
     held: dict[str, npt.NDArray[np.uint8]] = {}
     budget_bytes = HELD_ROWS_BYTES
     for component in block.components:
-        if component.axis != 0:
-            held[component.name] = columns_as_rows(checkpoint, component).view(np.uint8)
+        if component.rows_begin_bytes is None:
+            held[component.role] = component_rows(checkpoint, component).view(np.uint8)
         elif component.length_bytes <= budget_bytes:
-            held[component.name] = np.empty((block.n_neurons, component.neuron_bytes), np.uint8)
+            held[component.role] = np.empty((block.n_neurons, component.neuron_bytes), np.uint8)
             budget_bytes -= component.length_bytes
             with opened(checkpoint.file_of(component.name)) as descriptor:
-                read_into(descriptor, held[component.name], checkpoint.extent(component.name).offset_bytes)
+                begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+                read_into(descriptor, held[component.role], begin_bytes)
     slots_per_piece = max(1, min(block.n_neurons, CHUNK_BYTES // stride))
     buffer = np.zeros((slots_per_piece, stride), np.uint8)
     for first in range(0, block.n_neurons, slots_per_piece):
@@ -215,19 +217,19 @@ def _bundle_pieces(
         offset = 0
         for component in block.components:
             part = piece[:, offset : offset + component.neuron_bytes]
-            if component.name in held:
-                part[:] = held[component.name][neurons]
+            if component.role in held:
+                part[:] = held[component.role][neurons]
             else:
                 _read_rows(checkpoint, component, neurons, part)
             offset += component.neuron_bytes
         yield piece
 
 
-def _read_rows(
-    checkpoint: Checkpoint, component: NeuronTensor, neurons: Int32Array, part: npt.NDArray[np.uint8]
-) -> None:
+def _read_rows(checkpoint: Checkpoint, component: Component, neurons: Int32Array, part: npt.NDArray[np.uint8]) -> None:
     """Read the rows of some neurons, each into its row of `part`."""
-    offset_bytes, row_bytes = checkpoint.extent(component.name).offset_bytes, component.neuron_bytes
+    assert component.rows_begin_bytes is not None
+    offset_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+    row_bytes = component.neuron_bytes
     with opened(checkpoint.file_of(component.name)) as descriptor:
         for row, neuron in zip(part, neurons.tolist(), strict=True):
             read_into(descriptor, row, offset_bytes + neuron * row_bytes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.family import matches_any
+from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 
 if TYPE_CHECKING:
@@ -23,24 +24,6 @@ _QUANTISED_ENDINGS = (
     ".weight_zero_point", ".SCB", ".absmax", ".quant_map", "_blocks", "_scales",
 )  # fmt: skip
 """Of GPTQ, AWQ, compressed-tensors, FP8, bitsandbytes and MXFP4 checkpoints."""
-
-
-def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Raise UnsupportedArchitectureError if the config or a tensor name tells of quantised weights."""
-    found = None
-    if (quantisation := checkpoint.config.get("quantization_config")) is not None:
-        method = quantisation.get("quant_method", "unnamed") if isinstance(quantisation, dict) else quantisation
-        found = f"a quantization_config ({method})"
-    else:
-        for tensor in checkpoint.shard_of:
-            if tensor.endswith(_QUANTISED_ENDINGS):
-                found = f"tensor {tensor} of a quantised checkpoint"
-                break
-    if found is not None:
-        raise UnsupportedArchitectureError(
-            checkpoint.path, found=found, expected="weights that are not quantised",
-            remedy="reorder the original checkpoint, then quantise the result",
-        )  # fmt: skip
 
 
 def refuse_unmapped(
@@ -61,6 +44,8 @@ def refuse_unmapped(
 
     Raises
     ------
+    UnsupportedArchitectureError
+        If such a tensor is one of quantised weights.
     CheckpointError
         If there is such a tensor, or one that lies in an FFN module without being mentioned.
     """
@@ -76,6 +61,11 @@ def refuse_unmapped(
             refused = "has an axis as long as the FFN is wide"
         else:
             refused = None
+        if refused is not None and tensor.endswith(_QUANTISED_ENDINGS):
+            raise UnsupportedArchitectureError(
+                checkpoint.path, found=f"tensor {tensor} of a quantised checkpoint", remedy=REORDER_FIRST,
+                expected="quantised weights that a rule covers",
+            )  # fmt: skip
         if refused is not None:
             raise CheckpointError(
                 f"{checkpoint.path}: tensor {tensor}",

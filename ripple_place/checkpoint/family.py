@@ -1,20 +1,15 @@
 """Architecture families: data files that say which tensors of a checkpoint carry the neuron axis.
 
-A family file (`families/*.toml`) holds
-
-- `model_types`: values of `model_type` in config.json that it describes;
-- `prefixes`: what may stand before the tensor names below; a checkpoint uses one of them;
-- `n_layers_key`: config key of the number of layers, whose blocks must all be there;
-- `free`: tensors outside of the FFN that do not carry the neuron axis, whatever their shape;
-- `blocks`: one table per kind of FFN block, with its `name`, `n_neurons_keys` (config keys, the first that is present
-  counts), `module` (all tensors of the FFN: each must be mentioned), `components` (in bundle order), `carriers`
-  (optional tensors that are permuted too, but stay out of the bundle) and `free`.
+`docs/families.md` describes every key of a family file (`families/*.toml`). In short: `model_types` and `prefixes` tell
+when it applies and what stands before the tensor names; each of `blocks` is a kind of FFN block with the tensors that
+make up its neurons (`components`), those that are permuted along (`carriers`), and the names of their axes.
 
 In tensor names ``{layer}`` and ``{expert}`` stand for a number; in `module` and `free`, ``*`` stands for anything.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass
@@ -26,23 +21,45 @@ from ripple_place.blocks import is_block_name
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-_FAMILY_KEYS = {"model_types": list, "prefixes": list, "n_layers_key": str, "free": list, "blocks": list}
-_BLOCK_KEYS = {
-    "name": str, "n_neurons_keys": list, "module": list, "components": list, "carriers": list, "free": list,
+AXES = ("expert", "expert_neuron", "hidden", "neuron", "neuron_halves", "neuron_pairs")
+"""Names of axes in a family file. ``expert_neuron``: the neurons of one expert after the other; ``neuron_halves``: all
+gate neurons, then all up neurons; ``neuron_pairs``: gate and up neuron by turns."""
+
+_FAMILY_KEYS = {
+    "model_types": list, "prefixes": list, "n_layers_keys": list, "hidden_keys": list, "free": list, "blocks": list,
 }  # fmt: skip
-_TENSOR_KEYS = {"role": str, "tensor": str, "axis": int}
+_BLOCK_KEYS = {"name": str, "n_neurons_keys": list, "module": list, "components": list}
+_OPTIONAL_BLOCK_KEYS = {"carriers": list, "free": list, "n_layers_keys": list}
+_TENSOR_KEYS = {"role": str, "tensor": str, "axes": list}
+_TABLES = ("blocks", "components", "carriers")
+_ROLES = ({"gate", "up", "down"}, {"up", "down"}, {"gate_up", "down"})
 _NUMBERS = {r"\{layer\}": r"(?P<layer>0|[1-9]\d*)", r"\{expert\}": r"(?P<expert>0|[1-9]\d*)"}
 
 
 @dataclass(frozen=True)
 class TensorPattern:
-    """A tensor of an FFN that carries the neuron axis: its role, its name pattern, and which axis that is."""
+    """A tensor of an FFN that carries the neuron axis: its role, its name pattern, and the names of its axes."""
 
     role: str
     tensor: str
-    axis: int
+    axes: tuple[str, ...]
+
+    @property
+    def neuron_axis(self) -> int:
+        """Number of the neuron axis."""
+        return next(axis for axis, name in enumerate(self.axes) if "neuron" in name)
+
+    @property
+    def n_parts(self) -> int:
+        """2 where the neuron axis holds gate and up."""
+        return 2 if self.axes[self.neuron_axis] in ("neuron_halves", "neuron_pairs") else 1
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Role of each part."""
+        return ("gate", "up") if self.n_parts == 2 else (self.role,)
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class BlockPattern:
     components: tuple[TensorPattern, ...]
     carriers: tuple[TensorPattern, ...]
     free: tuple[str, ...]
+    n_layers_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,8 @@ class Family:
     name: str
     model_types: tuple[str, ...]
     prefixes: tuple[str, ...]
-    n_layers_key: str
+    n_layers_keys: tuple[str, ...]
+    hidden_keys: tuple[str, ...]
     free: tuple[str, ...]
     blocks: tuple[BlockPattern, ...]
 
@@ -75,7 +94,7 @@ class Family:
         Raises
         ------
         CheckpointError
-            If it is no TOML, or a key is unknown, missing or of the wrong type.
+            If it is no TOML, a key is unknown, missing or of the wrong type, or a tensor's axes make no sense.
         """
         where = f"family {name}"
         try:
@@ -83,11 +102,11 @@ class Family:
         except tomllib.TOMLDecodeError as cause:
             raise CheckpointError(where, found=str(cause), expected="TOML", remedy="correct the family file") from cause
         _check_keys(where, table, _FAMILY_KEYS)
-        blocks = tuple(_parse_block(f"{where}: blocks[{i}]", block) for i, block in enumerate(table.pop("blocks")))
-        return cls(
-            name, tuple(table["model_types"]), tuple(table["prefixes"]), table["n_layers_key"], tuple(table["free"]),
-            blocks,
-        )  # fmt: skip
+        blocks = tuple(
+            _parse_block(f"{where}: blocks[{i}]", block, tuple(table["n_layers_keys"]))
+            for i, block in enumerate(table.pop("blocks"))
+        )
+        return cls(name, blocks=blocks, **{key: tuple(values) for key, values in table.items()})
 
 
 @lru_cache(maxsize=1)
@@ -117,9 +136,25 @@ def family_of(where: object, config: Mapping[str, Any]) -> Family:
     if family is None:
         raise UnsupportedArchitectureError(
             f"{where}: model_type", found=repr(model_type), expected=f"one of {', '.join(sorted(families()))}",
-            remedy="ask for this architecture, or add a family file that names its FFN tensors",
+            remedy="ask for this architecture, or add a family file that names its FFN tensors (docs/families.md)",
         )  # fmt: skip
     return family
+
+
+def config_size(config: Mapping[str, Any], keys: Iterable[str], layer: int = 0) -> int | None:
+    """Return the first size that a config gives under one of some keys.
+
+    A key may be a path (``ffn_config.ffn_hidden_size``) or a product (``moe_intermediate_size * n_shared_experts``). A
+    list has one entry a layer. Models of text and images keep the sizes of the former under ``text_config``.
+
+    >>> config_size({"text_config": {"d": [4, 6]}, "n": 2}, ["absent", "d * n"], layer=1)
+    12
+    """
+    for key in keys:
+        factors = [_factor(config, name.strip(), layer) for name in key.split("*")]
+        if None not in factors:
+            return math.prod(factor for factor in factors if factor is not None)
+    return None
 
 
 @lru_cache(maxsize=4096)
@@ -135,47 +170,93 @@ def name_regex(pattern: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
+def matching(pattern: str, names: Iterable[str]) -> Iterator[re.Match[str]]:
+    """Yield the matches of a pattern with some names."""
+    regex, start = name_regex(pattern), re.split(r"[{*]", pattern, maxsplit=1)[0]
+    for name in names:
+        # Most of many thousand names differ at once, which a regular expression takes longer to see.
+        if name.startswith(start) and (match := regex.fullmatch(name)):
+            yield match
+
+
 def matches_any(patterns: Iterable[str], name: str) -> bool:
     """Tell whether a tensor name follows one of some patterns."""
     return any(name_regex(pattern).fullmatch(name) for pattern in patterns)
 
 
-def _check_keys(where: str, table: Any, keys: Mapping[str, type]) -> None:
-    """Raise unless `table` has exactly the given keys, with values of the given types."""
-    if not isinstance(table, dict) or set(table) != set(keys):
-        found = sorted(set(table) ^ set(keys)) if isinstance(table, dict) else [repr(table)]
+def _factor(config: Mapping[str, Any], key: str, layer: int) -> int | None:
+    for root in (config, config.get("text_config")):
+        value: Any = root
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, list) and layer < len(value):
+            value = value[layer]
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _check_keys(where: str, table: Any, keys: Mapping[str, type], optional: Mapping[str, type] | None = None) -> None:
+    """Raise unless `table` has the given keys and no unknown ones, with values of the given types."""
+    optional = optional or {}
+    unfit = (set(table) ^ set(keys)) - set(optional) if isinstance(table, dict) else {repr(table)}
+    if unfit:
         raise CheckpointError(
-            where, found=f"unknown or missing: {', '.join(found)}", expected=f"exactly {', '.join(keys)}",
+            where, found=f"unknown or missing: {', '.join(sorted(unfit))}",
+            expected=", ".join(keys) + (f", and perhaps {', '.join(optional)}" if optional else ""),
             remedy="correct the family file",
         )  # fmt: skip
-    for key, kind in keys.items():
-        value = table[key]
-        inner = dict if key in ("blocks", "components", "carriers") else str
+    for key, value in table.items():
+        kind = keys.get(key) or optional[key]
         items = value if isinstance(value, list) else []
-        if type(value) is not kind or not all(isinstance(item, inner) for item in items):
+        if type(value) is not kind or not all(isinstance(item, dict if key in _TABLES else str) for item in items):
             raise CheckpointError(
                 f"{where}: {key}", found=repr(value), expected=f"a {kind.__name__}", remedy="correct the family file"
             )
 
 
-def _parse_block(where: str, table: dict[str, Any]) -> BlockPattern:
-    _check_keys(where, table, _BLOCK_KEYS)
-    parsed: dict[str, tuple[TensorPattern, ...]] = {}
-    for key in ("components", "carriers"):
-        for i, tensor in enumerate(table[key]):
-            _check_keys(f"{where}: {key}[{i}]", tensor, _TENSOR_KEYS)
-            if "*" in tensor["tensor"] or tensor["axis"] not in (0, 1):
-                raise CheckpointError(
-                    f"{where}: {key}[{i}]", found=f"{tensor['tensor']}, axis {tensor['axis']}",
-                    expected="a name without *, and axis 0 or 1", remedy="correct the family file",
-                )  # fmt: skip
-        parsed[key] = tuple(TensorPattern(**tensor) for tensor in table[key])
-    if not parsed["components"] or not is_block_name(table["name"].format(layer=0, expert=0)):
+def _parse_block(where: str, table: dict[str, Any], n_layers_keys: tuple[str, ...]) -> BlockPattern:
+    _check_keys(where, table, _BLOCK_KEYS, _OPTIONAL_BLOCK_KEYS)
+    name = table["name"]
+    components, carriers = (
+        tuple(_parse_tensor(f"{where}: {key}[{i}]", tensor, name) for i, tensor in enumerate(table.get(key, [])))
+        for key in ("components", "carriers")
+    )
+    roles = [component.role for component in components]
+    if (
+        set(roles) not in _ROLES
+        or len(set(roles)) < len(roles)
+        or not is_block_name(name.format(layer=0, expert=0))
+        or any((component.n_parts == 2) != (component.role == "gate_up") for component in components)
+    ):
         raise CheckpointError(
-            where, found=f"name {table['name']}, {len(parsed['components'])} components",
-            expected="a block name such as layers.{layer}, and components", remedy="correct the family file",
+            where, found=f"name {name}, components {', '.join(roles)}",
+            expected="a block name such as layers.{layer}, and components (gate,) up, down, or gate_up (two parts), "
+            "down", remedy="correct the family file",
         )  # fmt: skip
     return BlockPattern(
-        table["name"], tuple(table["n_neurons_keys"]), tuple(table["module"]), parsed["components"],
-        parsed["carriers"], tuple(table["free"]),
+        name, tuple(table["n_neurons_keys"]), tuple(table["module"]), components, carriers,
+        tuple(table.get("free", [])), tuple(table.get("n_layers_keys", n_layers_keys)),
     )  # fmt: skip
+
+
+def _parse_tensor(where: str, table: dict[str, Any], block_name: str) -> TensorPattern:
+    _check_keys(where, table, _TENSOR_KEYS)
+    pattern = TensorPattern(table["role"], table["tensor"], tuple(table["axes"]))
+    axes = pattern.axes
+    of_expert = "{expert}" in pattern.tensor or any("expert" in axis for axis in axes)
+    if (
+        "*" in pattern.tensor
+        or not set(axes) <= set(AXES)
+        or sum("neuron" in axis for axis in axes) != 1
+        or sum("expert" in axis for axis in axes) + ("{expert}" in pattern.tensor) > 1
+        or any("expert" in axis for axis in axes[1:])
+        or of_expert != ("{expert}" in block_name)
+    ):
+        raise CheckpointError(
+            where, found=f"{pattern.tensor}, axes {', '.join(axes)}",
+            expected=f"a name without *, axes of {', '.join(AXES)}, one of them of neurons, and experts where the "
+            "block's name has them, as the first axis or in the name",
+            remedy="correct the family file",
+        )  # fmt: skip
+    return pattern

@@ -5,65 +5,26 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ripple_place.blocks import block_sort_key, format_ranges, sorted_blocks
-from ripple_place.checkpoint.coverage import refuse_quantised, refuse_unmapped
-from ripple_place.checkpoint.family import Family, family_of, name_regex
-from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
-from ripple_place.tensorfile import DTYPE_BITS
+from ripple_place.checkpoint.coverage import refuse_unmapped
+from ripple_place.checkpoint.describe import describe_blocks
+from ripple_place.checkpoint.family import Family, config_size, family_of, matching
+from ripple_place.checkpoint.quantised import Scheme, logical_name
+from ripple_place.errors import CheckpointError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from ripple_place.checkpoint.family import BlockPattern, TensorPattern
+    from ripple_place.checkpoint.family import BlockPattern
+    from ripple_place.checkpoint.neuron_tensor import Component, NeuronTensor
     from ripple_place.checkpoint.shards import Checkpoint
 
-
-@dataclass(frozen=True)
-class NeuronTensor:
-    """A tensor with a neuron axis.
-
-    Attributes
-    ----------
-    name, role : str
-        Of the tensor, and what it is to the FFN: gate, up, down, up_bias and so on.
-    shard : str
-        Name of the file in which it lies.
-    dtype : str
-        safetensors name; only its width matters here.
-    shape : tuple of int
-        One axis or two.
-    axis : int
-        The neuron axis.
-    """
-
-    name: str
-    role: str
-    shard: str
-    dtype: str
-    shape: tuple[int, ...]
-    axis: int
-
-    @property
-    def item_bytes(self) -> int:
-        """Bytes of one element."""
-        return DTYPE_BITS[self.dtype] // 8
-
-    @property
-    def neuron_bytes(self) -> int:
-        """Bytes that one neuron has in it."""
-        return math.prod(self.shape) // self.shape[self.axis] * self.item_bytes
-
-    @property
-    def length_bytes(self) -> int:
-        """Bytes of the whole tensor."""
-        return math.prod(self.shape) * self.item_bytes
-
-    @property
-    def action(self) -> str:
-        """What permutes it: ``rows`` where a neuron's bytes are contiguous, else ``columns``."""
-        return "rows" if self.axis == 0 else "columns"
+Numbers = tuple[tuple[str, str], ...]
+"""Layer and perhaps expert number of a block: items of a dict."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +34,31 @@ class FfnBlock:
     Attributes
     ----------
     name : str
-    n_neurons : int
-    components : tuple of NeuronTensor
-        What makes up a neuron bundle, in bundle order: (gate,) up, down.
-    carriers : tuple of NeuronTensor
-        Biases and the like: permuted with the neurons, but resident.
+    n_neurons, hidden : int
+        `hidden` is the width of the hidden state: weights of a neuron in one component.
+    components : tuple of Component
+        What makes up a neuron bundle, in bundle order: (gate,) up, down. Empty where weights are packed, so that a
+        neuron has no bytes of its own.
+    tensors : tuple of NeuronTensor
+        All tensors with the neuron axis: those of the components, biases and the like.
+    untouched : tuple of str
+        Tensors that belong to quantised weights, but not to neurons.
+    bundle_bytes : int
+        Bytes of one neuron's weights, rounded up to whole bytes in each matrix.
     """
 
     name: str
     n_neurons: int
-    components: tuple[NeuronTensor, ...]
-    carriers: tuple[NeuronTensor, ...]
+    hidden: int
+    components: tuple[Component, ...]
+    tensors: tuple[NeuronTensor, ...]
+    untouched: tuple[str, ...]
+    bundle_bytes: int
 
     @property
-    def bundle_bytes(self) -> int:
-        """Bytes of one neuron over all components."""
-        return sum(component.neuron_bytes for component in self.components)
-
-    @property
-    def hidden(self) -> int:
-        """Width of the hidden state: weights of a neuron in one component."""
-        return self.components[0].neuron_bytes // self.components[0].item_bytes
+    def granule(self) -> int:
+        """Neurons that must stay together: placements may move them within their granule, and granules as a whole."""
+        return math.lcm(*(tensor.granule for tensor in self.tensors))
 
     @property
     def dtype(self) -> str | None:
@@ -102,9 +67,10 @@ class FfnBlock:
         return dtypes.pop() if len(dtypes) == 1 else None
 
     @property
-    def tensors(self) -> tuple[NeuronTensor, ...]:
-        """All tensors with the neuron axis."""
-        return self.components + self.carriers
+    def carriers(self) -> tuple[NeuronTensor, ...]:
+        """Tensors that are permuted with the neurons, but are no part of the bundles."""
+        bundled = {component.name for component in self.components}
+        return tuple(tensor for tensor in self.tensors if tensor.name not in bundled)
 
 
 @dataclass(frozen=True)
@@ -114,6 +80,15 @@ class FfnModel:
     checkpoint: Checkpoint
     family: Family
     blocks: Mapping[str, FfnBlock]
+
+    @cached_property
+    def parts(self) -> Mapping[str, Sequence[tuple[NeuronTensor, str]]]:
+        """Tensors with a neuron axis, by name: their parts in file order, each with the name of its block."""
+        parts: dict[str, list[tuple[NeuronTensor, str]]] = defaultdict(list)
+        for name, block in self.blocks.items():
+            for tensor in block.tensors:
+                parts[tensor.name].append((tensor, name))
+        return {name: sorted(of_one, key=lambda part: part[0].begin_bytes) for name, of_one in parts.items()}
 
 
 def describe_ffn(checkpoint: Checkpoint) -> FfnModel:
@@ -128,28 +103,30 @@ def describe_ffn(checkpoint: Checkpoint) -> FfnModel:
         carry the neuron axis and no family file says whether it does.
     """
     family = family_of(checkpoint.path / "config.json", checkpoint.config)
-    refuse_quantised(checkpoint)
-    prefix = _find_prefix(checkpoint, family)
+    scheme = Scheme.of(checkpoint)
+    weights = {logical_name(tensor) for tensor in checkpoint.shard_of}
+    prefix = _find_prefix(checkpoint, family, weights)
     blocks: dict[str, FfnBlock] = {}
-    for kind in family.blocks:
-        for name, numbers in _blocks_of(checkpoint, prefix, kind).items():
-            blocks[name] = _describe_block(checkpoint, prefix, kind, name, numbers)
+    for kind_name in dict.fromkeys(kind.name for kind in family.blocks):
+        kinds = [kind for kind in family.blocks if kind.name == kind_name]
+        for numbers, candidates in _candidates(weights, prefix, kinds).items():
+            for block in _describe_by_first_fit(checkpoint, scheme, family, prefix, candidates, dict(numbers)):
+                blocks[block.name] = block
     _check_layers(checkpoint, family, blocks)
-    refuse_unmapped(
-        checkpoint, family, prefix,
-        mapped={tensor.name for block in blocks.values() for tensor in block.tensors},
-        sizes={block.n_neurons for block in blocks.values()},
-    )  # fmt: skip
-    return FfnModel(checkpoint, family, {name: blocks[name] for name in sorted_blocks(blocks)})
+    model = FfnModel(checkpoint, family, {name: blocks[name] for name in sorted_blocks(blocks)})
+    untouched = {name for block in blocks.values() for name in block.untouched}
+    sizes = {block.n_neurons for block in blocks.values()}
+    refuse_unmapped(checkpoint, family, prefix, mapped=model.parts.keys() | untouched, sizes=sizes)
+    return model
 
 
-def _find_prefix(checkpoint: Checkpoint, family: Family) -> str:
+def _find_prefix(checkpoint: Checkpoint, family: Family, weights: AbstractSet[str]) -> str:
     """Return the family's prefix that this checkpoint puts before its tensor names."""
     patterns = [component.tensor for kind in family.blocks for component in kind.components]
     used = [
         prefix
         for prefix in family.prefixes
-        if any(name_regex(prefix + pattern).fullmatch(name) for pattern in patterns for name in checkpoint.shard_of)
+        if any(True for pattern in patterns for _ in matching(prefix + pattern, weights))
     ]
     if len(used) != 1:
         raise CheckpointError(
@@ -161,87 +138,52 @@ def _find_prefix(checkpoint: Checkpoint, family: Family) -> str:
     return used[0]
 
 
-def _blocks_of(checkpoint: Checkpoint, prefix: str, kind: BlockPattern) -> dict[str, dict[str, str]]:
-    """Return the blocks of one kind that have any component: block name -> layer and expert number."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for component in kind.components:
-        regex = name_regex(prefix + component.tensor)
-        for tensor in checkpoint.shard_of:
-            if match := regex.fullmatch(tensor):
-                numbers = match.groupdict()
-                found[kind.name.format(**numbers)] = numbers
-    return found
+def _candidates(
+    weights: AbstractSet[str], prefix: str, kinds: Sequence[BlockPattern]
+) -> dict[Numbers, list[BlockPattern]]:
+    """Return the blocks of which any component is there, by layer and expert number, and the kinds they might be.
+
+    Kinds of one name are alternatives: the kind that has the most components comes first, else their order in the
+    family file counts.
+    """
+    ordered = sorted(weights)
+    n_present: dict[Numbers, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for i, kind in enumerate(kinds):
+        for component in kind.components:
+            for match in matching(prefix + component.tensor, ordered):
+                n_present[tuple(match.groupdict().items())][i] += 1
+    return {
+        numbers: [kinds[i] for i in sorted(counts, key=lambda i: (len(kinds[i].components) - counts[i], i))]
+        for numbers, counts in n_present.items()
+    }
 
 
-def _describe_block(
-    checkpoint: Checkpoint, prefix: str, kind: BlockPattern, block: str, numbers: Mapping[str, str]
-) -> FfnBlock:
-    components = tuple(_find_tensor(checkpoint, prefix, pattern, numbers) for pattern in kind.components)
-    missing = [pattern for pattern, tensor in zip(kind.components, components, strict=True) if tensor is None]
-    if missing:
-        raise CheckpointError(
-            f"{checkpoint.path}: {block}", found=f"no tensor {prefix}{missing[0].tensor.format(**numbers)}",
-            expected=f"all of {', '.join(pattern.role for pattern in kind.components)}",
-            remedy="download the checkpoint again",
-        )  # fmt: skip
-    present = tuple(tensor for tensor in components if tensor is not None)
-    carriers = tuple(
-        tensor for pattern in kind.carriers if (tensor := _find_tensor(checkpoint, prefix, pattern, numbers))
-    )
-    first = present[0]
-    for tensor in present + carriers:
-        if len(tensor.shape) != (2 if tensor in present else 1) or 0 in tensor.shape:
-            raise _shape_error(checkpoint, tensor, f"a {'matrix' if tensor in present else 'vector'}, not empty")
-        if DTYPE_BITS[tensor.dtype] % 8:
-            raise UnsupportedArchitectureError(
-                f"{checkpoint.path}: tensor {tensor.name}", found=tensor.dtype,
-                expected="a dtype of whole bytes", remedy="reorder first, then quantise",
-            )  # fmt: skip
-    n_neurons = first.shape[first.axis]
-    expected = _configured_neurons(checkpoint, kind, int(numbers.get("layer", 0)), n_neurons)
-    for tensor in present + carriers:
-        if tensor.axis >= len(tensor.shape) or tensor.shape[tensor.axis] != expected:
-            raise _shape_error(checkpoint, tensor, f"{expected} neurons along axis {tensor.axis}")
-    for tensor in present:
-        if tensor.shape[1 - tensor.axis] != first.shape[1 - first.axis]:
-            raise _shape_error(checkpoint, tensor, f"{first.shape[1 - first.axis]} along axis {1 - tensor.axis}")
-    return FfnBlock(block, n_neurons, present, carriers)
-
-
-def _find_tensor(
-    checkpoint: Checkpoint, prefix: str, pattern: TensorPattern, numbers: Mapping[str, str]
-) -> NeuronTensor | None:
-    name = prefix + pattern.tensor.format(**numbers)
-    if name not in checkpoint.shard_of:
-        return None
-    extent = checkpoint.extent(name)
-    return NeuronTensor(name, pattern.role, checkpoint.shard_of[name], extent.dtype, extent.shape, pattern.axis)
-
-
-def _configured_neurons(checkpoint: Checkpoint, kind: BlockPattern, layer: int, default: int) -> int:
-    """Return the number of neurons that the config gives this layer; `default` where it gives none."""
-    for key in kind.n_neurons_keys:
-        value: Any = checkpoint.config.get(key)
-        if isinstance(value, list) and layer < len(value):
-            value = value[layer]
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return default
+def _describe_by_first_fit(
+    checkpoint: Checkpoint, scheme: Scheme, family: Family, prefix: str, kinds: Sequence[BlockPattern],
+    numbers: Mapping[str, str],
+) -> list[FfnBlock]:  # fmt: skip
+    """Describe the blocks of one layer (several where experts share a tensor) by the first kind whose shapes fit."""
+    refusals: list[CheckpointError] = []
+    for kind in kinds:
+        try:
+            described = describe_blocks(checkpoint, scheme, family, prefix, kind, numbers)
+        except CheckpointError as refusal:
+            refusals.append(refusal)
+            if isinstance(refusal, UnsupportedError):
+                break  # The names fit: it is no other kind.
+        else:
+            return [FfnBlock(*block) for block in described]
+    raise refusals[-1] if isinstance(refusals[-1], UnsupportedError) else refusals[0]
 
 
 def _check_layers(checkpoint: Checkpoint, family: Family, blocks: Mapping[str, FfnBlock]) -> None:
-    """Raise if the config promises layers of which no block was found."""
-    n_layers = checkpoint.config.get(family.n_layers_key)
-    present = {block_sort_key(name)[1] for name in blocks}
-    if isinstance(n_layers, int) and (missing := set(range(n_layers)) - present):
-        raise CheckpointError(
-            checkpoint.path, found=f"no FFN in layers {format_ranges(missing)}", expected=f"one in each of {n_layers}",
-            remedy="download the checkpoint again",
-        )  # fmt: skip
-
-
-def _shape_error(checkpoint: Checkpoint, tensor: NeuronTensor, expected: str) -> CheckpointError:
-    return CheckpointError(
-        f"{checkpoint.path}: tensor {tensor.name}", found=f"shape {list(tensor.shape)}", expected=expected,
-        remedy="make sure that config.json and the weights belong to the same model",
-    )  # fmt: skip
+    """Raise if the config promises layers of which no block was found, in a stack (encoder, decoder) that has any."""
+    keys_of = {block_sort_key(kind.name.format(layer=0, expert=0))[0]: kind.n_layers_keys for kind in family.blocks}
+    for stack, keys in keys_of.items():
+        present = {block_sort_key(name)[1] for name in blocks if block_sort_key(name)[0] == stack}
+        n_layers = config_size(checkpoint.config, keys)
+        if n_layers and present and (missing := set(range(n_layers)) - present):
+            raise CheckpointError(
+                checkpoint.path, found=f"no FFN in layers {format_ranges(missing)}",
+                expected=f"one in each of {n_layers}", remedy="download the checkpoint again",
+            )  # fmt: skip

@@ -28,6 +28,8 @@ _KEYS = (
     "format", "tool_version", "family", "model_type", "formats", "stride", "source", "tensors", "blocks", "bundled",
     "checks", "files", "manifest_sha256",
 )  # fmt: skip
+_OPTIONAL_KEYS = ("carriers",)
+"""Before the last three keys, where there is anything to say."""
 _BLOCK_KEYS = {"n_neurons", "hidden", "dtype", "bundle_bytes", "stride_bytes", "offset_bytes", "placed", "tensors"}
 
 
@@ -101,6 +103,7 @@ def build_manifest(
     source_hashes: Mapping[str, str],
     out_files: Mapping[str, Mapping[str, Any]],
     checks: list[dict[str, Any]],
+    carrier_hashes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a rewrite.
 
@@ -113,9 +116,11 @@ def build_manifest(
         ``size_bytes`` and ``sha256`` of each file in OUT but the manifest.
     checks : list of dict
         What was verified.
+    carrier_hashes : mapping of str to str, optional
+        SHA-256 of the source of each of the plan's carriers, by its name in OUT.
     """
     model = plan.model
-    document = {
+    document: dict[str, Any] = {
         "format": MANIFEST_FORMAT,
         "tool_version": __version__,
         "family": model.family.name,
@@ -133,6 +138,12 @@ def build_manifest(
         "tensors": dict(plan.actions),
         "blocks": describe_blocks(model, plan.placement, plan.bundle, plan.stride),
         "bundled": dict(plan.bundle.index) if plan.bundle else None,
+    }
+    if plan.carriers:
+        document["carriers"] = {
+            file.name: {"kind": file.kind, "source_sha256": (carrier_hashes or {})[file.name]} for file in plan.carriers
+        }
+    document |= {
         "checks": checks,
         "files": dict(sorted(out_files.items())),
     }
@@ -186,7 +197,7 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
     found = None
     try:
         document = json.loads(text)
-        if not isinstance(document, dict) or tuple(document) != _KEYS:
+        if not isinstance(document, dict) or tuple(key for key in document if key not in _OPTIONAL_KEYS) != _KEYS:
             found = "unknown or missing keys"
         elif document["format"] != MANIFEST_FORMAT:
             found = f"format {document['format']!r}"

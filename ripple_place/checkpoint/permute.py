@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.checkpoint.fileio import CHUNK_BYTES, opened, read_into
+from ripple_place.checkpoint.packed import permuted_packed
 from ripple_place.kernels.gather import gather_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
-    from ripple_place.checkpoint.ffn import NeuronTensor
+    from ripple_place.checkpoint.neuron_tensor import Component, NeuronTensor
     from ripple_place.checkpoint.shards import Checkpoint
 
     AnyArray = npt.NDArray[Any]
@@ -25,9 +26,12 @@ _TRANSPOSE_ROWS, _TRANSPOSE_COLUMNS = 256, 32
 """Block in which a transpose runs fastest: 512 bytes written at a time, 8 MB of pages touched."""
 
 
-def opaque_dtype(tensor: NeuronTensor) -> type[np.unsignedinteger[Any]]:
-    """Return the unsigned dtype as wide as a tensor's elements: weights are moved, never looked at."""
-    return _UNSIGNED[tensor.item_bytes]
+def permuted_tensor(
+    checkpoint: Checkpoint, parts: Iterable[tuple[NeuronTensor, Int32Array]]
+) -> Iterator[AnyArray]:  # fmt: skip
+    """Yield the bytes of a tensor of several blocks: its parts, in file order, each with its order."""
+    for tensor, order in parts:
+        yield from permuted_pieces(checkpoint, tensor, order)
 
 
 def permuted_pieces(checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Array) -> Iterator[AnyArray]:
@@ -47,60 +51,83 @@ def permuted_pieces(checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Ar
 
     Notes
     -----
-    Rows are gathered from the whole tensor in memory; columns stream through, some rows at a time.
+    A long row of the neuron axis (the whole tensor, where a neuron's bytes are contiguous) is held in memory and
+    gathered from; short ones stream through, some at a time. Packed tensors are held whole.
     """
-    if tensor.axis == 0:
-        yield from _permuted_rows(checkpoint, tensor, order)
-    else:
-        unsigned_order = order.view(np.uint32)
-        for source in matrix_pieces(checkpoint, tensor, CHUNK_BYTES):
-            out = np.empty_like(source)
-            gather_columns(source, unsigned_order, out)
-            yield out
-
-
-def matrix_pieces(checkpoint: Checkpoint, tensor: NeuronTensor, piece_bytes: int) -> Iterator[AnyArray]:
-    """Yield consecutive rows of a matrix, about `piece_bytes` at a time; valid until the next is asked for."""
-    n_rows, n_columns = tensor.shape
-    row_bytes = n_columns * tensor.item_bytes
-    rows_per_piece = max(1, min(n_rows, piece_bytes // row_bytes))
-    buffer = np.empty((rows_per_piece, n_columns), opaque_dtype(tensor))
-    offset_bytes = checkpoint.extent(tensor.name).offset_bytes
+    offset_bytes = checkpoint.extent(tensor.name).offset_bytes + tensor.begin_bytes
+    units = np.ascontiguousarray(tensor.unit_order(order))
     with opened(checkpoint.file_of(tensor.name)) as descriptor:
-        for first in range(0, n_rows, rows_per_piece):
-            piece = buffer[: n_rows - first]
-            read_into(descriptor, piece, offset_bytes + first * row_bytes)
-            yield piece
+        if tensor.packing is not None:
+            yield from permuted_packed(descriptor, offset_bytes, tensor, order)
+        elif tensor.n_rows > 1 and tensor.unit_bytes in _UNSIGNED:
+            yield from _permuted_items(descriptor, offset_bytes, tensor, units)
+        elif tensor.row_bytes <= CHUNK_BYTES:
+            yield from _permuted_short_rows(descriptor, offset_bytes, tensor, units)
+        else:
+            for row in range(tensor.n_rows):
+                yield from _permuted_long_row(descriptor, offset_bytes + row * tensor.row_bytes, tensor, units)
 
 
-def columns_as_rows(checkpoint: Checkpoint, tensor: NeuronTensor) -> AnyArray:
-    """Return a matrix that stores one neuron per column as one with a neuron per row, in checkpoint order.
+def component_rows(checkpoint: Checkpoint, component: Component) -> AnyArray:
+    """Return a component with a neuron per row, in checkpoint order, however the tensor stores it.
 
     Returns
     -------
-    ndarray of shape (n_neurons, n_rows)
+    ndarray of shape (n_neurons, hidden)
         Unsigned, as wide as the tensor's elements.
     """
-    n_rows, n_neurons = tensor.shape
-    out = np.empty((n_neurons, n_rows), opaque_dtype(tensor))
-    begin = 0
-    piece_bytes = _TRANSPOSE_ROWS * n_neurons * tensor.item_bytes
-    for source in matrix_pieces(checkpoint, tensor, piece_bytes):
-        end = begin + len(source)
-        for first in range(0, n_neurons, _TRANSPOSE_COLUMNS):
-            columns = slice(first, first + _TRANSPOSE_COLUMNS)
-            out[columns, begin:end] = source[:, columns].T
-        begin = end
-    return out
-
-
-def _permuted_rows(checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Array) -> Iterator[AnyArray]:
-    source = np.empty((order.size, tensor.neuron_bytes // tensor.item_bytes), opaque_dtype(tensor))
+    tensor = component.tensor
+    n_neurons, n_after, n_parts = tensor.n_neurons, tensor.n_after, tensor.n_parts
+    out = np.empty((n_neurons, tensor.n_before, n_after), _UNSIGNED[tensor.item_bytes])
+    rows_per_piece = min(tensor.n_before, _TRANSPOSE_ROWS)
+    shape = (n_neurons, n_parts) if tensor.interleaved else (n_parts, n_neurons)
+    buffer = np.empty((rows_per_piece, *shape, n_after), out.dtype)
+    offset_bytes = checkpoint.extent(tensor.name).offset_bytes + tensor.begin_bytes
     with opened(checkpoint.file_of(tensor.name)) as descriptor:
-        read_into(descriptor, source, checkpoint.extent(tensor.name).offset_bytes)
-    slots_per_piece = max(1, CHUNK_BYTES // tensor.neuron_bytes)
-    buffer = np.empty((min(slots_per_piece, order.size), source.shape[1]), source.dtype)
-    for first in range(0, order.size, slots_per_piece):
-        neurons = order[first : first + slots_per_piece]
+        for begin in range(0, tensor.n_before, rows_per_piece):
+            piece = buffer[: tensor.n_before - begin]
+            read_into(descriptor, piece, offset_bytes + begin * buffer[0].nbytes)
+            source = piece[:, :, component.part] if tensor.interleaved else piece[:, component.part]
+            end = begin + len(piece)
+            for first in range(0, n_neurons, _TRANSPOSE_COLUMNS):
+                columns = slice(first, first + _TRANSPOSE_COLUMNS)
+                out[columns, begin:end] = source[:, columns].swapaxes(0, 1)
+    return out.reshape(n_neurons, component.hidden)
+
+
+def _permuted_items(descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array) -> Iterator[AnyArray]:
+    """Permute the columns of a matrix, some rows at a time."""
+    rows_per_piece = max(1, min(tensor.n_rows, CHUNK_BYTES // tensor.row_bytes))
+    buffer = np.empty((rows_per_piece, tensor.n_units), _UNSIGNED[tensor.unit_bytes])
+    unsigned_units = units.view(np.uint32)
+    for first in range(0, tensor.n_rows, rows_per_piece):
+        piece = buffer[: tensor.n_rows - first]
+        read_into(descriptor, piece, offset_bytes + first * tensor.row_bytes)
+        out = np.empty_like(piece)
+        gather_columns(piece, unsigned_units, out)
+        yield out
+
+
+def _permuted_short_rows(
+    descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array
+) -> Iterator[AnyArray]:
+    rows_per_piece = max(1, min(tensor.n_rows, CHUNK_BYTES // max(1, tensor.row_bytes)))
+    buffer = np.empty((rows_per_piece, tensor.n_units, tensor.unit_bytes), np.uint8)
+    for first in range(0, tensor.n_rows, rows_per_piece):
+        piece = buffer[: tensor.n_rows - first]
+        read_into(descriptor, piece, offset_bytes + first * tensor.row_bytes)
+        yield np.take(piece, units, axis=1)
+
+
+def _permuted_long_row(
+    descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array
+) -> Iterator[AnyArray]:
+    """Permute one run along the neuron axis, held in memory."""
+    source = np.empty((tensor.n_units, tensor.unit_bytes // tensor.item_bytes), _UNSIGNED[tensor.item_bytes])
+    read_into(descriptor, source, offset_bytes)
+    slots_per_piece = max(1, CHUNK_BYTES // tensor.unit_bytes)
+    buffer = np.empty((min(slots_per_piece, units.size), source.shape[1]), source.dtype)
+    for first in range(0, units.size, slots_per_piece):
+        some = units[first : first + slots_per_piece]
         # "clip" because numpy buffers the result of "raise"; the order is known to be a permutation.
-        yield np.take(source, neurons, axis=0, out=buffer[: neurons.size], mode="clip")
+        yield np.take(source, some, axis=0, out=buffer[: some.size], mode="clip")

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.checkpoint.bundle import HELD_ROWS_BYTES, BundleLayout, plan_bundle
+from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
+from ripple_place.checkpoint.neuron_tensor import keeps_granules
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY, check_output
+from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.checkpoint.sidefiles import SideFiles, list_side_files
-from ripple_place.errors import PlacementError, UsageError
+from ripple_place.errors import PlacementError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
+    from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.ffn import FfnModel
     from ripple_place.placement import ModelPlacement
 
@@ -50,6 +54,8 @@ class RewritePlan:
         Tensor -> ``copied``, ``rows`` or ``columns``.
     bundle : BundleLayout or None
     side_files : SideFiles
+    carriers : tuple of CarrierFile
+        Files from elsewhere that are permuted along.
     force : bool
         Whether an earlier output may be replaced.
     """
@@ -63,6 +69,7 @@ class RewritePlan:
     actions: Mapping[str, str]
     bundle: BundleLayout | None
     side_files: SideFiles
+    carriers: tuple[CarrierFile, ...]
     force: bool
 
     @property
@@ -88,8 +95,13 @@ class RewritePlan:
 
     @property
     def written_bytes(self) -> int:
-        """Bytes that will lie in OUT, but for manifest and placement."""
+        """Bytes that will lie in OUT, but for manifest, placement and what comes from elsewhere."""
         return sum(self.weight_files.values()) + sum(self.plain_files.values())
+
+    @property
+    def carrier_bytes(self) -> int:
+        """Bytes of the files from elsewhere."""
+        return sum(file.source.stat().st_size for file in self.carriers)
 
     @property
     def total_bytes(self) -> int:
@@ -112,6 +124,8 @@ def plan_rewrite(
     *,
     formats: Collection[str] = FORMATS,
     stride: str = "packed",
+    adapter: Path | None = None,
+    carriers: Sequence[Path] = (),
     force: bool = False,
 ) -> RewritePlan:
     """Plan the rewrite of a checkpoint in another neuron order.
@@ -127,6 +141,10 @@ def plan_rewrite(
         ``drop-in`` for the checkpoint that any tool loads, ``bundled`` for the flash-contiguous file, or both.
     stride : {"packed", "page"}
         Distance of bundles in the bundled file: their size, or that rounded up to 4096 bytes.
+    adapter : Path, optional
+        Directory of a LoRA adapter to permute along.
+    carriers : sequence of Path
+        Importance matrices, predictors and counts to permute along; see `ripple_place.checkpoint.carriers.plan`.
     force : bool
         Replace an earlier output.
 
@@ -138,9 +156,10 @@ def plan_rewrite(
     PlacementError
         If the placement has a block that the model lacks, or one of another number of neurons.
     CheckpointError
-        If an entry of the source directory cannot be copied.
+        If an entry of the source directory cannot be copied, or a carrier is malformed or of another model.
     UnsupportedError
-        If the bundled file's index outgrows its header.
+        If the bundled file's index outgrows its header, weights are packed so that they cannot be bundled, or the
+        placement parts neurons that share a scale.
     """
     if not formats or set(formats) - set(FORMATS):
         raise UsageError("formats", found=repr(sorted(formats)), expected=" or ".join(FORMATS), remedy="name those")
@@ -149,6 +168,9 @@ def plan_rewrite(
     out = Path(out)
     check_output(model.checkpoint.path, out, force=force)
     orders = resolve_orders(model, placement)
+    _check_granules(model, orders)
+    if "bundled" in formats:
+        _check_bundles(model)
     return RewritePlan(
         model=model,
         placement=placement,
@@ -159,8 +181,32 @@ def plan_rewrite(
         actions=tensor_actions(model, orders),
         bundle=plan_bundle(model, orders, stride) if "bundled" in formats else None,
         side_files=list_side_files(model.checkpoint),
+        carriers=tuple(plan_carriers(model, adapter, carriers)),
         force=force,
     )
+
+
+def _check_granules(model: FfnModel, orders: Mapping[str, Int32Array]) -> None:
+    """Raise if an order takes neurons out of the granule whose scale they share."""
+    for name, block in model.blocks.items():
+        for tensor in block.tensors:
+            if not keeps_granules(orders[name], tensor.granule):
+                raise UnsupportedError(
+                    f"{model.checkpoint.path}: tensor {tensor.name}",
+                    found=f"values for {tensor.granule} neurons each, and a placement of {name} that parts those",
+                    expected=f"{tensor.granule} neighbours to stay together",
+                    remedy=f"order with --granule {block.granule}, or {REORDER_FIRST}",
+                )  # fmt: skip
+
+
+def _check_bundles(model: FfnModel) -> None:
+    """Raise if a neuron's weights cannot be put side by side."""
+    for name, block in model.blocks.items():
+        if not block.components:
+            raise UnsupportedError(
+                f"{model.checkpoint.path}: {name}", found="packed weights, several to a word",
+                expected="whole bytes for each neuron in the bundled file", remedy="add --format drop-in",
+            )  # fmt: skip
 
 
 def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int32Array]:
@@ -186,7 +232,7 @@ def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int3
 
 
 def tensor_actions(model: FfnModel, orders: Mapping[str, Int32Array]) -> dict[str, str]:
-    """Return what happens to every tensor: ``copied``, or its ``rows`` or ``columns`` are permuted."""
+    """Return what happens to every tensor: ``copied``, or its ``rows``, ``columns`` or ``packed`` integers permuted."""
     actions = dict.fromkeys(model.checkpoint.shard_of, "copied")
     for name, block in model.blocks.items():
         if not np.array_equal(orders[name], np.arange(block.n_neurons)):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.checkpoint.bundle import BundleLayout
-    from ripple_place.checkpoint.ffn import FfnModel, NeuronTensor
+    from ripple_place.checkpoint.ffn import FfnModel
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.tensorfile import TensorExtent
 
@@ -42,7 +42,6 @@ def compare_drop_in(
     VerificationError
         If a header or a tensor is not the source's, permuted.
     """
-    moved = _neuron_tensors(model)
     for shard_name, shard in model.checkpoint.shards.items():
         with opened(shard.path) as source, opened(out / shard_name) as target:
             if not ranges_equal(source, 0, target, 0, shard.data_start_bytes, progress):
@@ -56,8 +55,8 @@ def compare_drop_in(
                     if not ranges_equal(source, offset, target, offset, extent.length_bytes, progress):
                         raise _untouched_error(where)
                 else:
-                    tensor, block = moved[extent.name]
-                    check_tensor(where, tensor, source, offset, target, offset, slots_of(orders[block]), progress)
+                    for tensor, block in model.parts[extent.name]:
+                        check_tensor(where, tensor, source, offset, target, offset, orders[block], progress)
     n_copied = sum(action == "copied" for action in actions.values())
     return {
         "shard headers equal the source's": len(model.checkpoint.shards),
@@ -88,7 +87,7 @@ def compare_bundled(
             path, found="another header or index", expected="what source and placement make of it", remedy=AGAIN
         )
     index = json.loads(file.metadata["index"])
-    checkpoint, moved = model.checkpoint, _neuron_tensors(model)
+    checkpoint = model.checkpoint
     n_components = n_residents = resident_bytes = 0
     progress(file.data_start_bytes)
     with opened(path) as target, ExitStack() as stack:
@@ -97,7 +96,7 @@ def compare_bundled(
             slot_of = slots_of(orders[name])
             for component, entry in zip(block.components, index[name]["components"], strict=True):
                 check_bundled_component(
-                    f"{path}: {name}, {component.name}", component, sources[component.shard],
+                    f"{path}: {name}, {component.name}", component, sources[component.tensor.shard],
                     checkpoint.extent(component.name).offset_bytes, target, index[name], entry, slot_of, progress,
                 )  # fmt: skip
                 n_components += 1
@@ -106,11 +105,9 @@ def compare_bundled(
                 continue
             source, offset = sources[checkpoint.shard_of[extent.name]], checkpoint.extent(extent.name).offset_bytes
             where = f"{path}: tensor {extent.name}"
-            if extent.name in moved:
-                tensor, name = moved[extent.name]
-                check_tensor(
-                    where, tensor, source, offset, target, extent.offset_bytes, slots_of(orders[name]), progress
-                )
+            if extent.name in model.parts:
+                for tensor, name in model.parts[extent.name]:
+                    check_tensor(where, tensor, source, offset, target, extent.offset_bytes, orders[name], progress)
             elif not ranges_equal(source, offset, target, extent.offset_bytes, extent.length_bytes, progress):
                 raise _untouched_error(where)
             n_residents += 1
@@ -165,11 +162,6 @@ def _reads_alike(stock: Any, extent: TensorExtent, descriptor: int) -> bool:
     row = np.empty(extent.length_bytes // extent.shape[0], np.uint8)
     read_into(descriptor, row, extent.offset_bytes)
     return bool(stock[0:1].tobytes() == row.tobytes())
-
-
-def _neuron_tensors(model: FfnModel) -> dict[str, tuple[NeuronTensor, str]]:
-    """Return the tensors with a neuron axis and their blocks, by tensor name."""
-    return {tensor.name: (tensor, name) for name, block in model.blocks.items() for tensor in block.tensors}
 
 
 def _untouched_error(where: str) -> VerificationError:

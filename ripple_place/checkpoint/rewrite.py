@@ -10,7 +10,7 @@ from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
 from ripple_place.checkpoint.fileio import as_pieces_done, copy_range, hash_files, ignore_progress, opened, prefetch
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.outdir import check_free_space, check_output, replacing_directory
-from ripple_place.checkpoint.permute import permuted_pieces
+from ripple_place.checkpoint.permute import permuted_tensor
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
@@ -63,7 +63,7 @@ def execute(
     """
     check_output(plan.model.checkpoint.path, plan.out, force=plan.force)
     order_bytes = _BYTES_PER_NEURON * sum(block.n_neurons for block in plan.model.blocks.values())
-    check_free_space(plan.out, plan.written_bytes + order_bytes + _MANIFEST_BYTES)
+    check_free_space(plan.out, plan.written_bytes + order_bytes + _MANIFEST_BYTES + plan.carrier_bytes)
     with replacing_directory(plan.out) as directory:
         write_output(plan, directory, progress)
         return seal_output(plan, directory, verify=verify, progress=progress)
@@ -82,6 +82,8 @@ def write_output(plan: RewritePlan, directory: Path, progress: Progress = ignore
         progress(plan.bundle.header_bytes)
     for name in plan.plain_files:
         copy_file(checkpoint.path / name, directory / name, progress)
+    for file in plan.carriers:
+        _write_bytes(directory / file.name, file.permuted(plan.orders))
     write_placement(directory / PLACEMENT_FILE, plan.placement)
 
 
@@ -94,28 +96,29 @@ def seal_output(
     hashes = hash_files(
         [*(root / name for name in plan.source_files), *(directory / name for name in written)], progress
     )
-    hashes |= hash_files([directory / PLACEMENT_FILE])
+    ours = [PLACEMENT_FILE, *(file.name for file in plan.carriers)]
+    hashes |= hash_files([*(directory / name for name in ours), *(file.source for file in plan.carriers)])
+    carrier_hashes = {file.name: hashes[file.source] for file in plan.carriers}
     source_hashes = {name: hashes[root / name] for name in plan.source_files}
     out_files = {
         name: {"size_bytes": (directory / name).stat().st_size, "sha256": hashes[directory / name]}
-        for name in [*written, PLACEMENT_FILE]
+        for name in [*written, *ours]
     }
-    document = build_manifest(plan, source_hashes, out_files, [])
+    document = build_manifest(plan, source_hashes, out_files, [], carrier_hashes)
     report = None
     if verify:
         report = compare_output(root, directory, document, progress)
-        document = build_manifest(plan, source_hashes, out_files, report.as_json())
-    _write_text(directory / MANIFEST_FILE, format_manifest(document))
+        document = build_manifest(plan, source_hashes, out_files, report.as_json(), carrier_hashes)
+    _write_bytes(directory / MANIFEST_FILE, format_manifest(document).encode())
     return report
 
 
 def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: Progress) -> None:
     """Write a shard with the same header and extents, its neuron tensors permuted."""
     moved = {
-        tensor.name: (tensor, plan.orders[name])
-        for name, block in plan.model.blocks.items()
-        for tensor in block.tensors
-        if plan.actions[tensor.name] != "copied"
+        name: [(tensor, plan.orders[block]) for tensor, block in plan.model.parts[name]]
+        for name in shard.tensors
+        if plan.actions[name] != "copied"
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     with opened(shard.path) as descriptor, target.open("xb") as file:
@@ -127,7 +130,7 @@ def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: P
             if name is None:
                 copy_range(descriptor, offset_bytes, length_bytes, file, progress)
                 continue
-            for piece in permuted_pieces(plan.model.checkpoint, *moved[name]):
+            for piece in permuted_tensor(plan.model.checkpoint, moved[name]):
                 file.write(as_bytes(piece))
                 progress(piece.nbytes)
         file.flush()
@@ -147,8 +150,9 @@ def _segments(shard: TensorFile, moved: Collection[str]) -> list[tuple[str | Non
     return [segment for segment in segments if segment[2]]
 
 
-def _write_text(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
+def _write_bytes(path: Path, data: bytes | bytearray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())

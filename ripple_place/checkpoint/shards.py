@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _OTHER_WEIGHTS = (".bin", ".pth", ".pt", ".ckpt", ".gguf", ".h5", ".msgpack")
 _CONVERT = (
-    'convert the weights first: python -c "from transformers import AutoModelForCausalLM as M; '
-    "M.from_pretrained('{path}').save_pretrained('{path}-safetensors')\""
+    'convert the weights first: python -c "from ripple_place.checkpoint.convert import convert; '
+    "convert('{path}', '{path}-safetensors')\""
 )
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_OTHER_REMEDY = "download the safetensors files of this model, or save it as such with the tool that wrote it"
 _DOWNLOAD = "download the checkpoint again"
 
 
@@ -65,14 +68,22 @@ class Checkpoint:
         """
         path = Path(path)
         if not path.is_dir():
+            remedy = "give the directory that holds config.json and the safetensors files"
+            if not path.exists() and _HUB_NAME.fullmatch(str(path)):
+                remedy = (
+                    f"if that is a model of the hub, download it first (hf download {path} --local-dir {path.name}) "
+                    f"and give the directory {path.name}"
+                )
             raise UsageError(
                 path, found="a file" if path.exists() else "nothing there", expected="a checkpoint directory",
-                remedy="give the directory that holds config.json and the safetensors files",
+                remedy=remedy,
             )  # fmt: skip
         if (path / "adapter_config.json").exists():
             raise UnsupportedError(
                 path, found="adapter_config.json, an adapter whose matrices carry the neuron axis too",
-                expected="a whole model", remedy="merge the adapter into its base model first (peft: merge_and_unload)",
+                expected="a whole model and no adapter beside it",
+                remedy="move the adapter elsewhere and give it with --adapter, or merge it into its base model first "
+                "(peft: merge_and_unload)",
             )  # fmt: skip
         config = _read_json(path / "config.json")
         names, weight_map = _find_shards(path)
@@ -116,7 +127,7 @@ def _find_shards(path: Path) -> tuple[list[str], dict[str, str] | None]:
     if others:
         raise UnsupportedError(
             path, found=f"weights in {others[0]} only", expected="safetensors",
-            remedy=_CONVERT.format(path=path.name),
+            remedy=_CONVERT.format(path=path) if others[0].endswith((".bin", ".pt", ".pth")) else _OTHER_REMEDY,
         )  # fmt: skip
     raise CheckpointError(path, found="no weights", expected=f"{SINGLE_FILE} or {INDEX_FILE}", remedy=_DOWNLOAD)
 

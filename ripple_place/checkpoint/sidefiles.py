@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ripple_place.checkpoint.carriers.predictor import LAYER_FILE
 from ripple_place.checkpoint.fileio import copy_range, ignore_progress, opened
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY
-from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,8 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
     ------
     UsageError
         If the directory is itself an output of ours: its neurons are in another order already.
+    UnsupportedError
+        If an adapter lies beside the weights.
     CheckpointError
         If an entry is no readable file or directory, such as a broken link.
     """
@@ -78,7 +81,15 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
                     file, found="a broken link or a special file", expected="a file",
                     remedy="download the checkpoint again, or remove the entry",
                 )  # fmt: skip
-            if name.endswith(_OTHER_FORMATS):
+            if name == "adapter_config.json":
+                raise UnsupportedError(
+                    parent, found="an adapter, whose matrices carry the neuron axis too",
+                    expected="a checkpoint without one, since it would no longer fit",
+                    remedy="move it out of the checkpoint and give it with --adapter, or merge it into the model first",
+                )  # fmt: skip
+            if LAYER_FILE.fullmatch(name) or name.endswith((".gpuidx", ".imatrix")) or "imatrix" in name.lower():
+                left_out[relative] = "by neuron, and so stale; give it with --carrier"
+            elif name.endswith(_OTHER_FORMATS):
                 left_out[relative] = "weights in another format, which would be stale"
             elif parent == root and name.endswith((".safetensors", ".safetensors.index.json")):
                 left_out[relative] = "weights that are not part of the model, which would be stale"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.bundle import plan_bundle
+from ripple_place.checkpoint.carriers.plan import redescribe
 from ripple_place.checkpoint.compare import AGAIN
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.forward import compare_forward
 from ripple_place.checkpoint.manifest import Manifest, describe_blocks, read_manifest
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, resolve_orders, tensor_actions
 from ripple_place.checkpoint.proof import check_stock_reader, compare_bundled, compare_drop_in
@@ -22,7 +25,13 @@ from ripple_place.placement import read_placement
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.ffn import FfnModel
     from ripple_place.checkpoint.fileio import Progress
+
+    Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ def verify(
     Notes
     -----
     Every file is hashed; every tensor is compared byte by byte after the inverse permutation, in each format; every
-    safetensors file is opened by the stock reader. About two tensors are held in memory.
+    safetensors file is opened by the stock reader; every FFN with float weights is computed on random input from both.
+    About two tensors are held in memory.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
@@ -94,8 +104,12 @@ def verify(
         _check_files(source, out, manifest.document, progress)
         report = compare_output(source, out, manifest.document, progress)
         n_files = len(manifest.document["files"]) + len(manifest.document["source"]["files"])
+        checks = {"files hash to what the manifest records": n_files, **report.checks}
+        formats, model = manifest.document["formats"], describe_ffn(Checkpoint.open(source))
+        if n_blocks := compare_forward(out, model, manifest.document["bundled"], drop_in="drop-in" in formats):
+            checks["FFN blocks compute the same on random input, in float64"] = n_blocks
     return VerificationReport(
-        {"files hash to what the manifest records": n_files, **report.checks},
+        checks,
         report.n_permuted,
         report.n_untouched,
         report.n_bytes,
@@ -143,6 +157,10 @@ def compare_output(
                     expected="what source and placement make of it",
                 )  # fmt: skip
         checks = {"side files equal the source's": _check_side_files(out, document)}
+        if document.get("carriers"):
+            checks["files permuted along equal their sources after the inverse permutation"] = _check_carriers(
+                out, document["carriers"], model, orders
+            )
         if "drop-in" in document["formats"]:
             checks |= compare_drop_in(out, model, orders, actions, progress)
         if bundle is not None:
@@ -196,6 +214,17 @@ def _check_side_files(out: Path, document: Mapping[str, Any]) -> int:
                 out / name, found="it missing, or other bytes", expected="the source's, byte for byte", remedy=AGAIN
             )
     return len(names)
+
+
+def _check_carriers(out: Path, carriers: Mapping[str, Any], model: FfnModel, orders: Mapping[str, Int32Array]) -> int:
+    """Return the number of files permuted along, each of which hashes like its source once it is put back."""
+    for name, entry in carriers.items():
+        restored = redescribe(model, out, name, entry["kind"]).permuted(orders, inverse=True)
+        if hashlib.sha256(restored).hexdigest() != entry["source_sha256"]:
+            raise VerificationError(
+                out / name, found="other contents", expected="the source's, in the order of the placement", remedy=AGAIN
+            )
+    return len(carriers)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, Common, common_options
 from ripple_place.cli.ordering_tables import (
@@ -16,6 +17,7 @@ from ripple_place.cli.ordering_tables import (
     tried_table,
 )
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
+from ripple_place.errors import UsageError
 from ripple_place.units import format_bytes
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ Example:
 
 @click.command(epilog=_EXAMPLE)
 @click.argument("checkpoint", required=False, type=PATH)
-@click.option("--profile", required=True, type=PATH, help="What `ripple-place profile` wrote for this model.")
+@click.option("--profile", type=PATH, help="What `ripple-place profile` wrote for this model.")
+@click.option(
+    "--placement", type=PATH, help="Apply this placement, computed elsewhere, instead of ordering by a profile."
+)
 @click.option("--out", required=True, type=PATH, help="Directory to write; without CHECKPOINT, a placement file.")
 @click.option("--ordering", default="greedy", show_default=True,
               type=click.Choice(["flash-time", "path", "greedy", "frequency", "random", "original"]),
@@ -57,12 +62,19 @@ Example:
               "out.  [default: s3fifo with a budget]")  # fmt: skip
 @click.option("--refit", is_flag=True, help="Once judged, search on over the whole trace, held-out tokens included.")
 @click.option("--compare", is_flag=True, help="Compute the other orderings too, and compare what they cost.")
+@click.option("--granule", type=click.IntRange(1), default=1, show_default=True,
+              help="Neighbours that move as one (32, 64, 128), where quantised weights share scales.")  # fmt: skip
+@click.option("--adapter", type=PATH, help="LoRA adapter directory that is permuted along.")
+@click.option("--carrier", "carriers", type=PATH, multiple=True,
+              help="Importance matrix, predictors or counts that are permuted along; repeatable.")  # fmt: skip
+@click.option("--gguf", type=PATH, help="Write the FFNs as GGUF too, a row per neuron; needs the gguf extra.")
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
 def reorder(
     checkpoint: Path | None,
-    profile: Path,
+    profile: Path | None,
+    placement: Path | None,
     out: Path,
     ordering: str,
     format_: str,
@@ -76,64 +88,93 @@ def reorder(
     cache: str | None,
     refit: bool,
     compare: bool,
+    granule: int,
+    adapter: Path | None,
+    carriers: tuple[Path, ...],
+    gguf: Path | None,
     dry_run: bool,
     force: bool,
     common: Common,
 ) -> None:
     """Order each block's neurons and rewrite the checkpoint in that order.
 
-    With CHECKPOINT (a Hugging Face directory, OPT or Llama family), writes a directory: the same model with its
-    neurons permuted, under the same names, which any tool loads; and in ripple_place/ a file in which each neuron's
-    weights are contiguous, the placement, and a manifest. What was written is verified before it appears. Without
-    CHECKPOINT, writes the placement file alone.
+    With CHECKPOINT (a Hugging Face directory; docs/families.md lists the models), writes a directory: the same model
+    with its neurons permuted, under the same names, which any tool loads; and in ripple_place/ a file in which each
+    neuron's weights are contiguous, the placement, and a manifest. What was written is verified before it appears.
+    Without CHECKPOINT, writes the placement file alone.
     """
     from ripple_place.checkpoint.plan import FORMATS
     from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
+    from ripple_place.workflows.reorder import apply_placement
     from ripple_place.workflows.reorder import reorder as run
     from ripple_place.workflows.reorder_params import ReorderParams
 
+    _check_source_of_order(checkpoint, profile, placement)
     is_judged = ordering == "flash-time" or dram_budget is not None or compare
     needs_device = is_judged or (checkpoint is not None and stride == "auto")
     if device is None and break_even_gap is None and needs_device:
         device = DEFAULT_DEVICE
-    report = run(
-        checkpoint,
-        profile,
-        out,
-        ReorderParams(
-            ordering=ordering,
-            seed=common.seed,
-            layers=layers,
-            bundle_bytes=bundle_bytes,
-            effort=effort,
-            dram_budget=dram_budget,
-            cache=cache,
-            refit=refit,
-            compare=compare,
-            device=None if device is None else load_device(device),
-            break_even_gap=break_even_gap,
-            formats=FORMATS if format_ == "both" else (format_,),
-            stride=stride,
-            dry_run=dry_run,
-            force=force,
-        ),
-        track=ProgressBars(quiet=common.quiet),
+    params = ReorderParams(
+        ordering=ordering,
+        seed=common.seed,
+        layers=layers,
+        bundle_bytes=bundle_bytes,
+        effort=effort,
+        dram_budget=dram_budget,
+        cache=cache,
+        refit=refit,
+        compare=compare,
+        granule=granule,
+        device=None if device is None else load_device(device),
+        break_even_gap=break_even_gap,
+        formats=FORMATS if format_ == "both" else (format_,),
+        stride=stride,
+        adapter=adapter,
+        carriers=carriers,
+        gguf=gguf,
+        dry_run=dry_run,
+        force=force,
     )
+    track = ProgressBars(quiet=common.quiet)
+    if placement is not None and checkpoint is not None:
+        report = apply_placement(checkpoint, placement, out, params, track)
+    elif profile is not None:
+        report = run(checkpoint, profile, out, params, track)
     if common.as_json:
         echo_json({"out": str(out), "dry_run": dry_run, **report.to_json()})
     else:
-        click.echo(reorder_table(report))
+        if report.blocks:
+            click.echo(reorder_table(report) + "\n")
         if common.verbose and report.dram is not None:
-            click.echo(f"\n{tried_table(report)}")
+            click.echo(f"{tried_table(report)}\n")
         if report.comparison is not None:
-            click.echo(f"\n{comparison_text(report.comparison)}")
-        click.echo("\n" + "\n".join(_summary(report, out, dry_run=dry_run, refit=refit)))
+            click.echo(f"{comparison_text(report.comparison)}\n")
+        click.echo("\n".join(_summary(report, out, dry_run=dry_run, refit=refit)))
     echo_warnings(report.warnings, quiet=common.quiet)
+
+
+def _check_source_of_order(checkpoint: Path | None, profile: Path | None, placement: Path | None) -> None:
+    """Raise unless the order comes from a profile, or from a placement and from nothing else."""
+    given = click.get_current_context().get_parameter_source("ordering") is not ParameterSource.DEFAULT
+    found = None
+    if placement is None:
+        found = "neither" if profile is None else None
+    elif profile is not None or given:
+        found = "--placement with " + ("--profile" if profile is not None else "--ordering")
+    elif checkpoint is None:
+        found = "--placement without a checkpoint to apply it to"
+    if found is not None:
+        raise UsageError(
+            "--profile and --placement", found=found, expected="a profile to order by, or a placement to apply",
+            remedy="give --profile, or a checkpoint and --placement",
+        )  # fmt: skip
 
 
 def _summary(report: ReorderReport, out: Path, *, dry_run: bool, refit: bool) -> list[str]:
     lines = ["Reads on the profile's own trace, without cache and access collapse; simulate judges on another."]
-    if is_cost(report):
+    if not report.blocks:
+        lines = [f"In the order of the given placement ({report.ordering})."]
+    elif is_cost(report):
         behind = f"behind the {report.dram.recorded.cache} cache" if report.dram else "without cache"
         lines = [
             f"Cost: lambda x reads + neurons read, {behind}, on the part of the profile's trace that was searched "

@@ -12,6 +12,7 @@ from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.graph.coactivation import NeuronBits
 from ripple_place.ordering.baselines import original_order
 from ripple_place.ordering.flash_time import FlashTimeParams
+from ripple_place.ordering.granule import expand_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.placement import ModelPlacement, NeuronPlacement
@@ -21,6 +22,7 @@ from ripple_place.workflows.block_report import BlockReport, known, why_helpless
 from ripple_place.workflows.cache_aware import PlainBlock, check_budget, place_for_dram
 from ripple_place.workflows.cached_block import CachedBlock, held_out_row, held_out_token, rows_of
 from ripple_place.workflows.comparison import COMPARED, combine, compare_orders
+from ripple_place.workflows.granules import coarse_profile
 from ripple_place.workflows.miss_ordering import REFIT_TURN
 from ripple_place.workflows.recorded_dram import DEFAULT_CACHE
 
@@ -86,6 +88,8 @@ def place_neurons(
     TraceFormatError
         If it needs activation bits, and the profile has none.
     """
+    if params.granule > 1:
+        return place_granules(profile, names, params, bundle_bytes, track)
     dram = None
     check_budget(params.dram_budget, bundle_bytes)
     metadata = _metadata(profile, params, bundle_bytes)
@@ -124,6 +128,29 @@ def place_neurons(
     else:
         blocks, reports = _place_on_whole_trace(profile, names, params, track)
     return Placed(ModelPlacement(blocks, metadata), reports, dram, comparison)
+
+
+def place_granules(
+    profile: Profile, names: list[str], params: ReorderParams, bundle_bytes: Mapping[str, int], track: Track
+) -> Placed:
+    """Order granules as if each were a neuron; the reports count granules. Raises as `place_neurons`."""
+    if params.dram_budget is not None:
+        raise UsageError(
+            "--granule", found="--dram-budget as well", expected="one of the two",
+            remedy="leave out --dram-budget: caches keep neurons, not granules",
+        )  # fmt: skip
+    coarse = coarse_profile(profile, names, params.granule)
+    coarse_bytes = {name: size * params.granule for name, size in bundle_bytes.items()}
+    placed = place_neurons(coarse, names, replace(params, granule=1), coarse_bytes, track)
+    blocks = {
+        name: _placement(
+            profile, name, expand_order(placed.placement.blocks[name].order, params.granule, block.n_neurons)
+        )
+        for name, block in profile.blocks.items()
+        if name in names
+    }
+    metadata = {**_metadata(profile, params, bundle_bytes), "granule": str(params.granule)}
+    return replace(placed, placement=ModelPlacement(blocks, metadata))
 
 
 def _is_judged(params: ReorderParams) -> bool:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.gguf_export import check_exportable, export_gguf
 from ripple_place.checkpoint.plan import plan_rewrite, resolve_orders
+from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.errors import PlacementError, TraceFormatError, UsageError
+from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError, UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
-from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
+from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
 from ripple_place.workflows.outputs import check_output_file
 from ripple_place.workflows.placing import place_neurons
 from ripple_place.workflows.reorder_params import ReorderParams
@@ -51,16 +53,10 @@ class ReorderReport:
     comparison: OrderingComparison | None = None
 
     @classmethod
-    def of(
-        cls, params: ReorderParams, placed: Placed, started: float, model: FfnModel | None = None,
-        plan: RewritePlan | None = None, verification: VerificationReport | None = None,
-    ) -> ReorderReport:  # fmt: skip
-        """Return the report of a run that began at `started`."""
-        unplaced = tuple(name for name in model.blocks if name not in placed.reports) if model else ()
-        return cls(
-            params.ordering, time.perf_counter() - started, placed.reports, unplaced, plan, verification,
-            dram=placed.dram, comparison=placed.comparison,
-        )  # fmt: skip
+    def of(cls, params: ReorderParams, placed: Placed, started: float) -> ReorderReport:
+        """Return the report of a run that began at `started` and has ordered, but not written anything yet."""
+        seconds = time.perf_counter() - started
+        return cls(params.ordering, seconds, placed.reports, dram=placed.dram, comparison=placed.comparison)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``reorder --json``."""
@@ -110,6 +106,11 @@ def reorder(
         If storage refuses.
     """
     params = params or ReorderParams()
+    if checkpoint is None and (params.carriers or params.adapter is not None or params.gguf is not None):
+        raise UsageError(
+            "--adapter, --carrier and --gguf", found="no checkpoint", expected="the one that they belong to",
+            remedy="name the checkpoint as well",
+        )  # fmt: skip
     started = time.perf_counter()
     _check_input(profile, "a profile", "run `ripple-place profile` first, or correct the path")
     learned = read_profile(profile)
@@ -127,7 +128,6 @@ def reorder(
             "--bundle-bytes", found="a checkpoint as well", expected="one of the two",
             remedy="leave --bundle-bytes out; the checkpoint says how long a neuron's weights are",
         )  # fmt: skip
-    _check_input(checkpoint, "a checkpoint directory", "correct the path")
     if out.resolve() in profile.resolve().parents:
         raise UsageError(
             profile, found=f"the profile inside {out}", expected="it elsewhere",
@@ -136,16 +136,87 @@ def reorder(
     model = describe_ffn(Checkpoint.open(checkpoint))
     # Everything that can be refused is refused before the long part.
     _check_profile_of(model, learned, names)
+    _check_granule(model, names, params)
+    _check_gguf(model, out, params)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
-    plan_rewrite(model, undecided, out, formats=params.formats, force=params.force)
+    plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
     placed = place_neurons(learned, names, params, {name: model.blocks[name].bundle_bytes for name in names}, track)
-    placement = placed.placement
     stride = _choose_stride(model, learned, placed, params) if params.stride == "auto" else params.stride
-    plan = plan_rewrite(model, placement, out, formats=params.formats, stride=stride, force=params.force)
+    report = ReorderReport.of(params, placed, started)
+    return _rewrite(model, placed.placement, out, stride, params, track, report, started)
+
+
+def apply_placement(
+    checkpoint: Path, placement: Path, out: Path, params: ReorderParams | None = None, track: Track = no_track
+) -> ReorderReport:
+    """Rewrite a checkpoint in the order of a placement that was computed elsewhere.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    placement : Path
+        A placement file: of this model, another quantisation of it, or a model trained further from it.
+    out : Path
+        New directory; appears whole, and verified, or not at all.
+    params : ReorderParams, optional
+        Its ordering, device and the like do not count. Stride ``auto`` is packed: there is no trace to simulate.
+    track : Track
+
+    Raises
+    ------
+    UsageError, CheckpointError, UnsupportedError, VerificationError, OSError
+        As `reorder`.
+    PlacementError
+        If the placement file is malformed, or of another model.
+    """
+    params = params or ReorderParams()
+    started = time.perf_counter()
+    _check_input(placement, "a placement file", "correct the path")
+    given = read_placement(placement)
+    model = describe_ffn(Checkpoint.open(checkpoint))
+    sizes = {block.bundle_bytes for block in model.blocks.values()}
+    metadata = {key: value for key, value in given.metadata.items() if key != "bundle_bytes"}
+    if len(sizes) == 1:
+        metadata["bundle_bytes"] = str(sizes.pop())
+    selected = {name: given.blocks[name] for name in select_layers(given.blocks, params.layers)}
+    stride = "packed" if params.stride == "auto" else params.stride
+    report = ReorderReport(given.metadata.get("ordering", "unknown"), 0.0, {})
+    return _rewrite(model, ModelPlacement(selected, metadata), out, stride, params, track, report, started)
+
+
+def _rewrite(
+    model: FfnModel, placement: ModelPlacement, out: Path, stride: str, params: ReorderParams, track: Track,
+    report: ReorderReport, started: float,
+) -> ReorderReport:  # fmt: skip
+    """Rewrite the checkpoint unless it is a dry run, and complete the report of a run that began at `started`."""
+    plan = plan_rewrite(model, placement, out, formats=params.formats, stride=stride, **_plan_options(params))
+    _check_gguf(model, out, params)
     verification = None
     if not params.dry_run:
         verification = execute(plan, progress=track.bytes(plan.total_bytes, "writing and verifying"))
-    return ReorderReport.of(params, placed, started, model, plan, verification)
+        if params.gguf is not None:
+            export_gguf(model, plan.orders, params.gguf)
+    unplaced = tuple(name for name in model.blocks if name not in placement.blocks)
+    seconds = time.perf_counter() - started
+    return replace(report, seconds=seconds, unplaced=unplaced, plan=plan, verification=verification)
+
+
+def _check_gguf(model: FfnModel, out: Path, params: ReorderParams) -> None:
+    """Raise unless the GGUF file that was asked for, if any, can be written."""
+    if params.gguf is None:
+        return
+    check_exportable(model)
+    if out.resolve() in params.gguf.resolve().parents:
+        raise UsageError(
+            params.gguf, found="a file inside the output", expected="one beside it: the output is verified as a whole",
+            remedy="name it elsewhere",
+        )  # fmt: skip
+    shards = [shard.path for shard in model.checkpoint.shards.values()]
+    check_output_file(params.gguf, force=params.force, apart_from=shards)
+
+
+def _plan_options(params: ReorderParams) -> dict[str, Any]:
+    return {"adapter": params.adapter, "carriers": params.carriers, "force": params.force}
 
 
 def _choose_stride(model: FfnModel, profile: Profile, placed: Placed, params: ReorderParams) -> str:
@@ -170,6 +241,18 @@ def _choose_stride(model: FfnModel, profile: Profile, placed: Placed, params: Re
         for stride, extent in (("packed", lambda size, _: BlockExtent.packed(size)), ("page", BlockExtent.padded))
     }
     return min(times_us, key=lambda stride: (times_us[stride], stride != "packed"))
+
+
+def _check_granule(model: FfnModel, names: list[str], params: ReorderParams) -> None:
+    """Raise if an ordering of single neurons would part those that share a scale."""
+    for name in names:
+        needed = model.blocks[name].granule
+        if params.granule % needed and params.ordering != "original":
+            raise UnsupportedError(
+                f"{model.checkpoint.path}: {name}", found=f"quantised weights with a scale for each {needed} neurons",
+                expected=f"whole granules of {needed} to move, and --granule is {params.granule}",
+                remedy=f"add --granule {needed}, or {REORDER_FIRST}",
+            )  # fmt: skip
 
 
 def _check_profile_of(model: FfnModel, profile: Profile, names: list[str]) -> None:

@@ -13,6 +13,8 @@ from ripple_place.placement import check_bundle_bytes
 from ripple_place.workflows.cache_aware import AUTO
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ripple_place.flash.device import DeviceProfile
 
 ORDERINGS = ("flash-time", "path", "greedy", "frequency", "random", "original")
@@ -49,11 +51,19 @@ class ReorderParams:
         Once everything is judged, order once more on the whole trace, the tokens held out included.
     compare : bool
         Compute the other orderings too, for the comparison of what they cost.
+    granule : int
+        Neighbours that stay together, ordered as one: 1, or a multiple of 8. Quantised weights may ask for it.
     formats : tuple of str
         Of `ripple_place.checkpoint.plan.FORMATS`.
     stride : str
         One of `STRIDES`: distance of bundles in the bundled file. ``auto`` takes the one that the simulator finds
         cheaper on the profile's trace, with the DRAM that it is placed for.
+    adapter : Path, optional
+        Directory of a LoRA adapter that is permuted along.
+    carriers : tuple of Path
+        Importance matrices, predictors and counts that are permuted along.
+    gguf : Path, optional
+        Where the FFNs go as GGUF besides.
     dry_run, force : bool
         Stop before writing; replace an earlier output.
 
@@ -75,8 +85,12 @@ class ReorderParams:
     cache: str | None = None
     refit: bool = False
     compare: bool = False
+    granule: int = 1
     formats: tuple[str, ...] = FORMATS
     stride: str = "auto"
+    adapter: Path | None = None
+    carriers: tuple[Path, ...] = ()
+    gguf: Path | None = None
     dry_run: bool = False
     force: bool = False
 
@@ -87,6 +101,10 @@ class ReorderParams:
                     what, found=repr(value), expected=f"one of {', '.join(known)}", remedy="name one of them"
                 )
         check_bundle_bytes(self.bundle_bytes)
+        if self.granule < 1 or (self.granule > 1 and self.granule % 8):
+            raise UsageError(
+                "--granule", found=str(self.granule), expected="1, or a multiple of 8", remedy="give 32, 64 or 128"
+            )
         if self.device is not None and self.break_even_gap is not None:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"

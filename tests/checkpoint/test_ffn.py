@@ -32,9 +32,9 @@ def test_opt(pico_opt: Path) -> None:
     assert list(model.blocks) == ["layers.0", "layers.1"]
     block = model.blocks["layers.1"]
     assert (block.n_neurons, block.hidden, block.dtype, block.bundle_bytes) == (24, 8, "F16", 2 * 8 * 2)
-    assert [(tensor.role, tensor.axis, tensor.action) for tensor in block.components] == [
-        ("up", 0, "rows"),
-        ("down", 1, "columns"),
+    assert [(component.role, component.tensor.action) for component in block.components] == [
+        ("up", "rows"),
+        ("down", "columns"),
     ]
     assert [tensor.name for tensor in block.carriers] == ["model.decoder.layers.1.fc1.bias"]
 
@@ -43,7 +43,7 @@ def test_llama(pico_llama: Path) -> None:
     """Three components, each in a shard of its own."""
     block = describe(pico_llama).blocks["layers.0"]
     assert [tensor.role for tensor in block.components] == ["gate", "up", "down"]
-    assert len({tensor.shard for tensor in block.components}) == 3
+    assert len({component.tensor.shard for component in block.components}) == 3
     assert block.bundle_bytes == 3 * 8 * 2
     assert not block.carriers
 
@@ -71,7 +71,7 @@ def test_sizes_that_coincide(tmp_path: Path, kind: str, n_neurons: int, hidden: 
     tensors = build(n_neurons=n_neurons, hidden=hidden, vocab=vocab, bias=True)
     block = describe(write_checkpoint(tmp_path / "m", tensors, config(n_neurons=n_neurons))).blocks["layers.0"]
     assert (block.n_neurons, block.hidden) == (n_neurons, hidden)
-    assert [tensor.axis for tensor in block.components] == [0] * (len(block.components) - 1) + [1]
+    assert [part.tensor.action for part in block.components] == ["rows"] * (len(block.components) - 1) + ["columns"]
 
 
 def test_config_without_the_ffn_width(tmp_path: Path) -> None:
@@ -129,13 +129,16 @@ def test_config_of_another_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "extra", "message"),
     [
-        ({"quantization_config": {"quant_method": "gptq"}}, "", r"quantization_config \(gptq\).*then quantise"),
-        ({}, MLP + "up_proj.qweight", "qweight of a quantised"),
-        ({}, MLP + "up_proj.weight_scale", "weight_scale of a quantised"),
+        ({"quantization_config": {"quant_method": "hqq"}}, "", r"quantization_config \(hqq\).*then quantise"),
+        ({"quantization_config": "new"}, "", r"quantization_config \(new\)"),
+        ({}, MLP + "up_proj.qweight", "qweight without GPTQ or AWQ in quantization_config"),
+        ({}, MLP + "up_proj.weight_packed", "packed weights of the format None"),
+        ({}, MLP + "up_proj.weight_scale", r"weight_scale: found shape \[2, 2\]"),
+        ({}, MLP + "up_proj.qzeros", "qzeros of a quantised"),
     ],
 )
 def test_quantised(tmp_path: Path, config: dict[str, Any], extra: str, message: str) -> None:
-    """Scales and packed words carry the neuron axis in ways of their own: refused, with what to do instead."""
+    """Scales and packed words carry the neuron axis in ways of their own: refused where no rule covers them."""
     tensors = llama_tensors() | ({extra: np.zeros((2, 2), np.int32)} if extra else {})
     with pytest.raises(UnsupportedArchitectureError, match=message):
         describe(write_checkpoint(tmp_path / "m", tensors, llama_config(**config)))

@@ -128,6 +128,22 @@ def test_what_is_beside_the_weights(pico_llama: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_snapshot_of_the_hub_s_cache(pico_llama: Path, tmp_path: Path) -> None:
+    """Links into blobs, as the hub's cache has them, are followed; what is written are files, and all is verified."""
+    snapshot, blobs = tmp_path / "cache" / "snapshots" / "abc", tmp_path / "cache" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for i, file in enumerate(sorted(file for file in pico_llama.rglob("*") if file.is_file())):
+        shutil.copy(file, blobs / str(i))
+        link = snapshot / file.relative_to(pico_llama)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(os.path.relpath(blobs / str(i), link.parent))
+    rewrite(pico_llama, tmp_path / "plain")
+    rewrite(snapshot, tmp_path / "out")
+    assert contents(tmp_path / "plain") == contents(tmp_path / "out")
+    assert not any(file.is_symlink() for file in (tmp_path / "out").rglob("*"))
+
+
 def test_headers_are_kept(pico_llama: Path, tmp_path: Path) -> None:
     """Shards have the same names, sizes, header bytes and metadata."""
     model = rewrite(pico_llama, tmp_path / "out")

@@ -46,6 +46,14 @@ def test_links_to_files_are_followed(pico_opt: Path, tmp_path: Path) -> None:
     assert Checkpoint.open(snapshot).shard_of == Checkpoint.open(pico_opt).shard_of
 
 
+def test_a_hub_name_instead_of_a_path() -> None:
+    """Nothing is downloaded; the message says how to."""
+    with pytest.raises(UsageError, match=r"hf download facebook/opt-125m --local-dir opt-125m"):
+        Checkpoint.open("facebook/opt-125m")
+    with pytest.raises(UsageError, match=r"Give the directory that holds config.json"):
+        Checkpoint.open("/facebook/opt-125m")
+
+
 def test_an_index_of_the_single_file(pico_opt: Path) -> None:
     """Some exporters write an index even for one file; both say the same."""
     names = list(Checkpoint.open(pico_opt).shard_of)
@@ -62,8 +70,8 @@ def test_an_index_of_the_single_file(pico_opt: Path) -> None:
         ("bad config", CheckpointError, "config.json: found Expecting property name"),
         ("list config", CheckpointError, "a JSON list"),
         ("config only", CheckpointError, "no weights"),
-        ("bin", UnsupportedError, "weights in pytorch_model.bin only.*Convert.*save_pretrained"),
-        ("adapter", UnsupportedError, "adapter_config.json.*Merge the adapter"),
+        ("bin", UnsupportedError, "weights in pytorch_model.bin only.*Convert.*import convert"),
+        ("adapter", UnsupportedError, "adapter_config.json.*Move the adapter elsewhere"),
     ],
 )
 def test_directories_that_are_no_checkpoint(tmp_path: Path, name: str, error: type[Exception], message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.manifest import format_manifest, read_manifest
+from ripple_place.checkpoint.manifest import read_manifest
 from ripple_place.checkpoint.plan import plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.checkpoint.shards import Checkpoint
@@ -19,7 +18,7 @@ from ripple_place.checkpoint.verify import verification_bytes, verify
 from ripple_place.errors import CheckpointError, UsageError, VerificationError
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
 from ripple_place.tensorfile import TensorFile
-from tests.builders import contents, random_placement
+from tests.builders import adjust_manifest, contents, random_placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,19 +37,6 @@ def out(pico_opt: Path, tmp_path: Path) -> Path:
     model = describe_ffn(Checkpoint.open(pico_opt))
     execute(plan_rewrite(model, random_placement(model), tmp_path / "out"))
     return tmp_path / "out"
-
-
-def adjust_manifest(out: Path, **changes: Any) -> None:
-    """Make the manifest agree with the files as they are now: hashes are no proof against intent."""
-    document = dict(read_manifest(out).document) | changes
-    document["files"] = {
-        name: {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name in document["files"]
-        for data in [(out / name).read_bytes()]
-    }
-    del document["manifest_sha256"]
-    document["manifest_sha256"] = hashlib.sha256(format_manifest(document).encode()).hexdigest()
-    (out / MANIFEST).write_text(format_manifest(document))
 
 
 def swap(path: Path, tensor: str, first: int, second: int) -> None:

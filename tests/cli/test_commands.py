@@ -142,6 +142,24 @@ def test_dry_run(run: Run, tmp_path: Path, pico_opt: Path, profile: str) -> None
     assert not list(tmp_path.glob("out*"))
 
 
+def test_a_given_placement(run: Run, pico_opt: Path, profile: str) -> None:
+    """Computed on one machine, applied on another; what else says how to order is refused."""
+    assert run("reorder", "--profile", profile, "--out", "p").code == 0
+    outcome = run("reorder", pico_opt, "--placement", "p", "--out", "out")
+    assert outcome.code == 0
+    assert "In the order of the given placement (greedy)." in outcome.stdout
+    assert "Verified: 6 tensors" in outcome.stdout
+    for words, found in (
+        ([pico_opt], "neither"),
+        ([pico_opt, "--placement", "p", "--profile", profile], "--placement with --profile"),
+        ([pico_opt, "--placement", "p", "--ordering", "greedy"], "--placement with --ordering"),
+        (["--placement", "p"], "without a checkpoint"),
+    ):
+        refused = run("reorder", *words, "--out", "other")
+        assert refused.code == 2
+        assert found in refused.stderr
+
+
 def test_threads_and_seed_give_the_same_bytes(run: Run, tmp_path: Path, profile: str) -> None:
     """Threads do not show in the result; the seed does."""
     for name, *options in (("a", "--threads", 1), ("b", "--threads", 2), ("c", "--seed", 7)):

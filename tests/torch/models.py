@@ -1,101 +1,146 @@
-"""Tiny models of many families, written by transformers, with a tokenizer and text."""
+"""Tiny models of every architecture family, built by transformers itself from a config."""
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import torch
-import transformers
+import transformers as hf
 
-N_WORDS = 96
+HIDDEN, WIDTH = 32, 80
 SMALL = {
-    "vocab_size": N_WORDS, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3,
+    "vocab_size": 96, "hidden_size": HIDDEN, "num_attention_heads": 4, "num_hidden_layers": 3,
     "max_position_embeddings": 64,
 }  # fmt: skip
-GATED = SMALL | {"intermediate_size": 76, "num_key_value_heads": 2, "head_dim": 8, "hidden_act": "relu"}
-WITHOUT_HEAD_DIM = {key: value for key, value in GATED.items() if key != "head_dim"}
-T5 = {
-    "vocab_size": N_WORDS, "d_model": 32, "d_kv": 8, "d_ff": 76, "num_layers": 2, "num_decoder_layers": 3,
-    "num_heads": 4, "decoder_start_token_id": 0, "pad_token_id": 0,
+GATED = SMALL | {"intermediate_size": WIDTH, "num_key_value_heads": 2}
+HEADS = GATED | {"head_dim": 8}
+GPT = {"vocab_size": 96, "n_embd": HIDDEN, "n_layer": 3, "n_head": 4, "n_positions": 64}
+EXPERTS = {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+DEEPSEEK = SMALL | {
+    "intermediate_size": WIDTH, "num_key_value_heads": 4, "moe_intermediate_size": 24, "n_routed_experts": 4,
+    "n_shared_experts": 2, "num_experts_per_tok": 2, "first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 8,
+    "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "n_group": 1, "topk_group": 1,
 }  # fmt: skip
+T5 = {"vocab_size": 96, "d_model": HIDDEN, "d_kv": 8, "d_ff": WIDTH, "num_layers": 2, "num_heads": 4}
 
-CAUSAL = {
-    "llama": lambda **more: transformers.LlamaConfig(**GATED | more),
-    "mistral": lambda **more: transformers.MistralConfig(**GATED | {"sliding_window": 8} | more),
-    "qwen2": lambda **more: transformers.Qwen2Config(
-        **WITHOUT_HEAD_DIM
-        | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1, "tie_word_embeddings": True}
-        | more
+DENSE = {
+    "opt": lambda: hf.OPTConfig(**SMALL, ffn_dim=WIDTH, word_embed_proj_dim=HIDDEN),
+    "opt-vocabulary-is-n": lambda: hf.OPTConfig(**SMALL | {"vocab_size": 80}, ffn_dim=80, word_embed_proj_dim=HIDDEN),
+    "opt-hidden-is-n": lambda: hf.OPTConfig(**SMALL, ffn_dim=HIDDEN, word_embed_proj_dim=HIDDEN),
+    "opt-no-bias": lambda: hf.OPTConfig(**SMALL, ffn_dim=WIDTH, word_embed_proj_dim=HIDDEN, enable_bias=False),
+    "gpt2": lambda: hf.GPT2Config(**GPT),
+    "gpt2-hidden-is-n": lambda: hf.GPT2Config(**GPT, n_inner=HIDDEN),
+    "gpt_bigcode": lambda: hf.GPTBigCodeConfig(**GPT),
+    "gpt_bigcode-hidden-is-n": lambda: hf.GPTBigCodeConfig(**GPT, n_inner=HIDDEN),
+    "gpt_neo": lambda: hf.GPTNeoConfig(
+        vocab_size=96, hidden_size=HIDDEN, num_layers=2, num_heads=4, max_position_embeddings=64,
+        attention_types=[[["global", "local"], 1]], intermediate_size=WIDTH,
     ),
-    "phi3": lambda **more: transformers.Phi3Config(**WITHOUT_HEAD_DIM | {"pad_token_id": 0} | more),
-    "gemma": lambda **more: transformers.GemmaConfig(**GATED | {"hidden_activation": "relu"} | more),
-    "opt": lambda **more: transformers.OPTConfig(**SMALL | {"ffn_dim": 76, "word_embed_proj_dim": 24} | more),
-    "gpt2": lambda **more: transformers.GPT2Config(
-        vocab_size=N_WORDS, n_embd=32, n_head=4, n_layer=3, n_positions=64, n_inner=76, activation_function="relu",
-        **more,
+    "starcoder2": lambda: hf.Starcoder2Config(**GATED),
+    "gpt_neox": lambda: hf.GPTNeoXConfig(**SMALL, intermediate_size=WIDTH),
+    "falcon": lambda: hf.FalconConfig(**SMALL),
+    "falcon-bias": lambda: hf.FalconConfig(**SMALL, bias=True, ffn_hidden_size=48),
+    "bloom": lambda: hf.BloomConfig(vocab_size=96, hidden_size=HIDDEN, n_layer=3, n_head=4),
+    "gptj": lambda: hf.GPTJConfig(**GPT, rotary_dim=8),
+    "codegen": lambda: hf.CodeGenConfig(**GPT, rotary_dim=8),
+    "mpt": lambda: hf.MptConfig(vocab_size=96, d_model=HIDDEN, n_layers=3, n_heads=4, max_seq_len=64),
+    "llama": lambda: hf.LlamaConfig(**HEADS),
+    "llama-hidden-is-n": lambda: hf.LlamaConfig(**HEADS | {"intermediate_size": HIDDEN}),
+    "llama-vocabulary-is-2n": lambda: hf.LlamaConfig(**HEADS | {"vocab_size": 160}),
+    "llama-mlp-bias": lambda: hf.LlamaConfig(**HEADS, mlp_bias=True, tie_word_embeddings=True),
+    "mistral": lambda: hf.MistralConfig(**HEADS),
+    "qwen2": lambda: hf.Qwen2Config(**GATED),
+    "qwen3": lambda: hf.Qwen3Config(**HEADS),
+    "gemma": lambda: hf.GemmaConfig(**HEADS),
+    "gemma2": lambda: hf.Gemma2Config(**HEADS),
+    "gemma3": lambda: hf.Gemma3TextConfig(**HEADS),
+    "gemma3n": lambda: hf.Gemma3nTextConfig(
+        **{key: value for key, value in HEADS.items() if key != "intermediate_size"} | {"num_hidden_layers": 2},
+        intermediate_size=[80, 48], num_kv_shared_layers=0, vocab_size_per_layer_input=96,
+        hidden_size_per_layer_input=8, layer_types=["full_attention"] * 2, activation_sparsity_pattern=[0.0, 0.0],
     ),
-    "mixtral": lambda **more: transformers.MixtralConfig(
-        **GATED | {"num_local_experts": 4, "num_experts_per_tok": 2} | more
+    "granite": lambda: hf.GraniteConfig(**GATED),
+    "cohere": lambda: hf.CohereConfig(**GATED),
+    "cohere2": lambda: hf.Cohere2Config(**GATED),
+    "olmo2": lambda: hf.Olmo2Config(**GATED),
+    "stablelm": lambda: hf.StableLmConfig(**GATED),
+    "bitnet": lambda: hf.BitNetConfig(**GATED),
+    "nemotron": lambda: hf.NemotronConfig(**HEADS),
+    "phi": lambda: hf.PhiConfig(**SMALL, intermediate_size=WIDTH),
+    "phi3": lambda: hf.Phi3Config(**GATED, pad_token_id=0),
+    "phi3-hidden-is-2n": lambda: hf.Phi3Config(**GATED | {"intermediate_size": HIDDEN // 2}, pad_token_id=0),
+    "glm4": lambda: hf.Glm4Config(**HEADS, pad_token_id=0),
+    "t5": lambda: hf.T5Config(**T5),
+    "t5-gated": lambda: hf.T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    "albert": lambda: hf.AlbertConfig(
+        vocab_size=96, embedding_size=16, hidden_size=HIDDEN, num_hidden_layers=4, num_hidden_groups=2,
+        num_attention_heads=4, intermediate_size=WIDTH,
     ),
-    "qwen2-moe": lambda **more: transformers.Qwen2MoeConfig(
-        **WITHOUT_HEAD_DIM
-        | {"moe_intermediate_size": 20, "shared_expert_intermediate_size": 28, "num_experts": 5,
-           "num_experts_per_tok": 2, "mlp_only_layers": [1]}
-        | more
+    "bert": lambda: hf.BertConfig(**SMALL, intermediate_size=WIDTH, is_decoder=True),
+}  # fmt: skip
+EXPERT_MODELS = {
+    "mixtral": lambda: hf.MixtralConfig(**GATED, num_local_experts=4),
+    "phimoe": lambda: hf.PhimoeConfig(**GATED, num_local_experts=4),
+    "minimax": lambda: hf.MiniMaxConfig(**HEADS, num_local_experts=4),
+    "qwen2_moe": lambda: hf.Qwen2MoeConfig(
+        **GATED, moe_intermediate_size=24, shared_expert_intermediate_size=40, num_experts=4, num_experts_per_tok=2,
+        mlp_only_layers=[1],
+    ),
+    "qwen3_moe": lambda: hf.Qwen3MoeConfig(**HEADS, **EXPERTS),
+    "olmoe": lambda: hf.OlmoeConfig(**GATED, num_experts=4, num_experts_per_tok=2),
+    "deepseek_v2": lambda: hf.DeepseekV2Config(**DEEPSEEK),
+    "deepseek_v3": lambda: hf.DeepseekV3Config(**DEEPSEEK),
+    "glm4_moe": lambda: hf.Glm4MoeConfig(
+        **HEADS, moe_intermediate_size=24, n_routed_experts=4, num_experts_per_tok=2, first_k_dense_replace=1,
+        n_group=1, topk_group=1,
+    ),
+    "ernie4_5_moe": lambda: hf.Ernie4_5_MoeConfig(
+        **GATED, moe_num_experts=4, moe_intermediate_size=24, moe_k=2
+    ),
+    "granitemoe": lambda: hf.GraniteMoeConfig(**GATED, num_local_experts=4, num_experts_per_tok=2),
+    "granitemoeshared": lambda: hf.GraniteMoeSharedConfig(
+        **GATED, num_local_experts=4, num_experts_per_tok=2, shared_intermediate_size=40
+    ),
+    "jetmoe": lambda: hf.JetMoeConfig(
+        vocab_size=96, hidden_size=HIDDEN, num_hidden_layers=2, intermediate_size=WIDTH, num_key_value_heads=2,
+        kv_channels=8, num_local_experts=4, num_experts_per_tok=2,
+    ),
+    "llama4": lambda: hf.Llama4TextConfig(
+        **HEADS, intermediate_size_mlp=48, num_local_experts=4, num_experts_per_tok=1, interleave_moe_layer_step=2,
+        pad_token_id=0,
+    ),
+    "gpt_oss": lambda: hf.GptOssConfig(**HEADS, num_local_experts=4, num_experts_per_tok=2),
+    "dbrx": lambda: hf.DbrxConfig(
+        d_model=HIDDEN, n_heads=4, n_layers=2, max_seq_len=64, vocab_size=96,
+        ffn_config={"ffn_hidden_size": WIDTH, "moe_num_experts": 4, "moe_top_k": 2},
+        attn_config={"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4},
     ),
 }  # fmt: skip
-"""ReLU in every FFN, so that some neurons are off; neurons in no whole number of bytes."""
-
-ENCODER_DECODER = {
-    "t5": lambda: transformers.T5Config(**T5, feed_forward_proj="relu"),
-    "t5-gated": lambda: transformers.T5Config(**T5, feed_forward_proj="gated-relu"),
-}
+CONFIGS = DENSE | EXPERT_MODELS
 
 
-def write_tokenizer(path):
-    """Write a tokenizer that knows the words w2, w3 and so on."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-
-    words = {"<pad>": 0, "<s>": 1} | {f"w{i}": i for i in range(2, N_WORDS)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    # A start token, which a capture must not put in front of the text.
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", pad_token="<pad>")
-    fast.save_pretrained(path)
-
-
-def write_model(path, config, *, dtype=torch.float32, max_shard_size="1GB"):
-    """Write a model with random weights, biases included, and its tokenizer; return its path."""
-    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    torch.manual_seed(0)
-    model = auto.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    model.to(dtype).save_pretrained(path, max_shard_size=max_shard_size)
-    write_tokenizer(path)
-    return path
-
-
-def write_text(path, n_words=500, seed=0):
-    """Write a text of random words; return its token ids."""
-    ids = np.random.default_rng(seed).integers(2, N_WORDS, n_words)
-    path.write_text(" ".join(f"w{i}" for i in ids))
-    return ids
-
-
-def load(path, dtype=torch.float64):
-    """Load a model as its users would."""
-    config = json.loads((path / "config.json").read_text())
-    auto = (
-        transformers.AutoModelForSeq2SeqLM
-        if config.get("is_encoder_decoder", False)
-        else transformers.AutoModelForCausalLM
+def auto_class(config: hf.PretrainedConfig) -> type:
+    """Return the class that builds and loads a model with this config."""
+    return {"t5": hf.AutoModelForSeq2SeqLM, "albert": hf.AutoModelForMaskedLM}.get(
+        config.model_type, hf.AutoModelForCausalLM
     )
-    # Fused products of all experts at once know no float64.
-    return auto.from_pretrained(path, dtype=dtype, experts_implementation="eager").eval()
+
+
+def save_random(config: hf.PretrainedConfig, path, *, dtype=torch.float32, **options) -> None:
+    """Save a model with random weights the way transformers does."""
+    model = auto_class(config).from_config(config).to(dtype)
+    with torch.no_grad():
+        # Fresh biases and norms are zeros and ones, which no permutation changes; fused experts may be empty memory.
+        for name, parameter in model.named_parameters():
+            noise = 0.05 * torch.randn_like(parameter)
+            parameter.copy_(noise if "experts" in name else parameter + noise)
+    model.save_pretrained(path, max_shard_size="30KB", **options)
+
+
+def logits(path, config: hf.PretrainedConfig) -> torch.Tensor:
+    """Return the float64 logits of a checkpoint on fixed tokens."""
+    # Grouped matrix products have no float64.
+    options = {"experts_implementation": "eager"} if config.model_type not in ("jetmoe", "dbrx") else {}
+    model = auto_class(config).from_pretrained(path, dtype=torch.float64, **options).eval()
+    tokens = torch.arange(48).reshape(2, 24) * 7 % 80
+    inputs = {"decoder_input_ids": tokens} if config.is_encoder_decoder else {}
+    with torch.no_grad():
+        return model(tokens, **inputs).logits

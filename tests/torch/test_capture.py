@@ -21,7 +21,7 @@ from ripple_place.trace.capture.stubs import same_calls
 from ripple_place.trace.capture.text import WindowParams
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.tracking import no_track
-from tests.torch.models import CAUSAL, ENCODER_DECODER, load, write_model, write_text
+from tests.torch.capture_models import CAUSAL, ENCODER_DECODER, load, write_model, write_text
 from tests.trace_builders import unpack
 
 DATA = os.environ.get("RIPPLE_PLACE_DATA")

@@ -19,31 +19,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-relu-lm"
 DATA = os.environ.get("RIPPLE_PLACE_DATA")
 TRAINED = [EXAMPLE, *(Path(DATA) / "models" / name for name in ("opt-relu", "llama-reglu") if DATA)]
 
-SMALL = {
-    "vocab_size": 96, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3,
-    "max_position_embeddings": 64,
-}  # fmt: skip
-GATED = SMALL | {"intermediate_size": 80, "num_key_value_heads": 2, "head_dim": 8}
-FAMILIES = {
-    "opt": lambda: transformers.OPTConfig(**SMALL, ffn_dim=80, word_embed_proj_dim=32),
-    "opt-vocabulary-is-n": lambda: transformers.OPTConfig(
-        **SMALL | {"vocab_size": 80}, ffn_dim=80, word_embed_proj_dim=32
-    ),
-    "opt-hidden-is-n": lambda: transformers.OPTConfig(**SMALL, ffn_dim=32, word_embed_proj_dim=32),
-    "opt-no-bias": lambda: transformers.OPTConfig(**SMALL, ffn_dim=80, word_embed_proj_dim=32, enable_bias=False),
-    "llama": lambda: transformers.LlamaConfig(**GATED),
-    "llama-vocabulary-is-2n": lambda: transformers.LlamaConfig(**GATED | {"vocab_size": 160}),
-    "llama-mlp-bias": lambda: transformers.LlamaConfig(**GATED, mlp_bias=True, tie_word_embeddings=True),
-    "mistral": lambda: transformers.MistralConfig(**GATED),
-    "qwen2": lambda: transformers.Qwen2Config(**{k: v for k, v in GATED.items() if k != "head_dim"}),
-    "qwen3": lambda: transformers.Qwen3Config(**GATED),
-    "gemma": lambda: transformers.GemmaConfig(**GATED),
-    "gemma2": lambda: transformers.Gemma2Config(**GATED),
-    "granite": lambda: transformers.GraniteConfig(**{k: v for k, v in GATED.items() if k != "head_dim"}),
-    "cohere": lambda: transformers.CohereConfig(**{k: v for k, v in GATED.items() if k != "head_dim"}),
-    "olmo2": lambda: transformers.Olmo2Config(**{k: v for k, v in GATED.items() if k != "head_dim"}),
-}  # fmt: skip
-
 
 def logits(path, n_vocabulary):
     """Return the float64 logits of a checkpoint on fixed tokens."""
@@ -72,27 +47,11 @@ def test_trained_models_keep_their_logits(source, tmp_path):
     torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_families_keep_their_logits(family, dtype, tmp_path):
-    """Every family that a data file names is written by transformers itself, in several shards, and read back."""
-    config = FAMILIES[family]()
-    model = transformers.AutoModelForCausalLM.from_config(config).to(dtype)
-    with torch.no_grad():
-        # Fresh biases and norms are zeros and ones, which no permutation changes.
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    source = tmp_path / "source"
-    model.save_pretrained(source, max_shard_size="30KB")
-    assert len(list(source.glob("*.safetensors"))) > 1
-    reorder_at_random(source, tmp_path / "out")
-    before, after = logits(source, config.vocab_size), logits(tmp_path / "out", config.vocab_size)
-    torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
-
-
 def test_a_wrong_permutation_would_show(tmp_path):
     """The comparison has teeth: rows of one up projection swapped without the rest change the logits."""
-    config = FAMILIES["llama"]()
+    config = transformers.LlamaConfig(
+        vocab_size=96, hidden_size=32, num_attention_heads=4, num_hidden_layers=3, intermediate_size=80
+    )
     model = transformers.AutoModelForCausalLM.from_config(config)
     model.save_pretrained(tmp_path / "a")
     with torch.no_grad():

@@ -12,7 +12,7 @@ from ripple_place.cli.main import main
 from ripple_place.graph.profile import read_profile
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows import profile as workflow
-from tests.torch.models import CAUSAL, write_model, write_text
+from tests.torch.capture_models import CAUSAL, write_model, write_text
 from tests.trace_builders import unpack
 
 SIZES = ["--max-tokens", "132", "--segment-length", "44", "--sequence-length", "16"]

@@ -11,13 +11,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedArchitectureError, UsageError
+from ripple_place.errors import (
+    PlacementError,
+    TraceFormatError,
+    UnsupportedArchitectureError,
+    UnsupportedError,
+    UsageError,
+)
 from ripple_place.flash.device_files import load_device
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import reorder
+from ripple_place.workflows.reorder import apply_placement, reorder
 from ripple_place.workflows.reorder_params import DEFAULT_EFFORT, ORDERINGS, ReorderParams
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.verify import verify
@@ -60,6 +66,68 @@ def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None
     assert placements["random"]["layers.0"].order.tolist() != placements["random"]["layers.1"].order.tolist()
     assert sorted(reads, key=lambda name: reads[name])[:2] == ["path", "greedy"]  # type: ignore[arg-type, return-value]
     assert reads["greedy"] < 0.6 * reads["original"]  # type: ignore[operator]
+
+
+def test_a_placement_computed_elsewhere(tmp_path: Path, profile_path: Path, pico_opt: Path) -> None:
+    """The placement file alone gives the checkpoint that the profile gave, metadata and all; and is checked as much."""
+    params = ReorderParams(stride="packed", ordering="frequency")
+    reorder(pico_opt, profile_path, tmp_path / "at once", params)
+    reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering="frequency", bundle_bytes=4096))
+    report = apply_placement(pico_opt, tmp_path / "p", tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "at once")
+    assert (report.ordering, report.unplaced, report.blocks) == ("frequency", (), {})
+    assert read_placement(tmp_path / "out/ripple_place/placement.safetensors").bundle_bytes == 32
+    some = apply_placement(pico_opt, tmp_path / "p", tmp_path / "some", ReorderParams(layers="1", dry_run=True))
+    assert some.unplaced == ("layers.0",)
+    assert not (tmp_path / "some").exists()
+    other = write_checkpoint(tmp_path / "other", opt_tensors(n_neurons=16), opt_config(n_neurons=16))
+    with pytest.raises(PlacementError, match="expected 16, as"):
+        apply_placement(other, tmp_path / "p", tmp_path / "refused")
+    with pytest.raises(UsageError, match="expected a placement file"):
+        apply_placement(pico_opt, tmp_path / "nowhere", tmp_path / "refused")
+    with pytest.raises(PlacementError, match=r"expected ripple-place.placement/1"):
+        apply_placement(pico_opt, pico_opt / "model.safetensors", tmp_path / "refused")
+
+
+@pytest.mark.parametrize("ordering", ["greedy", "frequency", "random", "flash-time"])
+def test_granules(tmp_path: Path, profile_path: Path, ordering: str) -> None:
+    """Every ordering moves granules whole, and greedy still reads no more than the original order does."""
+    params = ReorderParams(ordering=ordering, granule=8, break_even_gap=5.0, effort=2)
+    report = reorder(None, profile_path, tmp_path / "p", params)
+    placement = read_placement(tmp_path / "p")
+    assert placement.metadata["granule"] == "8"
+    for name, block in placement.blocks.items():
+        assert (np.diff(block.order.reshape(-1, 8), axis=1) == 1).all()
+        assert (block.order[::8] % 8 == 0).all()
+        assert report.blocks[name].objective <= report.blocks[name].objective_before or ordering != "greedy"
+
+
+def test_granule_of_quantised_weights(tmp_path: Path, profile_path: Path, pico_opt: Path) -> None:
+    """Asked for before the long part where scales are shared; with it, the checkpoint is written and verified."""
+    from safetensors.numpy import save_file
+
+    tensors = load_file(pico_opt / "model.safetensors")
+    for layer in range(2):
+        for name, shape in (("fc1", (3, 1)), ("fc2", (1, 3))):
+            module = f"model.decoder.layers.{layer}.{name}"
+            tensors[f"{module}.weight"] = tensors[f"{module}.weight"].astype("i1")
+            tensors[f"{module}.weight_scale_inv"] = np.random.default_rng(layer).random(shape).astype("f4")
+    save_file(tensors, pico_opt / "model.safetensors")
+    config = opt_config(quantization_config={"quant_method": "fp8", "weight_block_size": [8, 8]})
+    (pico_opt / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedError, match=r"a scale for each 8 neurons.*Add --granule 8, or reorder"):
+        reorder(pico_opt, profile_path, tmp_path / "out")
+    report = reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(granule=8))
+    assert report.verification is not None
+    assert verify(pico_opt, tmp_path / "out").n_permuted > 0
+    with pytest.raises(UsageError, match="found 12; expected 1, or a multiple of 8"):
+        ReorderParams(granule=12)
+
+
+def test_carriers_need_a_checkpoint(tmp_path: Path, profile_path: Path) -> None:
+    """A placement file has nothing that they could go along with."""
+    with pytest.raises(UsageError, match=r"--adapter, --carrier and --gguf: found no checkpoint"):
+        reorder(None, profile_path, tmp_path / "p", ReorderParams(adapter=tmp_path))
 
 
 def test_seed(tmp_path: Path, profile_path: Path) -> None:

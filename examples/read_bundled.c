@@ -1,0 +1,54 @@
+/* Read one neuron's weights from a bundled file with a single pread.
+ *
+ *   cc -O2 -o read_bundled read_bundled.c
+ *   ./read_bundled OUT/ripple_place/bundled.safetensors layers.1 17 > weights.raw
+ *
+ * prints the weights of the neuron in slot 17 (gate row, up row, down column) to stdout, and to stderr which neuron of
+ * the original model that is. An engine would keep offset, stride and order of each block, and read runs of slots.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void fail(const char *what) {
+    fprintf(stderr, "read_bundled: %s\n", what);
+    exit(1);
+}
+
+/* The index is JSON inside of a JSON string, so that its quotes are escaped: find \"key\": from `text` on. */
+static char *after_key(char *text, const char *key) {
+    char quoted[256];
+    snprintf(quoted, sizeof quoted, "\\\"%s\\\":", key);
+    char *found = text ? strstr(text, quoted) : NULL;
+    if (!found) fail("no such block, or no bundled file");
+    return found + strlen(quoted);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) fail("usage: read_bundled FILE BLOCK SLOT");
+    int file = open(argv[1], O_RDONLY);
+    uint64_t header_bytes; /* little-endian, as this machine must be */
+    if (file < 0 || pread(file, &header_bytes, 8, 0) != 8 || header_bytes > 100000000) fail("no such file");
+    char *header = calloc(header_bytes + 1, 1);
+    if (!header || pread(file, header, header_bytes, 8) != (ssize_t)header_bytes) fail("a header cut short");
+
+    char *block = after_key(after_key(strstr(header, "\"index\":"), argv[2]) - 1, "offset_bytes");
+    uint64_t offset = strtoull(block, NULL, 10);
+    uint64_t stride = strtoull(after_key(block, "stride_bytes"), NULL, 10);
+    uint64_t n_neurons = strtoull(after_key(block, "n_neurons"), NULL, 10);
+    uint64_t slot = strtoull(argv[3], NULL, 10);
+    if (slot >= n_neurons) fail("no such slot");
+
+    char *order = after_key(block, "order") + 1; /* behind the bracket */
+    for (uint64_t i = 0; i < slot; i++) order = strchr(order, ',') + 1;
+    fprintf(stderr, "neuron %" PRIu64 "\n", (uint64_t)strtoull(order, NULL, 10));
+
+    char *weights = malloc(stride);
+    if (!weights || pread(file, weights, stride, (off_t)(offset + slot * stride)) != (ssize_t)stride) fail("a short read");
+    fwrite(weights, 1, stride, stdout);
+    return 0;
+}

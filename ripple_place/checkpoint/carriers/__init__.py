@@ -1,0 +1,1 @@
+"""Files beside a checkpoint whose contents follow the neurons: adapters, predictors, importance matrices, counts."""

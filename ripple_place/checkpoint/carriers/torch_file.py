@@ -1,0 +1,163 @@
+"""Tensors in a file that torch saved, found without torch and without running what the file's pickle asks for.
+
+Such a file is an uncompressed zip archive: `data.pkl` describes the tensors, ``data/0`` and so on hold their bytes.
+Only the few names that tensors need are looked up; anything else is refused.
+
+References
+----------
+torch/serialization.py, torch/_utils.py (`_rebuild_tensor_v2`).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ripple_place.errors import CheckpointError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DTYPES = {
+    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
+    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}  # fmt: skip
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_SAVE_AGAIN = "load it with torch and save it again: torch.save(contiguous tensors or a dict of them)"
+
+
+@dataclass(frozen=True)
+class TorchTensor:
+    """A contiguous tensor in a torch file: safetensors dtype name, shape, and where its bytes begin in the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset_bytes: int
+
+
+def read_torch_file(path: Path) -> dict[str, TorchTensor]:
+    """Return the tensors of a torch file by name; a bare tensor has the name ``""``.
+
+    Raises
+    ------
+    UnsupportedError
+        If it was saved in the format before torch 1.6, or is compressed.
+    CheckpointError
+        If it is no file of tensors.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_archive(path, archive)
+    except zipfile.BadZipFile as cause:
+        raise UnsupportedError(
+            path, found="no zip archive", expected="a file that torch 1.6 or later saved", remedy=_SAVE_AGAIN
+        ) from cause
+
+
+def refresh_checksums(data: bytearray) -> None:
+    """Put the CRC-32 of every member of a zip archive right, in place, wherever the archive repeats it."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members, position = archive.infolist(), archive.start_dir
+    for member in members:
+        begin = _data_offset(data, member)
+        checksum = struct.pack("<I", zlib.crc32(memoryview(data)[begin : begin + member.file_size]))
+        old = struct.pack("<I", member.CRC)
+        if data[member.header_offset + 14 : member.header_offset + 18] == old:
+            data[member.header_offset + 14 : member.header_offset + 18] = checksum
+        # A data descriptor follows the data where the local header could not have the checksum yet.
+        if member.flag_bits & 8:
+            after = begin + member.compress_size
+            after += 4 if data[after : after + 4] == b"PK\x07\x08" else 0
+            data[after : after + 4] = checksum
+        data[position + 16 : position + 20] = checksum
+        lengths = struct.unpack_from("<HHH", data, position + 28)
+        position += 46 + sum(lengths)
+
+
+def _read_archive(path: Path, archive: zipfile.ZipFile) -> dict[str, TorchTensor]:
+    pickles = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+    if len(pickles) != 1 or any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+        raise CheckpointError(path, found="no plain archive of tensors", expected="a torch file", remedy=_SAVE_AGAIN)
+    root = pickles[0].filename.removesuffix("data.pkl")
+    try:
+        value = _TensorUnpickler(archive.read(pickles[0])).load()
+    except Exception as cause:
+        raise CheckpointError(
+            path, found=str(cause), expected="tensors and nothing else", remedy=_SAVE_AGAIN
+        ) from cause
+    by_name = value if isinstance(value, dict) else {"": value}
+    tensors = {}
+    with path.open("rb") as file:
+        for name, tensor in by_name.items():
+            if not isinstance(name, str) or not isinstance(tensor, _Tensor) or not tensor.is_contiguous:
+                raise CheckpointError(
+                    f"{path}: {name}", found="something that is no contiguous tensor", expected="tensors by name",
+                    remedy=_SAVE_AGAIN,
+                )  # fmt: skip
+            info = archive.getinfo(f"{root}data/{tensor.key}")
+            file.seek(info.header_offset)
+            header = file.read(30)
+            begin = info.header_offset + 30 + sum(struct.unpack_from("<HH", header, 26))
+            tensors[name] = TorchTensor(tensor.dtype, tensor.shape, begin + tensor.offset * _ITEM_BYTES[tensor.dtype])
+    return tensors
+
+
+def _data_offset(data: bytearray, member: zipfile.ZipInfo) -> int:
+    lengths: tuple[int, int] = struct.unpack_from("<HH", data, member.header_offset + 26)
+    return member.header_offset + 30 + sum(lengths)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    key: str
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def is_contiguous(self) -> bool:
+        expected, size = [], 1
+        for length in reversed(self.shape):
+            expected.append(size)
+            size *= length
+        return self.strides == tuple(reversed(expected))
+
+
+def _rebuild_tensor(storage: tuple[str, str], offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    return _Tensor(storage[0], storage[1], offset, tuple(shape), tuple(strides))
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Unpickles tensors as their descriptions; every name that they do not need is an error."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__(io.BytesIO(text))
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a name in the pickle."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        raise ValueError(f"{module}.{name} in the pickle")
+
+    def persistent_load(self, pid: Any) -> tuple[str, str]:
+        """Return key and dtype of a storage."""
+        kind, dtype, key, *_ = pid
+        if kind != "storage" or dtype not in _ITEM_BYTES:
+            raise ValueError(f"a storage of {dtype!r}")
+        return str(key), dtype

@@ -1,0 +1,104 @@
+"""A checkpoint of torch files (`pytorch_model.bin`) as one of safetensors files, byte for byte, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ripple_place.checkpoint.carriers.torch_file import read_torch_file
+from ripple_place.checkpoint.fileio import chunks, opened
+from ripple_place.checkpoint.shards import INDEX_FILE, SINGLE_FILE
+from ripple_place.checkpoint.sidefiles import copy_file
+from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.tensorfile import TensorSource, replacing, tensor_bytes, write_tensor_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.carriers.torch_file import TorchTensor
+
+_SINGLE_TORCH_FILE, _TORCH_INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
+_WEIGHTS = (".bin", ".pt", ".pth", ".safetensors", ".index.json", ".h5", ".msgpack", ".gguf", ".ckpt")
+
+
+def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Write a checkpoint's torch files as safetensors files, and copy config, tokenizer and the like.
+
+    Parameters
+    ----------
+    path : path-like
+        Directory with `pytorch_model.bin`, or with its index and shards.
+    out : path-like
+        New directory.
+
+    Raises
+    ------
+    UsageError
+        If there are no torch files, or `out` exists.
+    CheckpointError, UnsupportedError
+        If a file holds anything but contiguous tensors, is compressed, or was saved before torch 1.6.
+    OSError
+        If storage refuses.
+
+    Notes
+    -----
+    Nothing in the files is run: their pickles may name tensors and nothing else. A few megabytes are held in memory.
+    Tensors that share memory become equal tensors.
+    """
+    path, out = Path(path), Path(out)
+    if out.exists():
+        raise UsageError(out, found="it there already", expected="a new directory", remedy="name another")
+    names = _torch_files(path)
+    described = {name: read_torch_file(path / name) for name in names}  # All that can be refused, before any writing.
+    out.mkdir(parents=True)
+    weight_map: dict[str, str] = {}
+    for name, tensors in described.items():
+        target = SINGLE_FILE if len(names) == 1 else f"{Path(name).stem.replace('pytorch_model', 'model')}.safetensors"
+        with opened(path / name) as descriptor:
+            sources = [
+                TensorSource(tensor_name, tensor.dtype, tensor.shape, _pieces(descriptor, tensor))
+                for tensor_name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset_bytes)
+            ]
+            write_tensor_file(out / target, sources, {"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, target)
+    if len(names) > 1:
+        total_size = sum(tensor_bytes(t.dtype, t.shape) for tensors in described.values() for t in tensors.values())
+        with replacing(out / INDEX_FILE) as file:
+            index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+            file.write(json.dumps(index, indent=2).encode())
+    for file_path in sorted(path.iterdir()):
+        if file_path.is_file() and not file_path.name.endswith(_WEIGHTS):
+            copy_file(file_path, out / file_path.name)
+
+
+def _torch_files(path: Path) -> list[str]:
+    """Return the names of a checkpoint's torch files."""
+    if (path / _SINGLE_TORCH_FILE).is_file():
+        return [_SINGLE_TORCH_FILE]
+    if not (path / _TORCH_INDEX_FILE).is_file():
+        raise UsageError(
+            path, found=f"neither {_SINGLE_TORCH_FILE} nor {_TORCH_INDEX_FILE}", expected="one of them",
+            remedy="give the directory that holds the torch files",
+        )  # fmt: skip
+    try:
+        names = sorted(set(json.loads((path / _TORCH_INDEX_FILE).read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise CheckpointError(
+            path / _TORCH_INDEX_FILE, found=str(cause), expected="a shard index", remedy="download it again"
+        ) from cause
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not (path / name).is_file():
+            raise CheckpointError(
+                path / _TORCH_INDEX_FILE, found=f"shard {name!r}", expected="a file beside the index",
+                remedy="download the checkpoint again",
+            )  # fmt: skip
+    return names
+
+
+def _pieces(descriptor: int, tensor: TorchTensor) -> Iterator[npt.NDArray[np.uint8]]:
+    yield from chunks(descriptor, tensor.offset_bytes, tensor_bytes(tensor.dtype, tensor.shape))
