@@ -34,6 +34,7 @@ class _Parsed(click.ParamType[Any]):
 
 
 SIZE = _Parsed("size", units.parse_bytes)
+TIME = _Parsed("time", units.parse_time_us)
 SHARE_OR_SIZE = _Parsed("share|size", units.parse_share_or_bytes)
 BUDGET = _Parsed("share|size|placement", lambda text: text if text == "placement" else units.parse_share_or_bytes(text))
 PATH = click.Path(path_type=Path)

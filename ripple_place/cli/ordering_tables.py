@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 
 def is_cost(report: ReorderReport) -> bool:
-    """Return whether orders are scored by lambda x reads + neurons read."""
-    return any(block.unit == "neurons" for block in report.blocks.values())
+    """Return whether orders are scored by what reads cost, rather than by their number."""
+    return any(block.unit != "reads" for block in report.blocks.values())
+
+
+def is_timed(report: ReorderReport) -> bool:
+    """Return whether that cost is flash time on a device."""
+    return any(block.unit == "us" for block in report.blocks.values())
 
 
 def is_bounded(report: ReorderReport) -> bool:
@@ -25,7 +30,7 @@ def is_bounded(report: ReorderReport) -> bool:
 
 def reorder_table(report: ReorderReport) -> str:
     """Return a row for each block: before, after, and what was chosen."""
-    unit = "cost" if is_cost(report) else "reads"
+    unit = "us" if is_timed(report) else "cost" if is_cost(report) else "reads"
     rows = []
     for name, block in report.blocks.items():
         row = {"block": name}

@@ -86,3 +86,22 @@ class ProgressBars:
         )  # fmt: skip
         update: Callable[[int], object] = bar.update
         return update
+
+    def searches(self, n_searches: int, what: str) -> Callable[[str, float, float], object]:
+        """Return the update function of a bar that counts searches, with what they have gained so far."""
+        from tqdm import tqdm
+
+        bar = tqdm(
+            total=n_searches, desc=what, disable=self.disabled, leave=False, delay=1, file=sys.stderr,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} blocks [{elapsed}<{remaining}{postfix}]",
+        )  # fmt: skip
+        done: dict[str, float] = {}
+        gains: dict[str, float] = {}
+
+        def update(name: str, done_share: float, gain_share: float) -> None:
+            bar.update(max(0.0, done_share - done.get(name, 0.0)))
+            done[name] = max(done_share, done.get(name, 0.0))
+            gains[name] = gain_share
+            bar.set_postfix_str(f"{percent(sum(gains.values()) / len(gains))} below the best start", refresh=False)
+
+        return update

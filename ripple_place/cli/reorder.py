@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, Common, common_options
+from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, TIME, Common, common_options
 from ripple_place.cli.ordering_tables import (
     comparison_text,
     dram_lines,
     is_bounded,
     is_cost,
+    is_timed,
     reorder_table,
     tried_table,
 )
@@ -41,10 +42,10 @@ Example:
     "--placement", type=PATH, help="Apply this placement, computed elsewhere, instead of ordering by a profile."
 )
 @click.option("--out", required=True, type=PATH, help="Directory to write; without CHECKPOINT, a placement file.")
-@click.option("--ordering", default="greedy", show_default=True,
-              type=click.Choice(["flash-time", "path", "greedy", "frequency", "random", "original"]),
-              help="flash-time: least flash time; path: fewest reads; greedy: Ripple's path; "
-              "frequency: hot-cold.")  # fmt: skip
+@click.option("--ordering", default="auto", show_default=True,
+              type=click.Choice(["auto", "flash-time", "path", "greedy", "frequency", "random", "original"]),
+              help="flash-time: least flash time; path: fewest reads; greedy: Ripple's path; frequency: hot-cold; "
+              "auto: flash-time, or greedy where nothing says what a read costs.")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["drop-in", "bundled", "both"]), default="both",
               show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
 @click.option("--stride", type=click.Choice(["packed", "page", "auto"]), default="auto", show_default=True,
@@ -56,6 +57,8 @@ Example:
 @click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, recorded in a placement file.")
 @click.option("--effort", type=click.IntRange(0), default=10, show_default=True,
               help="Rounds of perturbations of flash-time and path.")  # fmt: skip
+@click.option("--time-limit", type=TIME, help="Wall clock for all searches, such as 60s; they keep the best so far. "
+              "Ctrl-C does the same.")  # fmt: skip
 @click.option("--dram-budget", type=SHARE_OR_SIZE, help="Place for this much DRAM: 10% of all neurons, or 512MiB; "
               "split over the blocks, and recorded for simulate.")  # fmt: skip
 @click.option("--cache", metavar="POLICY", help="Policy of that DRAM, as of simulate; auto: the best on tokens held "
@@ -84,6 +87,7 @@ def reorder(
     break_even_gap: float | None,
     bundle_bytes: int | None,
     effort: int,
+    time_limit: float | None,
     dram_budget: float | int | None,
     cache: str | None,
     refit: bool,
@@ -110,7 +114,8 @@ def reorder(
     from ripple_place.workflows.reorder_params import ReorderParams
 
     _check_source_of_order(checkpoint, profile, placement)
-    is_judged = ordering == "flash-time" or dram_budget is not None or compare
+    by_time = ordering == "flash-time" or (ordering == "auto" and (checkpoint is not None or bundle_bytes is not None))
+    is_judged = by_time or dram_budget is not None or compare
     needs_device = is_judged or (checkpoint is not None and stride == "auto")
     if device is None and break_even_gap is None and needs_device:
         device = DEFAULT_DEVICE
@@ -120,6 +125,8 @@ def reorder(
         layers=layers,
         bundle_bytes=bundle_bytes,
         effort=effort,
+        time_limit_s=None if time_limit is None else time_limit / 1e6,
+        n_threads=common.n_threads,
         dram_budget=dram_budget,
         cache=cache,
         refit=refit,
@@ -176,8 +183,9 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool, refit: bool) ->
         lines = [f"In the order of the given placement ({report.ordering})."]
     elif is_cost(report):
         behind = f"behind the {report.dram.recorded.cache} cache" if report.dram else "without cache"
+        what = "Flash time in us" if is_timed(report) else "Cost: lambda x reads + neurons read"
         lines = [
-            f"Cost: lambda x reads + neurons read, {behind}, on the part of the profile's trace that was searched "
+            f"{what}, {behind}, on the part of the profile's trace that was searched "
             "and on the part held out; simulate judges on another."
         ]
     if refit:

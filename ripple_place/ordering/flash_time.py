@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,7 @@ from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     import numpy.typing as npt
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     Int32Array = npt.NDArray[np.int32]
 
 MAX_BREAK_EVEN_GAP = 250.0
-"""Distances are kept in bytes."""
+"""Distances are kept in bytes: beyond this lambda, moves go by this one; orders are judged by the true one."""
 _TOKEN_MULTIPLE = 64
 _STEPS_AT_A_TIME = 512
 _LOG_LENGTH = 4096
@@ -53,7 +55,7 @@ class FlashTimeParams:
     Parameters
     ----------
     break_even_gap : float
-        lambda: unwanted neurons that cost as much to read through as one more read; at most `MAX_BREAK_EVEN_GAP`.
+        lambda: unwanted neurons that cost as much to read through as one more read.
     effort : int
         Rounds of kicks, each of ``n_neurons / neurons_per_kick``, after the first descent; the time grows with it.
     n_neighbors : int
@@ -89,10 +91,10 @@ class FlashTimeParams:
 
     def __post_init__(self) -> None:
         positive = min(self.max_length, self.kick_length, self.neurons_per_kick, self.max_tokens)
-        if not (0 <= self.break_even_gap <= MAX_BREAK_EVEN_GAP and self.effort >= 0 and positive >= 1):
+        if not (0 <= self.break_even_gap < math.inf and self.effort >= 0 and positive >= 1):
             raise UsageError(
                 "flash-time", found=f"a break-even gap of {self.break_even_gap}, effort {self.effort}",
-                expected=f"a gap from 0 to {MAX_BREAK_EVEN_GAP:g}, an effort of at least 0",
+                expected="a gap of at least 0 that is finite, an effort of at least 0",
                 remedy="correct the number, or order by the greedy path",
             )  # fmt: skip
 
@@ -138,6 +140,7 @@ def flash_time_order(
     params: FlashTimeParams,
     rng: np.random.Generator,
     pulse: Pulse | None = None,
+    counting: AbstractContextManager[object] = nullcontext(),  # noqa: B008  (it has no state)
 ) -> FlashTimeResult:
     """Return an order of low flash time.
 
@@ -154,6 +157,8 @@ def flash_time_order(
         Shuffles the tokens, so that the first of them stand for all, and places the kicks.
     pulse : Pulse, optional
         Told now and then how far the search has come; may stop it, which keeps the best order so far.
+    counting : context manager
+        Entered while kernels run on all threads; the search itself runs on one and lets go of the interpreter.
 
     Notes
     -----
@@ -167,16 +172,18 @@ def flash_time_order(
     sample = BlockTrace(
         searched.n_neurons, np.asarray(searched.active)[rng.permutation(searched.n_rows)[: params.max_tokens]]
     )
-    cost = params.cost_on(searched)
-    line = FlashCost.of_line(sample, params.break_even_gap)
+    with counting:
+        cost = params.cost_on(searched)
+        unseen = None if held_out is None else params.cost_on(held_out)
+        line = FlashCost.of_line(sample, min(params.break_even_gap, MAX_BREAK_EVEN_GAP))
+        neighbors = nearest_by_cosine(line.bits, params.n_neighbors)
     orders = dict(starts)
     best_start = min(orders, key=lambda name: (line(orders[name]), name))
     order, is_complete = orders[best_start], True
     if sample.n_rows and order.size > 1:
-        order, is_complete = _search(order, line, params, rng, pulse or (lambda *_: True))
+        order, is_complete = _search(order, line, neighbors, params, rng, pulse or (lambda *_: True))
     orders["flash-time"] = order
     costs = {name: cost(orders[name]) for name in orders}
-    unseen = None if held_out is None else params.cost_on(held_out)
     unseen_costs = {name: math.nan if unseen is None else unseen(orders[name]) for name in orders}
     judge = costs if unseen is None or not unseen.n_rows else unseen_costs
     chosen = min(orders, key=lambda name: (judge[name], name != "flash-time", name)) if searched.n_rows else best_start
@@ -191,7 +198,7 @@ def search_state(order: Int32Array, line: FlashCost, break_even_gap: float) -> G
     slot_of = np.empty_like(order)
     slot_of[order] = np.arange(n_neurons, dtype=np.int32)
     # lambda in units of 1 / SCALE, split into whole neurons and the rest.
-    gap, fraction = divmod(round(break_even_gap * SCALE), SCALE)
+    gap, fraction = divmod(round(min(break_even_gap, MAX_BREAK_EVEN_GAP) * SCALE), SCALE)
     cap = gap + 2
     eighth = max(512, n_tokens // 8 // _TOKEN_MULTIPLE * _TOKEN_MULTIPLE)
     n_probe = min(n_tokens, eighth), min(n_tokens, 3 * eighth)
@@ -233,11 +240,15 @@ def search_moves(n_neurons: int, longest: int) -> gap_search.Moves:
 
 
 def _search(
-    order: Int32Array, line: FlashCost, params: FlashTimeParams, rng: np.random.Generator, pulse: Pulse
+    order: Int32Array,
+    line: FlashCost,
+    neighbors: Int32Array,
+    params: FlashTimeParams,
+    rng: np.random.Generator,
+    pulse: Pulse,
 ) -> tuple[Int32Array, bool]:
     """Return a better order, and whether all effort was spent on it."""
     n_neurons = order.size
-    neighbors = nearest_by_cosine(line.bits, params.n_neighbors)
     state = search_state(order, line, params.break_even_gap)
     moves = search_moves(n_neurons, max(params.max_length, params.kick_length))
     max_length, kick_length = min(params.max_length, n_neurons - 1), min(params.kick_length, n_neurons // 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +13,10 @@ from ripple_place.ordering.baselines import frequency_order, original_order, ran
 from ripple_place.ordering.flash_time import FlashTimeParams, FlashTimeResult, flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.path_search import PathParams, PathResult, path_order
+from ripple_place.workflows.search_clock import SearchClock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -87,17 +88,24 @@ class BlockSearch:
     params : FlashTimeParams
     seed : list of int
         Of the run and of the block.
+    clock : SearchClock
+        Says how long.
+    tell : callable
+        Told how far the search has come.
     """
 
     params: FlashTimeParams
     seed: list[int]
+    clock: SearchClock = field(default_factory=lambda: SearchClock(1))
+    tell: Callable[[float, float], object] = lambda done_share, gain_share: None
 
     def __call__(
         self, searched: BlockTrace, held_out: BlockTrace | None, starts: Mapping[str, Int32Array], turn: int = 0
     ) -> FlashTimeResult:
         """Search from the cheapest of `starts`; each `turn` of a block draws anew."""
         rng = np.random.default_rng([*self.seed, turn] if turn else self.seed)
-        return flash_time_order(searched, held_out, starts, self.params, rng)
+        pulse = self.clock.begin(self.tell)
+        return flash_time_order(searched, held_out, starts, self.params, rng, pulse, self.clock.counting)
 
     def order_misses(
         self, searched: BlockTrace, held_out: BlockTrace | None, order: Int32Array, turn: int

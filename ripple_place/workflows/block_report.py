@@ -40,7 +40,7 @@ class BlockReport:
     held_out_before, held_out : float or None
         The same on the tokens held out.
     unit : str
-        ``reads`` per token, or ``neurons``: lambda x reads + neurons read per token.
+        ``reads`` per token; ``neurons``, lambda x reads + neurons read per token; or ``us``, flash time per token.
     seconds : float
     chosen : str
         The ordering; where held-out tokens spoke against it, what was taken instead.

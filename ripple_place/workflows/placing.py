@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ripple_place import __version__
@@ -23,11 +25,13 @@ from ripple_place.workflows.cache_aware import PlainBlock, check_budget, place_f
 from ripple_place.workflows.cached_block import CachedBlock, held_out_row, held_out_token, rows_of
 from ripple_place.workflows.comparison import COMPARED, combine, compare_orders
 from ripple_place.workflows.granules import coarse_profile
-from ripple_place.workflows.miss_ordering import REFIT_TURN
+from ripple_place.workflows.miss_ordering import MAX_ROUNDS, REFIT_TURN
 from ripple_place.workflows.recorded_dram import DEFAULT_CACHE
+from ripple_place.workflows.search_clock import SearchClock, stop_on_interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import threading
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -58,12 +62,15 @@ class Placed:
         How a DRAM budget was used.
     comparison : OrderingComparison or None
         What orderings cost on tokens held out, where they were made without those.
+    cut_short : str or None
+        What ended a search before its effort was spent; see `SearchClock`.
     """
 
     placement: ModelPlacement
     reports: Mapping[str, BlockReport]
     dram: DramReport | None = None
     comparison: OrderingComparison | None = None
+    cut_short: str | None = None
 
 
 def place_neurons(
@@ -90,16 +97,59 @@ def place_neurons(
     """
     if params.granule > 1:
         return place_granules(profile, names, params, bundle_bytes, track)
-    dram = None
     check_budget(params.dram_budget, bundle_bytes)
-    metadata = _metadata(profile, params, bundle_bytes)
     if not _is_judged(params):
         blocks, reports = _place_on_whole_trace(profile, names, params, track)
-        return Placed(ModelPlacement(blocks, metadata), reports)
+        return Placed(ModelPlacement(blocks, _metadata(profile, params, bundle_bytes)), reports)
 
-    plain, searched_reports = {}, {}
-    for name in track(names, f"ordering ({params.ordering})"):
-        plain[name], searched_reports[name] = _order_searched(profile, name, params, bundle_bytes)
+    with stop_on_interrupt() as interrupt:
+        clock = _clock_of(params, len(names), interrupt)
+        searched = _order_all_searched(profile, names, params, bundle_bytes, clock, track)
+        return _finish(profile, names, params, bundle_bytes, searched, clock, track)
+
+
+def _clock_of(params: ReorderParams, n_blocks: int, interrupt: threading.Event) -> SearchClock:
+    """Return what shares out the time limit over all searches that a run may make."""
+    rounds = (params.ordering == "flash-time" or params.compare) + MAX_ROUNDS * (params.dram_budget is not None)
+    return SearchClock((rounds + params.refit) * n_blocks, params.n_threads, params.time_limit_s, interrupt)
+
+
+def _order_all_searched(
+    profile: Profile,
+    names: list[str],
+    params: ReorderParams,
+    bundle_bytes: Mapping[str, int],
+    clock: SearchClock,
+    track: Track,
+) -> dict[str, tuple[PlainBlock, BlockReport]]:
+    """Order all blocks on the first part of the trace, several at a time; results do not depend on how many."""
+    tell = track.searches(len(names), f"ordering ({params.ordering})")
+
+    def order(name: str) -> tuple[PlainBlock, BlockReport]:
+        try:
+            return _order_searched(profile, name, params, bundle_bytes, clock, partial(tell, name))
+        finally:
+            tell(name, 1.0, 0.0)
+
+    if params.n_threads == 1 or len(names) == 1:
+        return {name: order(name) for name in names}
+    with ThreadPoolExecutor(params.n_threads) as pool:
+        return dict(zip(names, pool.map(order, names), strict=True))
+
+
+def _finish(
+    profile: Profile,
+    names: list[str],
+    params: ReorderParams,
+    bundle_bytes: Mapping[str, int],
+    searched: Mapping[str, tuple[PlainBlock, BlockReport]],
+    clock: SearchClock,
+    track: Track,
+) -> Placed:
+    """Compare what was ordered on the first part of the trace, place it for DRAM if asked for, and record it."""
+    dram = None
+    metadata = _metadata(profile, params, bundle_bytes)
+    plain = {name: block for name, (block, _) in searched.items()}
     assert profile.trace is not None
     n_tokens = profile.trace.n_tokens - held_out_token(profile.trace) or profile.trace.n_tokens
     costs = [
@@ -123,11 +173,13 @@ def place_neurons(
         )
         metadata |= dram.recorded.to_metadata()
     elif params.ordering == "flash-time":
-        reports = searched_reports
+        reports = {name: report for name, (_, report) in searched.items()}
         blocks = {name: _placement(profile, name, _final_order(plain[name], reports[name], params)) for name in names}
     else:
         blocks, reports = _place_on_whole_trace(profile, names, params, track)
-    return Placed(ModelPlacement(blocks, metadata), reports, dram, comparison)
+    if clock.cut_short is not None:
+        metadata["cut_short"] = clock.cut_short
+    return Placed(ModelPlacement(blocks, metadata), reports, dram, comparison, clock.cut_short)
 
 
 def place_granules(
@@ -199,7 +251,12 @@ def _place_on_whole_trace(
 
 
 def _order_searched(
-    profile: Profile, name: str, params: ReorderParams, bundle_bytes: Mapping[str, int]
+    profile: Profile,
+    name: str,
+    params: ReorderParams,
+    bundle_bytes: Mapping[str, int],
+    clock: SearchClock,
+    tell: Callable[[float, float], object],
 ) -> tuple[PlainBlock, BlockReport]:
     """Order a block on the first part of the trace, in all the ways that are asked for; the last part judges them."""
     started = time.perf_counter()
@@ -213,16 +270,18 @@ def _order_searched(
         )  # fmt: skip
     whole = _trace_to_search(profile, name)
     trace, seed = whole.blocks[name], _seed(profile, name, params)
-    block = CachedBlock.of(name, trace, held_out_row(whole, name), break_even_gap)
-    searched = rows_of(trace, 0, block.n_searched)
-    held_out = rows_of(trace, block.n_searched, trace.n_rows) if block.n_searched < trace.n_rows else None
-    bits = NeuronBits.of_block(searched)
-    search = BlockSearch(FlashTimeParams(break_even_gap, params.effort), seed)
-    orders = starts_of(bits, seed)
-    orders |= {
-        ordering: order_bits(bits, ordering, seed, params.effort)
-        for ordering in sorted(_wanted(params) - orders.keys())
-    }
+    with clock.counting:
+        block = CachedBlock.of(name, trace, held_out_row(whole, name), break_even_gap)
+        searched = rows_of(trace, 0, block.n_searched)
+        held_out = rows_of(trace, block.n_searched, trace.n_rows) if block.n_searched < trace.n_rows else None
+        bits = NeuronBits.of_block(searched)
+        orders = starts_of(bits, seed)
+        orders |= {
+            ordering: order_bits(bits, ordering, seed, params.effort)
+            for ordering in sorted(_wanted(params) - orders.keys())
+        }
+    search_params = _search_params(params, break_even_gap, bundle_bytes.get(name), trace.n_neurons)
+    search = BlockSearch(search_params, seed, clock, tell)
     report = BlockReport(None, None, 0.0)
     if params.ordering == "flash-time" or params.compare:
         result = search(searched, held_out, orders)
@@ -234,11 +293,22 @@ def _order_searched(
         note = why_helpless(trace, before, after)
         report = BlockReport(
             known(result.cost["original"]), known(result.cost[result.chosen]), 0.0, held["original"],
-            held[result.chosen], "neurons", result.chosen, note,
+            held[result.chosen], "neurons" if search_params.run_cost is None else "us", result.chosen, note,
         )  # fmt: skip
     seconds = time.perf_counter() - started
+    search = BlockSearch(search_params, seed, clock)
     order_misses = _order_misses(params, search, seed) if params.ordering in ORDERS_MISSES else None
     return PlainBlock(block, orders, order_misses, seconds), replace(report, seconds=seconds)
+
+
+def _search_params(
+    params: ReorderParams, break_even_gap: float, bundle_bytes: int | None, n_neurons: int
+) -> FlashTimeParams:
+    """Return how a block is searched: judged by the device's own times where they are known, else by the line."""
+    if params.device is None or bundle_bytes is None:
+        return FlashTimeParams(break_even_gap, params.effort)
+    run_cost_us = params.device.run_cost_us(bundle_bytes, n_neurons)
+    return FlashTimeParams(break_even_gap, params.effort, run_cost=run_cost_us, gap=params.device.gap(bundle_bytes))
 
 
 def _wanted(params: ReorderParams) -> set[str]:

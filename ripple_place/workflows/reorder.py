@@ -19,6 +19,7 @@ from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
+from ripple_place.workflows.cache_aware import AUTO
 from ripple_place.workflows.outputs import check_output_file
 from ripple_place.workflows.placing import place_neurons
 from ripple_place.workflows.reorder_params import ReorderParams
@@ -56,7 +57,12 @@ class ReorderReport:
     def of(cls, params: ReorderParams, placed: Placed, started: float) -> ReorderReport:
         """Return the report of a run that began at `started` and has ordered, but not written anything yet."""
         seconds = time.perf_counter() - started
-        return cls(params.ordering, seconds, placed.reports, dram=placed.dram, comparison=placed.comparison)
+        warnings: tuple[str, ...] = ()
+        if placed.cut_short is not None:
+            warnings = (f"the search was cut short ({placed.cut_short}): another run may find another placement",)
+        return cls(
+            params.ordering, seconds, placed.reports, warnings=warnings, dram=placed.dram, comparison=placed.comparison
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``reorder --json``."""
@@ -118,6 +124,7 @@ def reorder(
     if checkpoint is None:
         check_output_file(out, force=params.force, apart_from=[profile])
         sizes = {} if params.bundle_bytes is None else dict.fromkeys(names, params.bundle_bytes)
+        params = _choose_ordering(params, learned, sizes)
         placed = place_neurons(learned, names, params, sizes, track)
         if not params.dry_run:
             write_placement(out, placed.placement)
@@ -140,10 +147,20 @@ def reorder(
     _check_gguf(model, out, params)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
     plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
-    placed = place_neurons(learned, names, params, {name: model.blocks[name].bundle_bytes for name in names}, track)
+    sizes = {name: model.blocks[name].bundle_bytes for name in names}
+    params = _choose_ordering(params, learned, sizes)
+    placed = place_neurons(learned, names, params, sizes, track)
     stride = _choose_stride(model, learned, placed, params) if params.stride == "auto" else params.stride
     report = ReorderReport.of(params, placed, started)
     return _rewrite(model, placed.placement, out, stride, params, track, report, started)
+
+
+def _choose_ordering(params: ReorderParams, profile: Profile, bundle_bytes: Mapping[str, int]) -> ReorderParams:
+    """Return the parameters with ``auto`` replaced by an ordering that can be made from what is known."""
+    if params.ordering != AUTO:
+        return params
+    is_known = params.break_even_gap is not None or (params.device is not None and bool(bundle_bytes))
+    return replace(params, ordering="flash-time" if is_known and profile.trace is not None else "greedy")
 
 
 def apply_placement(

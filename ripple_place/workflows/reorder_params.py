@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from ripple_place.flash.device import DeviceProfile
 
-ORDERINGS = ("flash-time", "path", "greedy", "frequency", "random", "original")
+ORDERINGS = (AUTO, "flash-time", "path", "greedy", "frequency", "random", "original")
 STRIDES = ("auto", "packed", "page")
-DEFAULT_ORDERING = "greedy"
 DEFAULT_EFFORT = 10
 
 
@@ -30,7 +29,7 @@ class ReorderParams:
     Parameters
     ----------
     ordering : str
-        One of `ORDERINGS`.
+        One of `ORDERINGS`; ``auto`` is ``flash-time``, or ``greedy`` where nothing says what a read costs.
     seed : int
         Of the random ordering.
     layers : str, optional
@@ -43,6 +42,10 @@ class ReorderParams:
         In place of a device's.
     effort : int
         Rounds of perturbations of ``flash-time`` and ``path``.
+    time_limit_s : float, optional
+        Wall clock for all searches of the run; cuts their effort short, so that results depend on the machine.
+    n_threads : int
+        Blocks searched at a time; without a time limit, results do not depend on it.
     dram_budget : float or int, optional
         DRAM that the placement is made for: a share of all neurons' bytes (float), or bytes (int).
     cache : str, optional
@@ -74,13 +77,15 @@ class ReorderParams:
         or a second fit where there is no first.
     """
 
-    ordering: str = DEFAULT_ORDERING
+    ordering: str = AUTO
     seed: int = 0
     layers: str | None = None
     bundle_bytes: int | None = None
     device: DeviceProfile | None = None
     break_even_gap: float | None = None
     effort: int = DEFAULT_EFFORT
+    time_limit_s: float | None = None
+    n_threads: int = 1
     dram_budget: float | int | None = None
     cache: str | None = None
     refit: bool = False
@@ -117,7 +122,7 @@ class ReorderParams:
             )  # fmt: skip
 
     def _check_dram(self) -> None:
-        if self.refit and self.ordering != "flash-time" and self.dram_budget is None:
+        if self.refit and self.ordering not in (AUTO, "flash-time") and self.dram_budget is None:
             raise UsageError(
                 "--refit", found=f"ordering {self.ordering}, which looks at the whole trace",
                 expected="one that holds tokens out", remedy="add --ordering flash-time, or leave --refit out",

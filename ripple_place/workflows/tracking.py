@@ -21,6 +21,10 @@ class Track(Protocol):
         """Return a function to be called with the bytes done since the last call."""
         ...
 
+    def searches(self, n_searches: int, what: str) -> Callable[[str, float, float], object]:
+        """Return a function to be called, from any thread, with a search's name, its share done, and its gain."""
+        ...
+
 
 class _NoTrack:
     def __call__(self, items: Collection[T], what: str) -> Iterable[T]:
@@ -28,6 +32,9 @@ class _NoTrack:
 
     def bytes(self, total_bytes: int, what: str) -> Callable[[int], object]:
         return lambda n_bytes: None
+
+    def searches(self, n_searches: int, what: str) -> Callable[[str, float, float], object]:
+        return lambda name, done_share, gain_share: None
 
 
 no_track = _NoTrack()

@@ -99,11 +99,21 @@ def test_same_seed_same_order() -> None:
     assert orders[0] == orders[1]
 
 
-@pytest.mark.parametrize("settings", [{"break_even_gap": -1.0}, {"break_even_gap": 1e4}, {"break_even_gap": math.nan}])
-def test_gaps_out_of_range_are_refused(settings: dict[str, float]) -> None:
-    """Distances are kept in bytes: a larger gap would silently be another."""
-    with pytest.raises(UsageError, match="a gap from 0 to 250"):
-        FlashTimeParams(**settings)
+@pytest.mark.parametrize("break_even_gap", [-1.0, math.inf, math.nan])
+def test_gaps_out_of_range_are_refused(break_even_gap: float) -> None:
+    """A cost must be a number."""
+    with pytest.raises(UsageError, match="a gap of at least 0 that is finite"):
+        FlashTimeParams(break_even_gap)
+
+
+def test_gaps_beyond_a_byte_are_searched_nearly_and_judged_exactly() -> None:
+    """As of bundles far shorter than a page: reads are so dear that all of a token's neurons come in one."""
+    active = planted_clusters(np.random.default_rng(8), n_clusters=5, cluster_size=6, n_rows=100)[0]
+    result = flash_time_order(
+        block_of(active), None, starts_of(active), FlashTimeParams(1000.0, 1), np.random.default_rng(0)
+    )
+    assert result.cost["flash-time"] == pytest.approx(FlashCost.of_line(block_of(active), 1000.0)(result.order))
+    assert result.cost["flash-time"] <= min(result.cost.values())
 
 
 def test_a_table_judges_the_orders() -> None:

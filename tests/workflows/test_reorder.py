@@ -19,8 +19,12 @@ from ripple_place.errors import (
     UsageError,
 )
 from ripple_place.flash.device_files import load_device
+from ripple_place.flash.layout import BlockExtent, Layout
+from ripple_place.flash.simulator import SimulationParams
+from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.reorder import apply_placement, reorder
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-WITHOUT_DEVICE = [ordering for ordering in ORDERINGS if ordering != "flash-time"]
+WITHOUT_DEVICE = [ordering for ordering in ORDERINGS if ordering not in ("auto", "flash-time")]
 
 
 @pytest.mark.parametrize("ordering", WITHOUT_DEVICE)
@@ -267,7 +271,7 @@ def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> Non
     [
         (
             {"ordering": "magic"},
-            "ordering: found 'magic'; expected one of flash-time, path, greedy, frequency, random, original",
+            "ordering: found 'magic'; expected one of auto, flash-time, path, greedy, frequency, random, original",
         ),
         ({"stride": "loose"}, "stride: found 'loose'; expected one of auto, packed, page"),
         ({"break_even_gap": -1.0}, "--break-even-gap: found -1.0; expected a number of at least 0"),
@@ -425,6 +429,50 @@ def test_flash_time_beats_its_starts_where_the_simulator_counts(tmp_path: Path, 
         active = np.unpackbits(trace.blocks[name].active[:cut], axis=1, count=placed.n_neurons, bitorder="little")
         cost = gap_cost.gap_cost(active.tolist(), placed.order.tolist(), 2.0)
         assert cost == pytest.approx(report.blocks[name].objective)
+
+
+def test_a_device_judges_by_its_own_times(tmp_path: Path, profile_path: Path) -> None:
+    """With a device and a bundle size, costs are flash times: those of the simulator on the tokens searched."""
+    device = load_device("ufs4-oneplus12-neuralink")
+    params = ReorderParams(ordering="flash-time", device=device, bundle_bytes=4096)
+    report = reorder(None, profile_path, tmp_path / "ft", params)
+    trace = read_trace(profile_path)
+    placement = read_placement(tmp_path / "ft")
+    layout = Layout.from_extents("ft", placement, dict.fromkeys(placement.blocks, BlockExtent.packed(4096)))
+    n_searched = round(7 / 8 * trace.n_tokens)
+    for name, block in report.blocks.items():
+        assert block.unit == "us"
+        rows = BlockTrace(trace.blocks[name].n_neurons, trace.blocks[name].active[:n_searched])
+        searched = ActivationTrace({name: rows}, n_searched, np.zeros(1, np.int64))
+        simulated = simulate_layout(searched, layout, device, SimulationParams()).totals
+        assert block.objective == pytest.approx(simulated.flash_time_us / n_searched)
+
+
+@pytest.mark.parametrize("n_threads", [2, 5])
+def test_results_do_not_depend_on_threads(tmp_path: Path, profile_path: Path, n_threads: int) -> None:
+    """Blocks are searched side by side, each by itself: the files are equal byte for byte."""
+    for threads in (1, n_threads):
+        params = ReorderParams(ordering="flash-time", break_even_gap=3.0, effort=2, n_threads=threads)
+        reorder(None, profile_path, tmp_path / str(threads), params)
+    assert (tmp_path / "1").read_bytes() == (tmp_path / str(n_threads)).read_bytes()
+
+
+def test_a_time_limit_cuts_the_search_and_says_so(tmp_path: Path, profile_path: Path) -> None:
+    """No time at all: a valid placement no worse than its start, recorded as not reproducible."""
+    params = ReorderParams(ordering="flash-time", break_even_gap=3.0, effort=1000, time_limit_s=0.0)
+    report = reorder(None, profile_path, tmp_path / "ft", params)
+    assert "cut short (time limit)" in report.warnings[0]
+    assert read_placement(tmp_path / "ft").metadata["cut_short"] == "time limit"
+    for block in report.blocks.values():
+        assert block.held_out <= block.held_out_before
+
+
+def test_flash_time_is_the_default_where_something_says_what_a_read_costs(tmp_path: Path, profile_path: Path) -> None:
+    """Greedy otherwise: it needs no device."""
+    reorder(None, profile_path, tmp_path / "known", ReorderParams(break_even_gap=3.0, effort=0))
+    assert read_placement(tmp_path / "known").metadata["ordering"] == "flash-time"
+    reorder(None, profile_path, tmp_path / "unknown", ReorderParams())
+    assert read_placement(tmp_path / "unknown").metadata["ordering"] == "greedy"
 
 
 def test_flash_time_needs_to_know_what_a_read_costs(tmp_path: Path, profile_path: Path) -> None:
