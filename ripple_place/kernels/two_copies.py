@@ -19,6 +19,8 @@ from numba import njit
 
 LONGEST = 8
 """Neurons that move together at most."""
+MAX_PASSES = 3
+"""Times that every neuron is tried; on opt-relu one leaves 0.3 % of the cost to be saved, two 0.02 %, three nothing."""
 LEAST_SAVING = 1e-9
 """Of a move, above the rounding of sums."""
 
@@ -116,7 +118,7 @@ def divide(
     places : ndarray of shape (2, n) or more, int32
         Where a copy's neuron stands among the slots of the other: ``places[1, places[0, i]] == i``.
     is_read : ndarray of shape (2, n) or more, uint8
-        Read and written: 1 where the neuron is read from that copy, which is one of the two.
+        Read and written: 1 where the neuron is read from that copy, and each neuron is read from one.
     n : int
         Neurons.
     gap : int
@@ -130,7 +132,7 @@ def divide(
 
     Notes
     -----
-    Never negative. Each try takes O(LONGEST x active neurons within gap + 1 slots).
+    The saving is never negative. Each try takes O(LONGEST x active neurons within gap + 1 slots).
     """
     saved, reach, limit = 0.0, gap + 1, break_even_gap + 1.0
     for _ in range(max_passes):
