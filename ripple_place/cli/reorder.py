@@ -9,6 +9,8 @@ import click
 from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, Common, common_options
 from ripple_place.cli.ordering_tables import (
     comparison_text,
+    copies_line,
+    copies_table,
     dram_lines,
     is_bounded,
     is_cost,
@@ -57,6 +59,9 @@ Example:
               "out.  [default: s3fifo with a budget]")  # fmt: skip
 @click.option("--refit", is_flag=True, help="Once judged, search on over the whole trace, held-out tokens included.")
 @click.option("--compare", is_flag=True, help="Compute the other orderings too, and compare what they cost.")
+@click.option("--copies", type=click.IntRange(1, 2), default=1, show_default=True,
+              help="2: the bundled file has each neuron twice, the second time in an order made for what the first leaves "
+              "fragmented; simulate reads from either.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
@@ -76,6 +81,7 @@ def reorder(
     cache: str | None,
     refit: bool,
     compare: bool,
+    copies: int,
     dry_run: bool,
     force: bool,
     common: Common,
@@ -92,7 +98,7 @@ def reorder(
     from ripple_place.workflows.reorder import reorder as run
     from ripple_place.workflows.reorder_params import ReorderParams
 
-    is_judged = ordering == "flash-time" or dram_budget is not None or compare
+    is_judged = ordering == "flash-time" or dram_budget is not None or compare or copies == 2
     needs_device = is_judged or (checkpoint is not None and stride == "auto")
     if device is None and break_even_gap is None and needs_device:
         device = DEFAULT_DEVICE
@@ -110,6 +116,7 @@ def reorder(
             cache=cache,
             refit=refit,
             compare=compare,
+            copies=copies,
             device=None if device is None else load_device(device),
             break_even_gap=break_even_gap,
             formats=FORMATS if format_ == "both" else (format_,),
@@ -127,6 +134,8 @@ def reorder(
             click.echo(f"\n{tried_table(report)}")
         if report.comparison is not None:
             click.echo(f"\n{comparison_text(report.comparison)}")
+        if report.copies is not None:
+            click.echo(f"\n{copies_table(report.copies)}")
         click.echo("\n" + "\n".join(_summary(report, out, dry_run=dry_run, refit=refit)))
     echo_warnings(report.warnings, quiet=common.quiet)
 
@@ -145,6 +154,8 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool, refit: bool) ->
         lines.append("Gap to bound: reads over the least that any order could need on that trace.")
     if report.dram is not None:
         lines += dram_lines(report.dram)
+    if report.copies is not None:
+        lines.append(copies_line(report.copies))
     lines += [f"{name}: {block.note}." for name, block in report.blocks.items() if block.note]
     if report.unplaced:
         lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")

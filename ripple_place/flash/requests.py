@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.flash.device import DeviceProfile
     from ripple_place.flash.block_reader import ChunkReads
+    from ripple_place.flash.device import DeviceProfile
     from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.trace.activation_trace import ActivationTrace

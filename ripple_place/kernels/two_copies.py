@@ -1,8 +1,8 @@
 """The reads of a token whose neurons lie on flash twice, in two orders: which neurons to read from which copy.
 
-A copy's reads cost lambda each plus one for every neuron read; in slots that are read one after the other, at a
-distance of d, that is ``m(d) = d`` where the gap is read through, and ``lambda + 1`` where it is not. What a neuron adds
-to its copy's cost so depends on the next neurons read from that copy within gap + 1 slots only:
+A copy's reads cost lambda each plus one for every neuron read. From one wanted slot to the next, d slots on, that is
+``m(d) = d`` where the gap is read through, and ``lambda + 1`` where it is not. So what a neuron adds to its copy's cost
+depends on the next ones that are read from that copy, no farther than gap + 1 slots:
 ``m(left) + m(right) - m(left + right)``.
 
 Which neurons to read from which copy is a covering problem without structure to exploit. The search here starts from
@@ -144,9 +144,7 @@ def divide(
                 for start in range(n):
                     here = start if along == source else places[along, start]
                     if is_read[source, here]:
-                        saved += _move_stretch(
-                            slots, places, is_read, n, source, along, start, reach, limit, moved
-                        )
+                        saved += _move_stretch(slots, places, is_read, n, source, along, start, reach, limit, moved)
         if saved == before:
             break
     return saved
@@ -233,3 +231,27 @@ def plan_rows_of_two(
                 from_second[access] = is_read[1, places[0, place]]
                 place += 1
     read_starts[row_starts.size - 1] = n_reads
+
+
+@njit(cache=True, nogil=True)
+def mark_short_reads(slots: Any, row_starts: Any, gap: int, most_wanted: int, is_short: Any) -> None:
+    """Mark the accesses that share a read with few others, if all are read from one copy; caller allocates.
+
+    Parameters
+    ----------
+    slots, row_starts
+        As from `ripple_place.kernels.reads.slots_in_order`.
+    gap : int
+        Up to so many unwanted slots are read through.
+    most_wanted : int
+        Neurons that the token wants of a short read at most.
+    is_short : ndarray as long as `slots`, uint8
+        Written.
+    """
+    for row in range(row_starts.size - 1):
+        begin = row_starts[row]
+        for access in range(row_starts[row], row_starts[row + 1]):
+            following = access + 1
+            if following == row_starts[row + 1] or slots[following] - slots[access] - 1 > gap:
+                is_short[begin:following] = following - begin <= most_wanted
+                begin = following

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ripple_place.workflows.block_report import BlockReport
     from ripple_place.workflows.cache_aware import DramReport
     from ripple_place.workflows.comparison import OrderingComparison
+    from ripple_place.workflows.copies import CopiesReport
     from ripple_place.workflows.placing import Placed
 
 
@@ -49,6 +50,7 @@ class ReorderReport:
     warnings: tuple[str, ...] = field(default=())
     dram: DramReport | None = None
     comparison: OrderingComparison | None = None
+    copies: CopiesReport | None = None
 
     @classmethod
     def of(
@@ -57,9 +59,12 @@ class ReorderReport:
     ) -> ReorderReport:  # fmt: skip
         """Return the report of a run that began at `started`."""
         unplaced = tuple(name for name in model.blocks if name not in placed.reports) if model else ()
+        copies = placed.copies
+        if copies is not None and plan is not None and plan.bundle is not None:
+            copies = replace(copies, extra_bytes=plan.bundle.second_copy_bytes)
         return cls(
             params.ordering, time.perf_counter() - started, placed.reports, unplaced, plan, verification,
-            dram=placed.dram, comparison=placed.comparison,
+            dram=placed.dram, comparison=placed.comparison, copies=copies,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +75,7 @@ class ReorderReport:
             "blocks": {name: block.to_json() for name, block in self.blocks.items()},
             "orderings": self.comparison.to_json() if self.comparison else None,
             "dram": self.dram.to_json() if self.dram else None,
+            "copies": self.copies.to_json() if self.copies else None,
             "blocks_in_original_order": list(self.unplaced),
             "formats": list(self.plan.formats) if self.plan else None,
             "stride": self.plan.stride if self.plan else None,

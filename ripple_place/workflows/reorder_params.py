@@ -49,6 +49,9 @@ class ReorderParams:
         Once everything is judged, order once more on the whole trace, the tokens held out included.
     compare : bool
         Compute the other orderings too, for the comparison of what they cost.
+    copies : int
+        1, or 2: each block's neurons lie in the bundled file twice, the second time in an order made for what the first
+        leaves fragmented; readers take from either.
     formats : tuple of str
         Of `ripple_place.checkpoint.plan.FORMATS`.
     stride : str
@@ -61,7 +64,7 @@ class ReorderParams:
     ------
     UsageError
         If a name is unknown, both a device and a break-even gap are given, or a policy without a budget for it,
-        or a second fit where there is no first.
+        or a second fit where there is no first, or a second copy without a file to hold it.
     """
 
     ordering: str = DEFAULT_ORDERING
@@ -75,6 +78,7 @@ class ReorderParams:
     cache: str | None = None
     refit: bool = False
     compare: bool = False
+    copies: int = 1
     formats: tuple[str, ...] = FORMATS
     stride: str = "auto"
     dry_run: bool = False
@@ -91,6 +95,11 @@ class ReorderParams:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"
             )
+        if self.copies not in (1, 2) or (self.copies == 2 and "bundled" not in self.formats):
+            raise UsageError(
+                f"--copies {self.copies}", found=f"formats {', '.join(self.formats)}",
+                expected="1 copy, or 2 in the bundled format", remedy="add --format bundled, or leave --copies out",
+            )  # fmt: skip
         self._check_dram()
         if self.break_even_gap is not None and not 0 <= self.break_even_gap < float("inf"):
             raise UsageError(
@@ -99,7 +108,7 @@ class ReorderParams:
             )  # fmt: skip
 
     def _check_dram(self) -> None:
-        if self.refit and self.ordering != "flash-time" and self.dram_budget is None:
+        if self.refit and self.ordering != "flash-time" and self.dram_budget is None and self.copies == 1:
             raise UsageError(
                 "--refit", found=f"ordering {self.ordering}, which looks at the whole trace",
                 expected="one that holds tokens out", remedy="add --ordering flash-time, or leave --refit out",
