@@ -169,7 +169,7 @@ def _reads_alike(stock: Any, extent: TensorExtent, descriptor: int) -> bool:
 
 
 def _copies(entry: Mapping[str, Any], order: Int32Array) -> list[tuple[str, Mapping[str, Any], Int64Array]]:
-    """Return of each copy of a block what to call it, where it lies, as an entry of its own, and its slots by neuron."""
+    """Return of each copy of a block what to call it, where it lies (as an entry of its own), and slots by neuron."""
     copies: list[tuple[str, Mapping[str, Any], Int64Array]] = [("", entry, slots_of(order))]
     if "order_2" in entry:
         second = {**entry, "offset_bytes": entry["offset_2_bytes"]}

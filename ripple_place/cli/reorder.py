@@ -60,8 +60,8 @@ Example:
 @click.option("--refit", is_flag=True, help="Once judged, search on over the whole trace, held-out tokens included.")
 @click.option("--compare", is_flag=True, help="Compute the other orderings too, and compare what they cost.")
 @click.option("--copies", type=click.IntRange(1, 2), default=1, show_default=True,
-              help="2: the bundled file has each neuron twice, the second time in an order made for what the first leaves "
-              "fragmented; simulate reads from either.")  # fmt: skip
+              help="2: the bundled file has each neuron twice, the second time in an order made for what the first "
+              "leaves fragmented; simulate reads from either.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
