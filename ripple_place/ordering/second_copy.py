@@ -1,8 +1,8 @@
 """A second order of the same neurons: for those that the first leaves to reads of few neurons.
 
 A reader that finds all neurons on flash twice reads each from whichever copy makes its token's reads cheaper
-(`ripple_place.kernels.two_copies`). So the second copy need not be good for whole tokens, only for what is left over
-from the first: it is ordered as if nothing else were ever read.
+(`ripple_place.kernels.two_copies`). So the second copy need not be good for whole tokens, only for what the first
+leaves over: it is ordered as if nothing else were ever read.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def second_order(
     first copy's order, of which it is to differ, it would find its way back there. Then once more on what a reader of
     both copies takes from the second; the better of the two on `searched` is returned. To search for the first order
     once more on what is left of it gains another 0.1 % on opt-relu, not worth an order that is worse on its own.
-    Deterministic under `rng`. As costly as two searches of so many activations.
+    Deterministic under `rng`. As costly as two searches of so many activations, 15 to 41 % of all on opt-relu block 1,
+    and two plans of all tokens.
     """
     best, least = order, math.inf
     rest = short_reads(searched, order, whole_gap(params.break_even_gap))
