@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PLACEMENT_FORMAT = "ripple-place.placement/1"
 MAX_BUNDLE_BYTES = 2**30
 """Weights of one neuron; no model's come near it, and products with numbers of neurons stay far below 2**63."""
-_PARTS = {"order": "I32", "pinned": "I32", "frequency": "I64"}
+_PARTS = {"order": "I32", "order_2": "I32", "pinned": "I32", "frequency": "I64"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,34 +40,32 @@ class NeuronPlacement:
         Neurons kept in DRAM, ascending.
     frequency : ndarray of shape (n_neurons,), int64, optional
         How often each neuron fired in the profile, by neuron: what pins and evicts by frequency goes by.
+    order_2 : ndarray of shape (n_neurons,), int32, optional
+        The same as `order`, of a second copy of all neurons; reads may go to either.
 
     Raises
     ------
     PlacementError
-        If `order` is no permutation, or the other two do not fit it.
+        If `order` is no permutation, or the others do not fit it.
     """
 
     order: Int32Array
     pinned: Int32Array | None = None
     frequency: Int64Array | None = None
+    order_2: Int32Array | None = None
 
     def __post_init__(self) -> None:
-        order = np.asarray(self.order)
+        order = _permutation("order", self.order)
         n_neurons = order.size
-        if order.ndim != 1 or order.dtype.kind not in "iu" or n_neurons == 0 or n_neurons >= 2**31:
-            raise PlacementError(
-                "order", found=f"{order.dtype} {list(order.shape)}", expected="a non-empty vector of integers",
-                remedy="give order[slot] = neuron",
-            )  # fmt: skip
-        in_range = order[(order >= 0) & (order < n_neurons)]
-        times_placed = np.bincount(in_range.astype(np.int64), minlength=n_neurons)
-        if in_range.size < n_neurons or times_placed.max() > 1:
-            neuron = int(np.flatnonzero(times_placed != 1)[0])
-            raise PlacementError(
-                "order", found=f"neuron {neuron} {times_placed[neuron]} times in {n_neurons} slots",
-                expected="each neuron once", remedy="give a permutation of 0 to n_neurons - 1",
-            )  # fmt: skip
-        object.__setattr__(self, "order", np.ascontiguousarray(order, np.int32))
+        object.__setattr__(self, "order", order)
+        if self.order_2 is not None:
+            order_2 = _permutation("order_2", self.order_2)
+            if order_2.size != n_neurons:
+                raise PlacementError(
+                    "order_2", found=f"{order_2.size} neurons", expected=f"{n_neurons}, as in order",
+                    remedy="give both copies the same neurons",
+                )  # fmt: skip
+            object.__setattr__(self, "order_2", order_2)
         if self.pinned is not None:
             pinned = np.asarray(self.pinned)
             if pinned.size and (pinned[0] < 0 or pinned[-1] >= n_neurons or not (pinned[1:] > pinned[:-1]).all()):
@@ -101,6 +99,41 @@ class NeuronPlacement:
         slot_of = np.empty_like(self.order)
         slot_of[self.order] = np.arange(self.order.size, dtype=np.int32)
         return slot_of
+
+    @cached_property
+    def second_slot(self) -> Int32Array | None:
+        """``second_slot[slot]``: the slot of the same neuron in the second copy; None without one."""
+        if self.order_2 is None:
+            return None
+        slot_of = np.empty_like(self.order_2)
+        slot_of[self.order_2] = np.arange(self.order_2.size, dtype=np.int32)
+        return slot_of[self.order]
+
+
+def _permutation(what: str, order: npt.ArrayLike) -> Int32Array:
+    """Return an order, checked.
+
+    Raises
+    ------
+    PlacementError
+        If it is no permutation.
+    """
+    order = np.asarray(order)
+    n_neurons = order.size
+    if order.ndim != 1 or order.dtype.kind not in "iu" or n_neurons == 0 or n_neurons >= 2**31:
+        raise PlacementError(
+            what, found=f"{order.dtype} {list(order.shape)}", expected="a non-empty vector of integers",
+            remedy=f"give {what}[slot] = neuron",
+        )  # fmt: skip
+    in_range = order[(order >= 0) & (order < n_neurons)]
+    times_placed = np.bincount(in_range.astype(np.int64), minlength=n_neurons)
+    if in_range.size < n_neurons or times_placed.max() > 1:
+        neuron = int(np.flatnonzero(times_placed != 1)[0])
+        raise PlacementError(
+            what, found=f"neuron {neuron} {times_placed[neuron]} times in {n_neurons} slots",
+            expected="each neuron once", remedy="give a permutation of 0 to n_neurons - 1",
+        )  # fmt: skip
+    return np.ascontiguousarray(order, np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +187,7 @@ def write_placement(path: str | os.PathLike[str], placement: ModelPlacement) -> 
     tensors = [
         TensorSource.of_array(f"{name}.{part}", array)
         # Widest dtype first keeps every tensor aligned to its own size.
-        for part in ("frequency", "order", "pinned")
+        for part in ("frequency", "order", "order_2", "pinned")
         for name, block in placement.blocks.items()
         if (array := getattr(block, part)) is not None
     ]
@@ -190,8 +223,9 @@ def read_placement(path: str | os.PathLike[str]) -> ModelPlacement:
     for name, arrays in parts.items():
         try:
             blocks[name] = NeuronPlacement(
-                arrays.get("order", np.empty(0, np.int32)), arrays.get("pinned"), arrays.get("frequency")
-            )
+                arrays.get("order", np.empty(0, np.int32)), arrays.get("pinned"), arrays.get("frequency"),
+                arrays.get("order_2"),
+            )  # fmt: skip
         except PlacementError as cause:
             raise PlacementError(
                 f"{path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy

@@ -119,11 +119,16 @@ def llama_config(*, n_layers: int = 2, n_neurons: int = 24, **more: Any) -> dict
     return {"model_type": "llama", "intermediate_size": n_neurons, "num_hidden_layers": n_layers, **more}
 
 
-def random_placement(model: FfnModel, *, seed: int = 1, skip: tuple[str, ...] = ()) -> ModelPlacement:
-    """Return a placement that shuffles every block but the skipped ones."""
+def random_placement(
+    model: FfnModel, *, seed: int = 1, skip: tuple[str, ...] = (), copies: tuple[str, ...] = ()
+) -> ModelPlacement:
+    """Return a placement that shuffles every block but the skipped ones; those of `copies` in a second order, too."""
     rng = np.random.default_rng(seed)
     orders = {name: rng.permutation(model.blocks[name].n_neurons) for name in sorted_blocks(model.blocks)}
-    return ModelPlacement({name: NeuronPlacement(order) for name, order in orders.items() if name not in skip})
+    second = {name: rng.permutation(model.blocks[name].n_neurons) for name in copies}
+    return ModelPlacement(
+        {name: NeuronPlacement(order, order_2=second.get(name)) for name, order in orders.items() if name not in skip}
+    )
 
 
 def adjust_manifest(out: Path, **changes: Any) -> None:

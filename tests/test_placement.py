@@ -41,6 +41,30 @@ def test_original() -> None:
     assert placement.order.tolist() == placement.slot_of.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_second_slots() -> None:
+    """From slot to slot of the same neuron; a second order is as much a permutation as the first, of as many."""
+    placement = NeuronPlacement(np.array([2, 0, 1]), order_2=np.array([1, 0, 2], np.int64))
+    assert placement.second_slot is not None
+    assert placement.second_slot.tolist() == [2, 1, 0]
+    assert placement.order_2 is not None
+    assert placement.order_2.dtype == np.int32
+    assert NeuronPlacement(np.array([2, 0, 1])).second_slot is None
+    with pytest.raises(PlacementError, match="order_2: found neuron 1 2 times in 3 slots"):
+        NeuronPlacement(np.arange(3), order_2=np.array([1, 0, 1]))
+    with pytest.raises(PlacementError, match="order_2: found 2 neurons; expected 3, as in order"):
+        NeuronPlacement(np.arange(3), order_2=np.arange(2))
+
+
+def test_a_second_order_in_the_file(tmp_path: Path) -> None:
+    """It is written beside the first and read again; blocks without one stay without."""
+    both = NeuronPlacement(np.arange(3), order_2=np.array([2, 0, 1]))
+    blocks = {"layers.0": both, "layers.1": NeuronPlacement.original(2)}
+    write_placement(tmp_path / "p", ModelPlacement(blocks))
+    found = read_placement(tmp_path / "p").blocks
+    assert load_file(tmp_path / "p")["layers.0.order_2"].tolist() == found["layers.0"].order_2.tolist() == [2, 0, 1]
+    assert found["layers.1"].order_2 is None
+
+
 @pytest.mark.parametrize("dtype", ["i1", "u1", "<i4", "<i8", "<u8", ">i4"])
 def test_any_integers_are_an_order(dtype: str) -> None:
     """Orders computed elsewhere come in any integer type."""
@@ -181,6 +205,10 @@ FORMAT = {"format": "ripple-place.placement/1"}
         (
             {"layers.0.order": np.arange(2, dtype="<i4"), "layers.0.pinned": np.array([5], "<i4")}, FORMAT,
             "layers.0.pinned: found a neuron",
+        ),
+        (
+            {"layers.0.order": np.arange(2, dtype="<i4"), "layers.0.order_2": np.zeros(2, "<i4")}, FORMAT,
+            "layers.0.order_2: found neuron 0 2 times in 2 slots",
         ),
     ],
 )  # fmt: skip

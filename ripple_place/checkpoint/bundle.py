@@ -1,7 +1,8 @@
 """The flash-contiguous file: all weights of a neuron side by side, neurons in the order of their slots.
 
 `bundled.safetensors` holds, per block, ``{block}.bundles`` (slot by slot: gate row, up row, down column) and
-``{block}.padding`` up to the next page when needed, then the resident tensors under their own names. Data starts on a
+``{block}.padding`` up to the next page when needed, where the placement has a second order the same once more as
+``{block}.bundles_2`` and ``{block}.padding_2``, then the resident tensors under their own names. Data starts on a
 page boundary, so every block does. Readers that know nothing of this package need the index alone, which stands in the
 file's metadata and in the manifest.
 """
@@ -35,6 +36,8 @@ PAGE_BYTES = 4096
 """Page of phone and server storage alike; blocks start on a multiple of it."""
 HELD_ROWS_BYTES = 256 << 20
 """Memory for components with a neuron per row, beside the turned one: two of a 7B model's fit."""
+SECOND = "_2"
+"""Behind a name, what belongs to the second copy."""
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
 
 
@@ -48,7 +51,7 @@ class BundleLayout:
         In file order.
     index : mapping of str to mapping
         Per block: offset_bytes from the file's start, stride_bytes, components (role, tensor, dtype, offset_bytes in
-        the bundle, length_bytes), dtype, n_neurons, order.
+        the bundle, length_bytes), dtype, n_neurons, order; with a second copy its offset_2_bytes and order_2.
     header_bytes, size_bytes : int
         Of the file.
     """
@@ -63,13 +66,21 @@ class BundleLayout:
         """Metadata strings of the file."""
         return _metadata(self.index)
 
+    @property
+    def second_copy_bytes(self) -> int:
+        """Bytes that second copies add, their padding included; 0 without."""
+        sizes = [b["n_neurons"] * b["stride_bytes"] for b in self.index.values() if "order_2" in b]
+        return sum(size + -size % PAGE_BYTES for size in sizes)
+
 
 def stride_bytes(block: FfnBlock, stride: str) -> int:
     """Return the bytes from one bundle to the next: as large as the bundle, or rounded up to pages."""
     return block.bundle_bytes if stride == "packed" else -(-block.bundle_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
-def plan_bundle(model: FfnModel, orders: Mapping[str, Int32Array], stride: str) -> BundleLayout:
+def plan_bundle(
+    model: FfnModel, orders: Mapping[str, Int32Array], stride: str, second_orders: Mapping[str, Int32Array]
+) -> BundleLayout:
     """Lay out the bundled file of a model.
 
     Parameters
@@ -78,6 +89,8 @@ def plan_bundle(model: FfnModel, orders: Mapping[str, Int32Array], stride: str) 
     orders : mapping of str to ndarray of int32
         ``order[slot]`` of every block.
     stride : {"packed", "page"}
+    second_orders : mapping of str to ndarray of int32
+        The same of the second copy, of those blocks that have one.
 
     Raises
     ------
@@ -90,12 +103,13 @@ def plan_bundle(model: FfnModel, orders: Mapping[str, Int32Array], stride: str) 
     relative: dict[str, int] = {}
     position = 0
     for block in model.blocks.values():
-        tensors.append((f"{block.name}.bundles", *_bundle_shape(block, stride)))
-        relative[block.name] = position
-        position += block.n_neurons * stride_bytes(block, stride)
-        if padding := -position % PAGE_BYTES:
-            tensors.append((f"{block.name}.padding", "U8", (padding,)))
-            position += padding
+        for suffix in ("", SECOND) if block.name in second_orders else ("",):
+            tensors.append((f"{block.name}.bundles{suffix}", *_bundle_shape(block, stride)))
+            relative[block.name + suffix] = position
+            position += block.n_neurons * stride_bytes(block, stride)
+            if padding := -position % PAGE_BYTES:
+                tensors.append((f"{block.name}.padding{suffix}", "U8", (padding,)))
+                position += padding
     for name in _resident_names(model):
         extent = model.checkpoint.extent(name)
         tensors.append((name, extent.dtype, extent.shape))
@@ -112,6 +126,8 @@ def plan_bundle(model: FfnModel, orders: Mapping[str, Int32Array], stride: str) 
     while True:
         index = {name: _index_entry(block, orders[name], start + relative[name], stride)
                  for name, block in model.blocks.items()}  # fmt: skip
+        for name, order in second_orders.items():
+            index[name] |= {"offset_2_bytes": start + relative[name + SECOND], "order_2": order.tolist()}
         header = build_header(tensors, _metadata(index), data_alignment_bytes=PAGE_BYTES)
         if len(header) == start:
             break
@@ -126,15 +142,18 @@ def plan_bundle(model: FfnModel, orders: Mapping[str, Int32Array], stride: str) 
 
 def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: BundleLayout) -> list[TensorSource]:
     """Return the tensors of the bundled file, whose bytes are read when they are written."""
-    blocks = {f"{name}.bundles": block for name, block in model.blocks.items()}
+    copies = {f"{name}.bundles": (block, orders[name]) for name, block in model.blocks.items()}
+    for name, entry in layout.index.items():
+        if "order_2" in entry:
+            copies[f"{name}.bundles{SECOND}"] = (model.blocks[name], np.array(entry["order_2"], np.int32))
     following = dict(zip(model.blocks, list(model.blocks.values())[1:], strict=False))
     sources = []
     for name, dtype, shape in layout.tensors:
         pieces: Any
-        if name in blocks:
-            block = blocks[name]
+        if name in copies:
+            block, order = copies[name]
             stride = layout.index[block.name]["stride_bytes"]
-            pieces = _bundle_pieces(model.checkpoint, block, orders[block.name], stride, following.get(block.name))
+            pieces = _bundle_pieces(model.checkpoint, block, order, stride, following.get(block.name))
         elif name in model.parts:
             parts = [(tensor, orders[block_name]) for tensor, block_name in model.parts[name]]
             pieces = permuted_tensor(model.checkpoint, parts)

@@ -179,7 +179,7 @@ def plan_rewrite(
         formats=tuple(name for name in FORMATS if name in formats),
         stride=stride,
         actions=tensor_actions(model, orders),
-        bundle=plan_bundle(model, orders, stride) if "bundled" in formats else None,
+        bundle=plan_bundle(model, orders, stride, second_orders(placement)) if "bundled" in formats else None,
         side_files=list_side_files(model.checkpoint),
         carriers=tuple(plan_carriers(model, adapter, carriers)),
         force=force,
@@ -229,6 +229,11 @@ def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int3
         name: placement.blocks[name].order if name in placement.blocks else np.arange(block.n_neurons, dtype=np.int32)
         for name, block in model.blocks.items()
     }
+
+
+def second_orders(placement: ModelPlacement) -> dict[str, Int32Array]:
+    """Return the order of the second copy of every block that the placement gives one."""
+    return {name: block.order_2 for name, block in placement.blocks.items() if block.order_2 is not None}
 
 
 def tensor_actions(model: FfnModel, orders: Mapping[str, Int32Array]) -> dict[str, str]:

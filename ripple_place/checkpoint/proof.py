@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ripple_place.tensorfile import TensorExtent
 
     Int32Array = npt.NDArray[np.int32]
+    Int64Array = npt.NDArray[np.int64]
 
 _STOCK_NUMPY_DTYPES = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "F32", "F64"}
 """What the stock reader turns into numpy arrays without further packages (BF16, for one, it does not)."""
@@ -88,18 +89,19 @@ def compare_bundled(
         )
     index = json.loads(file.metadata["index"])
     checkpoint = model.checkpoint
-    n_components = n_residents = resident_bytes = 0
+    n_components = n_residents = resident_bytes = bundle_bytes = 0
     progress(file.data_start_bytes)
     with opened(path) as target, ExitStack() as stack:
         sources = {name: stack.enter_context(opened(shard.path)) for name, shard in checkpoint.shards.items()}
         for name, block in model.blocks.items():
-            slot_of = slots_of(orders[name])
-            for component, entry in zip(block.components, index[name]["components"], strict=True):
-                check_bundled_component(
-                    f"{path}: {name}, {component.name}", component, sources[component.tensor.shard],
-                    checkpoint.extent(component.name).offset_bytes, target, index[name], entry, slot_of, progress,
-                )  # fmt: skip
-                n_components += 1
+            for what, copy, slot_of in _copies(index[name], orders[name]):
+                for component, entry in zip(block.components, copy["components"], strict=True):
+                    check_bundled_component(
+                        f"{path}: {name}{what}, {component.name}", component, sources[component.tensor.shard],
+                        checkpoint.extent(component.name).offset_bytes, target, copy, entry, slot_of, progress,
+                    )  # fmt: skip
+                    n_components += 1
+                bundle_bytes += block.n_neurons * block.bundle_bytes
         for extent in file.tensors.values():
             if extent.name not in checkpoint.shard_of:
                 continue
@@ -113,7 +115,6 @@ def compare_bundled(
             n_residents += 1
             resident_bytes += extent.length_bytes
     # Padding is compared with nothing.
-    bundle_bytes = sum(block.n_neurons * block.bundle_bytes for block in model.blocks.values())
     progress(file.size_bytes - file.data_start_bytes - bundle_bytes - resident_bytes)
     return {
         "bundled components equal the source's, read at the index's offsets": n_components,
@@ -162,6 +163,15 @@ def _reads_alike(stock: Any, extent: TensorExtent, descriptor: int) -> bool:
     row = np.empty(extent.length_bytes // extent.shape[0], np.uint8)
     read_into(descriptor, row, extent.offset_bytes)
     return bool(stock[0:1].tobytes() == row.tobytes())
+
+
+def _copies(entry: Mapping[str, Any], order: Int32Array) -> list[tuple[str, Mapping[str, Any], Int64Array]]:
+    """Return of each copy of a block what to call it, where it lies (as an entry of its own), and slots by neuron."""
+    copies: list[tuple[str, Mapping[str, Any], Int64Array]] = [("", entry, slots_of(order))]
+    if "order_2" in entry:
+        second = {**entry, "offset_bytes": entry["offset_2_bytes"]}
+        copies.append((" (second copy)", second, slots_of(np.array(entry["order_2"], np.int32))))
+    return copies
 
 
 def _untouched_error(where: str) -> VerificationError:

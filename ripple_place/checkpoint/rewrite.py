@@ -11,7 +11,7 @@ from ripple_place.checkpoint.fileio import as_pieces_done, copy_range, hash_file
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.outdir import check_free_space, check_output, replacing_directory
 from ripple_place.checkpoint.permute import permuted_tensor
-from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
+from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, second_orders
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
 from ripple_place.placement import write_placement
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PREFETCH_BYTES = 256 << 20
 _MANIFEST_BYTES = 1 << 20
 _BYTES_PER_NEURON = 12
-"""Of the orders in placement (4) and manifest (its digits and a comma)."""
+"""Of an order in placement (4) and manifest (its digits and a comma)."""
 
 
 def execute(
@@ -62,7 +62,8 @@ def execute(
         If storage refuses; ENOSPC before the first byte where the space will not do.
     """
     check_output(plan.model.checkpoint.path, plan.out, force=plan.force)
-    order_bytes = _BYTES_PER_NEURON * sum(block.n_neurons for block in plan.model.blocks.values())
+    second = second_orders(plan.placement)
+    order_bytes = _BYTES_PER_NEURON * sum((1 + (name in second)) * b.n_neurons for name, b in plan.model.blocks.items())
     check_free_space(plan.out, plan.written_bytes + order_bytes + _MANIFEST_BYTES + plan.carrier_bytes)
     with replacing_directory(plan.out) as directory:
         write_output(plan, directory, progress)

@@ -16,7 +16,14 @@ from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.forward import compare_forward
 from ripple_place.checkpoint.manifest import Manifest, describe_blocks, read_manifest
-from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, resolve_orders, tensor_actions
+from ripple_place.checkpoint.plan import (
+    BUNDLED_FILE,
+    MANIFEST_FILE,
+    PLACEMENT_FILE,
+    resolve_orders,
+    second_orders,
+    tensor_actions,
+)
 from ripple_place.checkpoint.proof import check_stock_reader, compare_bundled, compare_drop_in
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import CheckpointError, PlacementError, UsageError, VerificationError
@@ -141,7 +148,8 @@ def compare_output(
         placement = read_placement(out / PLACEMENT_FILE)
         orders = resolve_orders(model, placement)
         actions = tensor_actions(model, orders)
-        bundle = plan_bundle(model, orders, document["stride"]) if "bundled" in document["formats"] else None
+        second = second_orders(placement)
+        bundle = plan_bundle(model, orders, document["stride"], second) if "bundled" in document["formats"] else None
         expected = {
             "family": model.family.name,
             "shards": list(model.checkpoint.shards),

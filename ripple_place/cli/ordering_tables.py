@@ -10,7 +10,10 @@ from ripple_place.units import format_bytes, format_time_us
 if TYPE_CHECKING:
     from ripple_place.workflows.cache_aware import DramReport
     from ripple_place.workflows.comparison import OrderingComparison
+    from ripple_place.workflows.copies import CopiesReport
     from ripple_place.workflows.reorder import ReorderReport
+
+_GIB = 1 << 30
 
 
 def is_cost(report: ReorderReport) -> bool:
@@ -80,6 +83,34 @@ def dram_lines(dram: DramReport) -> list[str]:
         costs = ", ".join(f"{name} {number(cost)}" for name, cost in dram.cost_by_cache.items())
         lines.append(f"Policies before ordering for them, cost/token held out: {costs}.")
     return lines
+
+
+def copies_table(copies: CopiesReport) -> str:
+    """Return by block what one copy and what two cost on the tokens that judge."""
+    held = "held out: " if copies.held_out else ""
+    rows = []
+    for name, block in copies.blocks.items():
+        costs = block.to_json()
+        change = percent(block.two / block.one - 1) if block.one else "-"
+        rows.append([name, number(costs["one"]), number(costs["two"]), change])
+    return format_table(["block", f"{held}cost/token, one copy", "two copies", "change"], rows)
+
+
+def copies_line(copies: CopiesReport) -> str:
+    """Return what the second copy buys, and for how much flash, as a sentence."""
+    judged = "held out" if copies.held_out else "searched (too few to hold any out)"
+    line = (
+        f"Copies: cost/token on the {copies.n_tokens:,} tokens {judged} is {number(copies.one)} from one copy, "
+        f"{number(copies.two)} from two: {percent(copies.gain)} less"
+    )
+    if copies.extra_bytes is None:
+        return f"{line}; without --bundle-bytes, how much flash that takes is unknown."
+    line += f" for {format_bytes(copies.extra_bytes)} more flash"
+    if copies.gain_per_gib is None:
+        return f"{line}."
+    if copies.extra_bytes >= _GIB:
+        return f"{line}, {percent(copies.gain_per_gib)} per GiB."
+    return f"{line}, {percent(copies.gain_per_gib / 1024, 2)} per MiB."
 
 
 def comparison_text(comparison: OrderingComparison) -> str:

@@ -90,3 +90,9 @@ def collapse_phrase(report: SimulateReport, gap: int | None) -> str:
     if report.params.planner != "fixed":
         return f"{report.params.planner} access collapse"
     return f"access collapse over gaps up to {gap}" if gap is not None else "access collapse by block"
+
+
+def copies_phrase(report: SimulateReport) -> str:
+    """Return which layouts are read from two copies, for the line above the table; empty if none is."""
+    names = [layout.name for layout in report.layouts if any(block.n_copies == 2 for block in layout.blocks.values())]
+    return f"{', '.join(names)} read from either of two copies" if names else ""

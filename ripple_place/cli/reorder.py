@@ -10,6 +10,8 @@ from click.core import ParameterSource
 from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, TIME, Common, common_options
 from ripple_place.cli.ordering_tables import (
     comparison_text,
+    copies_line,
+    copies_table,
     dram_lines,
     is_bounded,
     is_cost,
@@ -71,6 +73,9 @@ Example:
 @click.option("--carrier", "carriers", type=PATH, multiple=True,
               help="Importance matrix, predictors or counts that are permuted along; repeatable.")  # fmt: skip
 @click.option("--gguf", type=PATH, help="Write the FFNs as GGUF too, a row per neuron; needs the gguf extra.")
+@click.option("--copies", type=click.IntRange(1, 2), default=1, show_default=True,
+              help="2: the bundled file has each neuron twice, the second time in an order made for what the first "
+              "leaves fragmented; simulate reads from either.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @common_options
@@ -96,6 +101,7 @@ def reorder(
     adapter: Path | None,
     carriers: tuple[Path, ...],
     gguf: Path | None,
+    copies: int,
     dry_run: bool,
     force: bool,
     common: Common,
@@ -115,7 +121,7 @@ def reorder(
 
     _check_source_of_order(checkpoint, profile, placement)
     by_time = ordering == "flash-time" or (ordering == "auto" and (checkpoint is not None or bundle_bytes is not None))
-    is_judged = by_time or dram_budget is not None or compare
+    is_judged = by_time or dram_budget is not None or compare or copies == 2
     needs_device = is_judged or (checkpoint is not None and stride == "auto")
     if device is None and break_even_gap is None and needs_device:
         device = DEFAULT_DEVICE
@@ -131,6 +137,7 @@ def reorder(
         cache=cache,
         refit=refit,
         compare=compare,
+        copies=copies,
         granule=granule,
         device=None if device is None else load_device(device),
         break_even_gap=break_even_gap,
@@ -156,6 +163,8 @@ def reorder(
             click.echo(f"{tried_table(report)}\n")
         if report.comparison is not None:
             click.echo(f"{comparison_text(report.comparison)}\n")
+        if report.copies is not None:
+            click.echo(f"{copies_table(report.copies)}\n")
         click.echo("\n".join(_summary(report, out, dry_run=dry_run, refit=refit)))
     echo_warnings(report.warnings, quiet=common.quiet)
 
@@ -194,6 +203,8 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool, refit: bool) ->
         lines.append("Gap to bound: reads over the least that any order could need on that trace.")
     if report.dram is not None:
         lines += dram_lines(report.dram)
+    if report.copies is not None:
+        lines.append(copies_line(report.copies))
     lines += [f"{name}: {block.note}." for name, block in report.blocks.items() if block.note]
     if report.unplaced:
         lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")

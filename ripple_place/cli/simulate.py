@@ -11,7 +11,7 @@ import click
 
 from ripple_place.cli.measuring import Measuring, measure_options, measured_text
 from ripple_place.cli.options import BUDGET, PATH, SIZE, Common, common_options
-from ripple_place.cli.reading import collapse_phrase, reading_options, reading_params
+from ripple_place.cli.reading import collapse_phrase, copies_phrase, reading_options, reading_params
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
 from ripple_place.cli.sweeping import Sweeping, sweep_curves, sweep_options, sweep_text, transfer_text
 from ripple_place.units import format_bytes, format_rate, format_time_us
@@ -153,6 +153,8 @@ def _header(report: SimulateReport, document: dict[str, Any]) -> str:
     ]
     if lambda_ is not None:
         parts[-1] += f" (break-even {lambda_:.2f})"
+    if copies := copies_phrase(report):
+        parts.append(copies)
     if report.params.cache != "none":
         share = sum(report.params.capacity_neurons.values()) / sum(b.n_neurons for b in report.trace.blocks.values())
         admission = "" if document["admission"] == "all" else f", admission {document['admission']}"

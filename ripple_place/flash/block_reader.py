@@ -11,6 +11,7 @@ from ripple_place.errors import UsageError
 from ripple_place.flash.planner_adaptive import AdaptivePlanner
 from ripple_place.flash.planner_fixed import FixedGapPlanner
 from ripple_place.flash.planner_optimal import OptimalPlanner
+from ripple_place.flash.planner_two_copies import TwoCopyPlanner
 from ripple_place.kernels.faults import charge_faults
 from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
 
@@ -67,7 +68,7 @@ class ChunkReads:
     Attributes
     ----------
     first_slot, last_slot : ndarray of shape (n_reads,), int32
-        Of each read, both included.
+        Of each read, both included; those of a second copy count on from those of the first.
     read_starts : ndarray of shape (n_rows + 1,), int64
         Row i has the reads from ``read_starts[i]`` to before ``read_starts[i + 1]``.
     row_us : ndarray of shape (n_rows,), float64
@@ -89,9 +90,14 @@ class BlockReader:
     device : DeviceProfile
         If it is mapped, the kernel decides what is read: page faults and read-ahead instead of a plan.
     planner : str
-        See `PLANNERS`.
+        See `PLANNERS`; where the layout has two copies of its neurons, only ``fixed``, which then reads from either.
     gap : int
         Of the fixed planner; where the adaptive one starts.
+
+    Raises
+    ------
+    UsageError
+        If the planner cannot serve the layout, or the device.
 
     Attributes
     ----------
@@ -105,10 +111,17 @@ class BlockReader:
 
     def __init__(self, layout: BlockLayout, device: DeviceProfile, planner: str, gap: int) -> None:
         extent = layout.extent
-        self._planner = None if device.is_mapped else find_planner(planner)(layout, device, gap)
+        self._planner: Planner | None
+        if layout.n_copies == 2:
+            self._planner = TwoCopyPlanner(layout, device, gap, planner)
+        else:
+            self._planner = None if device.is_mapped else find_planner(planner)(layout, device, gap)
         self.gap = self._planner.gap if self._planner is not None else None
         self._window_pages = (device.read_ahead_bytes or device.page_bytes) // device.page_bytes
-        self._extent = np.array([extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes], np.int64)
+        second_base_bytes = layout.second_extent.base_offset_bytes
+        self._extent = np.array(
+            [extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes, second_base_bytes], np.int64
+        )
         self._page_bytes = device.page_bytes
         self._form_us = device.request_table_us()
         self._line_us = device.request_table_us(device.line(extent.bundle_bytes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ripple_place.blocks import sorted_blocks
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.placement import ModelPlacement, NeuronPlacement
+
+COPY_ALIGNMENT_BYTES = 4096
+"""A second copy of a block starts on a multiple of this, counted from the first."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,11 @@ class BlockExtent:
 
 @dataclass(frozen=True, eq=False)
 class BlockLayout:
-    """The layout of one block: which neuron lies in which slot, and where the slots lie."""
+    """The layout of one block: which neuron lies in which slot, and where the slots lie.
+
+    A second copy, where the placement has one, begins on the next multiple of `COPY_ALIGNMENT_BYTES` behind the first,
+    as in every file that we write. Its slots count on from those of the first.
+    """
 
     placement: NeuronPlacement
     extent: BlockExtent
@@ -70,6 +77,23 @@ class BlockLayout:
     def n_neurons(self) -> int:
         """Neurons of the block."""
         return self.placement.n_neurons
+
+    @property
+    def n_copies(self) -> int:
+        """1, or 2 where a second copy lies behind the first."""
+        return 1 if self.placement.order_2 is None else 2
+
+    @property
+    def span_bytes(self) -> int:
+        """Bytes from the first bundle to the end of the last, both copies included."""
+        copy_bytes = self.n_neurons * self.extent.stride_bytes
+        return copy_bytes if self.n_copies == 1 else copy_bytes + -copy_bytes % COPY_ALIGNMENT_BYTES + copy_bytes
+
+    @property
+    def second_extent(self) -> BlockExtent:
+        """Where the slots of the second copy lie, those from `n_neurons` on, if there is one."""
+        extent, first_bytes = self.extent, self.n_neurons * self.extent.stride_bytes
+        return replace(extent, base_offset_bytes=extent.base_offset_bytes + -first_bytes % COPY_ALIGNMENT_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +114,7 @@ class Layout:
     @property
     def span_bytes(self) -> int:
         """Bytes from the first bundle to the last of all blocks: the range that a token's reads are spread over."""
-        return sum(block.n_neurons * block.extent.stride_bytes for block in self.blocks.values())
+        return sum(block.span_bytes for block in self.blocks.values())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", {block: self.blocks[block] for block in sorted_blocks(self.blocks)})

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ripple_place.flash.block_reader import ChunkReads
     from ripple_place.flash.device import DeviceProfile
-    from ripple_place.flash.layout import BlockExtent, Layout
+    from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -105,12 +106,11 @@ def list_requests(
             remedy="measure with --access direct",
         )  # fmt: skip
     extents = {name: layout.blocks[name].extent for name in trace.blocks}
-    bases = block_bases(extents, {name: block.n_neurons for name, block in trace.blocks.items()}, device.page_bytes)
+    bases = block_bases(extents, {name: layout.blocks[name].span_bytes for name in trace.blocks}, device.page_bytes)
     parts: dict[tuple[int, int], tuple[Int64Array, Int64Array]] = {}
     predicted_us = 0.0
     for place, (name, block) in enumerate(trace.blocks.items()):
-        extent = extents[name]
-        shift_bytes = bases[name] - extent.base_offset_bytes
+        shift_bytes = bases[name] - extents[name].base_offset_bytes
         rows = tokens
         if block.token_index is not None:
             rows = np.flatnonzero(np.isin(block.token_index, tokens))
@@ -121,9 +121,8 @@ def list_requests(
             for row in rows[first:stop].tolist():
                 token = row if block.token_index is None else int(block.token_index[row])
                 index = row - chunk.first_row
-                span = slice(reads.read_starts[index], reads.read_starts[index + 1])
-                plan = ReadPlan.of_reads(reads.first_slot[span], reads.last_slot[span], extent, device)
-                parts[token, place] = (plan.offset_bytes + shift_bytes, plan.length_bytes)
+                offset_bytes, length_bytes = _requests_of_row(reads, index, layout.blocks[name], device)
+                parts[token, place] = (offset_bytes + shift_bytes, length_bytes)
                 predicted_us += float(reads.row_us[index])
             if stop == rows.size:
                 break
@@ -139,18 +138,40 @@ def list_requests(
     )
 
 
-def block_bases(extents: Mapping[str, BlockExtent], n_neurons: Mapping[str, int], page_bytes: int) -> dict[str, int]:
+def _requests_of_row(
+    reads: ChunkReads, row: int, layout: BlockLayout, device: DeviceProfile
+) -> tuple[Int64Array, Int64Array]:
+    """Return offset and length of the requests of one of a chunk's rows: to the first copy, then to a second."""
+    start, stop = reads.read_starts[row : row + 2].tolist()
+    middle = start + int(np.searchsorted(reads.first_slot[start:stop], layout.n_neurons))
+    plans = [
+        ReadPlan.of_reads(reads.first_slot[begin:end], reads.last_slot[begin:end], extent, device)
+        for begin, end, extent in ((start, middle, layout.extent), (middle, stop, layout.second_extent))
+    ]
+    return (
+        np.concatenate([plan.offset_bytes for plan in plans]),
+        np.concatenate([plan.length_bytes for plan in plans]),
+    )
+
+
+def block_bases(extents: Mapping[str, BlockExtent], span_bytes: Mapping[str, int], page_bytes: int) -> dict[str, int]:
     """Return where the first slot of each block lies: as its extent says, or one after the other if they overlap.
+
+    Parameters
+    ----------
+    extents : mapping of str to BlockExtent
+    span_bytes : mapping of str to int
+        From the first slot of each block to the end of its last.
+    page_bytes : int
 
     >>> from ripple_place.flash.layout import BlockExtent
     >>> packed = BlockExtent.packed(3000)
-    >>> block_bases({"layers.0": packed, "layers.1": packed}, {"layers.0": 4, "layers.1": 4}, 4096)
+    >>> block_bases({"layers.0": packed, "layers.1": packed}, {"layers.0": 12000, "layers.1": 12000}, 4096)
     {'layers.0': 0, 'layers.1': 12288}
     """
-    spans = {name: n_neurons[name] * extent.stride_bytes for name, extent in extents.items()}
     ordered = sorted(extents, key=lambda name: extents[name].base_offset_bytes)
     apart = all(
-        extents[name].base_offset_bytes + spans[name] <= extents[after].base_offset_bytes
+        extents[name].base_offset_bytes + span_bytes[name] <= extents[after].base_offset_bytes
         for name, after in pairwise(ordered)
     )
     if apart:
@@ -161,5 +182,5 @@ def block_bases(extents: Mapping[str, BlockExtent], n_neurons: Mapping[str, int]
     for name, extent in extents.items():
         # An extent that starts inside a page goes on doing so: rounding must stay what was charged.
         bases[name] = -(-end // step) * step + extent.base_offset_bytes % step
-        end = bases[name] + spans[name]
+        end = bases[name] + span_bytes[name]
     return bases

@@ -29,7 +29,8 @@ class TokenReads:
         Its name.
     n_slots : int
     slots : ndarray of shape (n_active,), int32
-        Slots of the active neurons, ascending.
+        Slots of the active neurons, ascending; of two copies the slots that they are read from, those of the second
+        counting on from those of the first.
     is_hit : ndarray of shape (n_active,), bool
         Which of them were in DRAM.
     first_slot, last_slot : ndarray of shape (n_reads,), int32
@@ -84,8 +85,28 @@ def reads_of_row(
             slots, is_hit = chunk.row(row)
             start, stop = reads.read_starts[row - chunk.first_row], reads.read_starts[row - chunk.first_row + 1]
             first_slot, last_slot = reads.first_slot[start:stop].copy(), reads.last_slot[start:stop].copy()
-            return TokenReads(layout_name, layout.n_neurons, slots, is_hit, first_slot, last_slot)
+            if layout.n_copies == 2:
+                slots, is_hit = _slots_read(slots, is_hit, first_slot, last_slot, layout)
+            n_slots = layout.n_copies * layout.n_neurons
+            return TokenReads(layout_name, n_slots, slots, is_hit, first_slot, last_slot)
     raise IndexError(f"{name} has no row {row}")
+
+
+def _slots_read(
+    slots: npt.NDArray[np.int32],
+    is_hit: npt.NDArray[np.bool_],
+    first_slot: npt.NDArray[np.int32],
+    last_slot: npt.NDArray[np.int32],
+    layout: BlockLayout,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Return slots, ascending, and hits with the slots of the second copy for what no read of the first has."""
+    assert layout.placement.second_slot is not None
+    # The read that begins last among those that begin no later than the slot.
+    read = np.searchsorted(first_slot, slots, side="right") - 1
+    is_first = is_hit | ((read >= 0) & (np.append(last_slot, -1)[read] >= slots))
+    there = np.where(is_first, slots, layout.n_neurons + layout.placement.second_slot[slots]).astype(np.int32)
+    ascending = np.argsort(there)
+    return there[ascending], is_hit[ascending]
 
 
 def reads_of_median_token(

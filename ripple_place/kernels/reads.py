@@ -148,8 +148,8 @@ def charge_reads(
     ----------
     first_slot, last_slot, read_starts
         As from `plan_rows`.
-    extent : ndarray of shape (3,), int64
-        bundle_bytes, stride_bytes, base_offset_bytes.
+    extent : ndarray of shape (3,) or, where there are reads from a second copy, (4,), int64
+        bundle_bytes, stride_bytes, base_offset_bytes, and that of slots from `n_neurons` on: those of the second copy.
     page_bytes : int
     form_us, line_us : ndarray of shape (max_request_pages + 1,), float64
         Time of a request by its pages, in the device's own form and on its line.
@@ -167,7 +167,7 @@ def charge_reads(
         Added to: the flash time of all rows on the line and under the ceiling.
     """
     bundle_bytes, stride_bytes, base_offset_bytes = extent[0], extent[1], extent[2]
-    max_pages = form_us.size - 1
+    max_pages, n_neurons = form_us.size - 1, length_counts.size - 1
     for row in range(read_starts.size - 1):
         time_us = 0.0
         time_line_us = 0.0
@@ -175,8 +175,9 @@ def charge_reads(
         for read in range(read_starts[row], read_starts[row + 1]):
             length = last_slot[read] - first_slot[read] + 1
             n_pages = pages_of_read(
-                first_slot[read], last_slot[read], bundle_bytes, stride_bytes, base_offset_bytes, page_bytes
-            )
+                first_slot[read], last_slot[read], bundle_bytes, stride_bytes,
+                base_offset_bytes if first_slot[read] < n_neurons else extent[3], page_bytes,
+            )  # fmt: skip
             length_counts[length] += 1
             totals[NEURONS_READ] += length
             row_pages += n_pages

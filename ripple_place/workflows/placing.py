@@ -24,8 +24,9 @@ from ripple_place.workflows.block_report import BlockReport, known, why_helpless
 from ripple_place.workflows.cache_aware import PlainBlock, check_budget, place_for_dram
 from ripple_place.workflows.cached_block import CachedBlock, held_out_row, held_out_token, rows_of
 from ripple_place.workflows.comparison import COMPARED, combine, compare_orders
+from ripple_place.workflows.copies import CopiesReport, copy_block, copy_bytes, copy_refitted
 from ripple_place.workflows.granules import coarse_profile
-from ripple_place.workflows.miss_ordering import MAX_ROUNDS, REFIT_TURN
+from ripple_place.workflows.miss_ordering import MAX_ROUNDS, REFIT_TURN, Candidate, refit
 from ripple_place.workflows.recorded_dram import DEFAULT_CACHE
 from ripple_place.workflows.search_clock import SearchClock, stop_on_interrupt
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
     from ripple_place.workflows.cache_aware import DramReport
     from ripple_place.workflows.comparison import OrderingComparison
+    from ripple_place.workflows.copies import BlockCopies
     from ripple_place.workflows.miss_ordering import MissOrderer
     from ripple_place.workflows.reorder_params import ReorderParams
     from ripple_place.workflows.tracking import Track
@@ -64,6 +66,8 @@ class Placed:
         What orderings cost on tokens held out, where they were made without those.
     cut_short : str or None
         What ended a search before its effort was spent; see `SearchClock`.
+    copies : CopiesReport or None
+        What a second copy is worth, where one was asked for.
     """
 
     placement: ModelPlacement
@@ -71,6 +75,7 @@ class Placed:
     dram: DramReport | None = None
     comparison: OrderingComparison | None = None
     cut_short: str | None = None
+    copies: CopiesReport | None = None
 
 
 def place_neurons(
@@ -169,9 +174,16 @@ def _finish(
             learned,
             n_tokens,
             track,
-            with_refit=params.refit,
+            with_refit=params.refit and params.copies == 1,
         )
         metadata |= dram.recorded.to_metadata()
+    elif params.copies == 2 and params.ordering != "flash-time":
+        # Unlike a single copy, made without the tokens that judge, as those must judge both.
+        reports = {name: _judged_report(block, params.ordering) for name, block in plain.items()}
+        blocks = {name: _placement(profile, name, block.orders[params.ordering]) for name, block in plain.items()}
+    elif params.copies == 2:
+        reports = {name: report for name, (_, report) in searched.items()}
+        blocks = {name: _placement(profile, name, block.orders["flash-time"]) for name, block in plain.items()}
     elif params.ordering == "flash-time":
         reports = {name: report for name, (_, report) in searched.items()}
         blocks = {name: _placement(profile, name, _final_order(plain[name], reports[name], params)) for name in names}
@@ -179,17 +191,26 @@ def _finish(
         blocks, reports = _place_on_whole_trace(profile, names, params, track)
     if clock.cut_short is not None:
         metadata["cut_short"] = clock.cut_short
-    return Placed(ModelPlacement(blocks, metadata), reports, dram, comparison, clock.cut_short)
+    copies = None
+    if params.copies == 2:
+        worth = {}
+        for name in track(names, "ordering second copies"):
+            blocks[name], reports[name], worth[name] = _with_second_copy(
+                profile, name, plain[name], blocks[name], reports[name], dram, params
+            )
+        extra_bytes = copy_bytes({name: blocks[name].n_neurons for name in names}, bundle_bytes)
+        copies = CopiesReport(worth, n_tokens, comparison.held_out, extra_bytes)
+    return Placed(ModelPlacement(blocks, metadata), reports, dram, comparison, clock.cut_short, copies)
 
 
 def place_granules(
     profile: Profile, names: list[str], params: ReorderParams, bundle_bytes: Mapping[str, int], track: Track
 ) -> Placed:
     """Order granules as if each were a neuron; the reports count granules. Raises as `place_neurons`."""
-    if params.dram_budget is not None:
+    if params.dram_budget is not None or params.copies == 2:
         raise UsageError(
-            "--granule", found="--dram-budget as well", expected="one of the two",
-            remedy="leave out --dram-budget: caches keep neurons, not granules",
+            "--granule", found="--dram-budget or --copies 2 as well", expected="one of the two",
+            remedy="leave one out: caches and second copies are of neurons, not granules",
         )  # fmt: skip
     coarse = coarse_profile(profile, names, params.granule)
     coarse_bytes = {name: size * params.granule for name, size in bundle_bytes.items()}
@@ -207,7 +228,7 @@ def place_granules(
 
 def _is_judged(params: ReorderParams) -> bool:
     """Return whether orders are made on a part of the trace, for the rest to judge them."""
-    return params.ordering == "flash-time" or params.dram_budget is not None or params.compare
+    return params.ordering == "flash-time" or params.dram_budget is not None or params.compare or params.copies == 2
 
 
 def _placement(profile: Profile, name: str, order: Int32Array) -> NeuronPlacement:
@@ -351,6 +372,51 @@ def _final_order(plain: PlainBlock, report: BlockReport, params: ReorderParams) 
     return plain.order_misses(plain.block.trace, None, order, REFIT_TURN)
 
 
+def _judged_report(plain: PlainBlock, ordering: str) -> BlockReport:
+    """Return what an ordering without search costs a block that it knows but the rows held out of."""
+    block = plain.block
+    original, served = block.serve(original_order(block.trace.n_neurons)), block.serve(plain.orders[ordering])
+    note = ""
+    if ordering not in ("original", "random"):
+        note = why_helpless(block.trace, known(original.judged), known(served.judged))
+    return BlockReport(
+        known(original.searched), known(served.searched), plain.seconds,
+        known(original.held_out), known(served.held_out), "neurons", ordering, note,
+    )  # fmt: skip
+
+
+def _with_second_copy(
+    profile: Profile,
+    name: str,
+    plain: PlainBlock,
+    placement: NeuronPlacement,
+    report: BlockReport,
+    dram: DramReport | None,
+    params: ReorderParams,
+) -> tuple[NeuronPlacement, BlockReport, BlockCopies]:
+    """Return the placement with a second order, and what that is worth; then both orders made anew if wanted."""
+    started = time.perf_counter()
+    seed, block = _seed(profile, name, params), plain.block
+    if dram is not None:
+        learned = _placement(profile, name, placement.order)
+        block = replace(block, learned=learned)
+        block = block.with_cache(dram.recorded.cache, dram.recorded.capacity_neurons[name])
+    search = BlockSearch(FlashTimeParams(block.break_even_gap, params.effort), seed)
+    order_2, worth = copy_block(block, placement.order, placement.pinned, search)
+    order = placement.order
+    if params.refit:
+        if dram is not None:
+            best = Candidate(report.chosen, order, placement.pinned, block.serve(order, placement.pinned))
+            order = order if plain.order_misses is None else refit(block, best, plain.order_misses)
+        elif params.ordering == "flash-time":
+            order = _final_order(plain, report, params)
+        else:
+            order = order_bits(NeuronBits.of_block(block.trace), params.ordering, seed, params.effort)
+        order_2 = copy_refitted(block, order, placement.pinned, search)
+    seconds = report.seconds + time.perf_counter() - started
+    return replace(placement, order=order, order_2=order_2), replace(report, seconds=seconds), worth
+
+
 def _asked_for(plain: PlainBlock, params: ReorderParams) -> PlainBlock:
     """Return the block with the orders that may serve as a result: all for ``flash-time``, else the one asked for."""
     if params.ordering == "flash-time":
@@ -359,7 +425,9 @@ def _asked_for(plain: PlainBlock, params: ReorderParams) -> PlainBlock:
 
 
 def _asking_option(params: ReorderParams) -> str:
-    return "--compare" if params.dram_budget is None else "--dram-budget"
+    if params.dram_budget is not None:
+        return "--dram-budget"
+    return "--copies 2" if params.copies == 2 else "--compare"
 
 
 def break_even_gap_of(params: ReorderParams, bundle_bytes: int | None) -> float | None:
@@ -377,6 +445,8 @@ def _metadata(profile: Profile, params: ReorderParams, bundle_bytes: Mapping[str
         metadata["effort"] = str(params.effort)
     if params.refit:
         metadata["refit"] = "true"
+    if params.copies == 2:
+        metadata |= {"copies": "2", "effort": str(params.effort)}
     sizes = set(bundle_bytes.values())
     one_size = sizes.pop() if len(sizes) == 1 else None
     if one_size is not None:

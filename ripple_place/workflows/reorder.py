@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ripple_place.workflows.block_report import BlockReport
     from ripple_place.workflows.cache_aware import DramReport
     from ripple_place.workflows.comparison import OrderingComparison
+    from ripple_place.workflows.copies import CopiesReport
     from ripple_place.workflows.placing import Placed
 
 
@@ -52,6 +53,7 @@ class ReorderReport:
     warnings: tuple[str, ...] = field(default=())
     dram: DramReport | None = None
     comparison: OrderingComparison | None = None
+    copies: CopiesReport | None = None
 
     @classmethod
     def of(cls, params: ReorderParams, placed: Placed, started: float) -> ReorderReport:
@@ -61,8 +63,9 @@ class ReorderReport:
         if placed.cut_short is not None:
             warnings = (f"the search was cut short ({placed.cut_short}): another run may find another placement",)
         return cls(
-            params.ordering, seconds, placed.reports, warnings=warnings, dram=placed.dram, comparison=placed.comparison
-        )
+            params.ordering, seconds, placed.reports, warnings=warnings, dram=placed.dram,
+            comparison=placed.comparison, copies=placed.copies,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``reorder --json``."""
@@ -72,6 +75,7 @@ class ReorderReport:
             "blocks": {name: block.to_json() for name, block in self.blocks.items()},
             "orderings": self.comparison.to_json() if self.comparison else None,
             "dram": self.dram.to_json() if self.dram else None,
+            "copies": self.copies.to_json() if self.copies else None,
             "blocks_in_original_order": list(self.unplaced),
             "formats": list(self.plan.formats) if self.plan else None,
             "stride": self.plan.stride if self.plan else None,
@@ -214,6 +218,8 @@ def _rewrite(
         if params.gguf is not None:
             export_gguf(model, plan.orders, params.gguf)
     unplaced = tuple(name for name in model.blocks if name not in placement.blocks)
+    if report.copies is not None and plan.bundle is not None:
+        report = replace(report, copies=replace(report.copies, extra_bytes=plan.bundle.second_copy_bytes))
     seconds = time.perf_counter() - started
     return replace(report, seconds=seconds, unplaced=unplaced, plan=plan, verification=verification)
 

@@ -56,6 +56,9 @@ class ReorderParams:
         Compute the other orderings too, for the comparison of what they cost.
     granule : int
         Neighbours that stay together, ordered as one: 1, or a multiple of 8. Quantised weights may ask for it.
+    copies : int
+        1, or 2: each block's neurons lie in the bundled file twice, the second time in an order made for what the first
+        leaves fragmented; readers take from either.
     formats : tuple of str
         Of `ripple_place.checkpoint.plan.FORMATS`.
     stride : str
@@ -74,7 +77,7 @@ class ReorderParams:
     ------
     UsageError
         If a name is unknown, both a device and a break-even gap are given, or a policy without a budget for it,
-        or a second fit where there is no first.
+        or a second fit where there is no first, or a second copy without a file to hold it.
     """
 
     ordering: str = AUTO
@@ -91,6 +94,7 @@ class ReorderParams:
     refit: bool = False
     compare: bool = False
     granule: int = 1
+    copies: int = 1
     formats: tuple[str, ...] = FORMATS
     stride: str = "auto"
     adapter: Path | None = None
@@ -114,6 +118,11 @@ class ReorderParams:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"
             )
+        if self.copies not in (1, 2) or (self.copies == 2 and "bundled" not in self.formats):
+            raise UsageError(
+                f"--copies {self.copies}", found=f"formats {', '.join(self.formats)}",
+                expected="1 copy, or 2 in the bundled format", remedy="add --format bundled, or leave --copies out",
+            )  # fmt: skip
         self._check_dram()
         if self.break_even_gap is not None and not 0 <= self.break_even_gap < float("inf"):
             raise UsageError(
@@ -122,7 +131,7 @@ class ReorderParams:
             )  # fmt: skip
 
     def _check_dram(self) -> None:
-        if self.refit and self.ordering not in (AUTO, "flash-time") and self.dram_budget is None:
+        if self.refit and self.ordering not in (AUTO, "flash-time") and self.dram_budget is None and self.copies == 1:
             raise UsageError(
                 "--refit", found=f"ordering {self.ordering}, which looks at the whole trace",
                 expected="one that holds tokens out", remedy="add --ordering flash-time, or leave --refit out",

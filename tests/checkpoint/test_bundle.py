@@ -17,11 +17,14 @@ from ripple_place.checkpoint.plan import plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.flash.layout import BlockExtent, BlockLayout
 from ripple_place.tensorfile import TensorFile
-from tests.builders import llama_config, llama_tensors, random_placement, write_checkpoint
+from tests.builders import contents, llama_config, llama_tensors, random_placement, write_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ripple_place.checkpoint.ffn import FfnModel
 
 BUNDLED = "ripple_place/bundled.safetensors"
 
@@ -59,6 +62,55 @@ def test_read_by_index(pico_llama: Path, tmp_path: Path, stride: str) -> None:
                     np.testing.assert_array_equal(found, expected)
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("stride", ["packed", "page"])
+def test_two_copies(pico_llama: Path, tmp_path: Path, stride: str) -> None:
+    """The second order's bundles follow the first's; the index leads to both, and the simulator reads them there."""
+    model = describe_ffn(Checkpoint.open(pico_llama))
+    placement = random_placement(model, copies=("layers.1",))
+    plan = plan_rewrite(model, placement, tmp_path / "out", stride=stride)
+    execute(plan)
+    file = TensorFile.open(tmp_path / "out" / BUNDLED)
+    assert [name for name in file.tensors if name.startswith("layers.")] == [
+        f"layers.{name}" for name in ("0.bundles", "0.padding", "1.bundles", "1.padding", "1.bundles_2", "1.padding_2")
+        if stride == "packed" or "padding" not in name
+    ]  # fmt: skip
+    index = json.loads(file.metadata["index"])
+    assert index == read_manifest(tmp_path / "out").document["bundled"]
+    assert "order_2" not in index["layers.0"]
+    block = index["layers.1"]
+    assert block["order_2"] == placement.blocks["layers.1"].order_2.tolist()
+    assert block["offset_2_bytes"] % 4096 == 0
+    data = file.path.read_bytes()
+    first, second = (
+        {
+            neuron: data[begin : begin + 48]
+            for slot, neuron in enumerate(block[order])
+            for begin in [block[offset] + slot * block["stride_bytes"]]
+        }
+        for order, offset in (("order", "offset_bytes"), ("order_2", "offset_2_bytes"))
+    )
+    assert first == second
+    assert block["order"] != block["order_2"]
+    added = 4096 if stride == "packed" else 24 * 4096
+    assert plan.bundle is not None
+    assert plan.bundle.second_copy_bytes == added
+    one = execute_and_measure(model, tmp_path / "one", stride)
+    assert 0 <= file.size_bytes - one - added <= 4096, "but for a longer header"
+    extent = BlockExtent(48, block["stride_bytes"], block["offset_bytes"])
+    layout = BlockLayout(placement.blocks["layers.1"], extent)
+    assert layout.second_extent.base_offset_bytes + 24 * block["stride_bytes"] == block["offset_2_bytes"]
+    drop_in = {name: data for name, data in contents(tmp_path / "out").items() if not name.startswith("ripple_place/")}
+    assert drop_in == {
+        name: data for name, data in contents(tmp_path / "one").items() if not name.startswith("ripple_place/")
+    }
+
+
+def execute_and_measure(model: FfnModel, out: Path, stride: str) -> int:
+    """Write the same placement with one copy; return the size of the bundled file."""
+    execute(plan_rewrite(model, random_placement(model), out, stride=stride))
+    return (out / BUNDLED).stat().st_size
 
 
 def test_tensors_of_the_file(pico_opt: Path, tmp_path: Path) -> None:

@@ -75,6 +75,37 @@ def test_a_flipped_byte_anywhere(pico_opt: Path, out: Path) -> None:
     verify(pico_opt, out)
 
 
+def test_two_copies(pico_opt: Path, tmp_path: Path) -> None:
+    """Both are proven: a flipped byte or swapped bundles in the second are found, hashes adjusted or not."""
+    model = describe_ffn(Checkpoint.open(pico_opt))
+    out = tmp_path / "out"
+    report = execute(plan_rewrite(model, random_placement(model, copies=("layers.0", "layers.1")), out))
+    assert report is not None
+    assert report.checks["bundled components equal the source's, read at the index's offsets"] == 8
+    done: list[int] = []
+    verify(pico_opt, out, done.append)
+    assert sum(done) == verification_bytes(read_manifest(out))
+    whole = (out / BUNDLED).read_bytes()
+    extent = TensorFile.open(out / BUNDLED).tensors["layers.1.bundles_2"]
+    harmed = bytearray(whole)
+    harmed[extent.offset_bytes + extent.length_bytes // 2] ^= 1
+    (out / BUNDLED).write_bytes(harmed)
+    with pytest.raises(VerificationError, match=r"bundled.safetensors: found SHA-256"):
+        verify(pico_opt, out)
+    adjust_manifest(out)
+    with pytest.raises(VerificationError, match=r"layers.1 \(second copy\), .*fc\d.weight: found other"):
+        verify(pico_opt, out)
+    (out / BUNDLED).write_bytes(whole)
+    placement = read_placement(out / PLACEMENT)
+    turned = {
+        name: NeuronPlacement(block.order, order_2=block.order_2[::-1]) for name, block in placement.blocks.items()
+    }
+    write_placement(out / PLACEMENT, ModelPlacement(turned, placement.metadata))
+    adjust_manifest(out)
+    with pytest.raises(VerificationError, match=r"manifest.json: bundled"):
+        verify(pico_opt, out)
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [

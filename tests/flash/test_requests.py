@@ -114,10 +114,10 @@ def test_tokens_are_spread_over_the_trace() -> None:
 def test_blocks_lie_where_the_file_has_them() -> None:
     """Extents that do not overlap stay; those that do are laid out in model order, from page to page."""
     apart = {"layers.0": BlockExtent(1000, 1024, 8192), "layers.1": BlockExtent(1000, 1024, 0)}
-    assert block_bases(apart, dict.fromkeys(apart, 8), 4096) == {"layers.0": 8192, "layers.1": 0}
-    assert block_bases(apart, dict.fromkeys(apart, 9), 4096) == {"layers.0": 0, "layers.1": 12288}
+    assert block_bases(apart, dict.fromkeys(apart, 8 * 1024), 4096) == {"layers.0": 8192, "layers.1": 0}
+    assert block_bases(apart, dict.fromkeys(apart, 9 * 1024), 4096) == {"layers.0": 0, "layers.1": 12288}
     shifted = {"layers.0": BlockExtent(100, 100, 100), "layers.1": BlockExtent(100, 100, 100)}
-    assert block_bases(shifted, dict.fromkeys(shifted, 2), 512) == {"layers.0": 100, "layers.1": 4196}
+    assert block_bases(shifted, dict.fromkeys(shifted, 200), 512) == {"layers.0": 100, "layers.1": 4196}
 
 
 def test_blocks_that_are_moved_keep_their_place_in_the_page(device: DeviceProfile) -> None:
