@@ -33,6 +33,12 @@ MAX_WORK = 2**42
 """Pairs x rows of all blocks: 4 blocks of 16,384 neurons, 32 of 4096. Of larger models some blocks are looked at,
 spread evenly."""
 
+SHORT_TRACE_TOKENS = 1024
+"""Below this a block's pair counts are mostly noise: a pair that fires together for 1 % of tokens does so 10 times."""
+STILL_LEARNING = 0.01
+"""More text is worth its while if the last doubling lowered the cost by this much: doublings bring less and less, and
+a percent is what they may well bring once more, while whole orderings differ by ten."""
+
 
 @dataclass(frozen=True)
 class VerdictParams:
@@ -113,7 +119,10 @@ class Verdict:
     def neighbors_kept(self) -> tuple[float, float] | None:
         """Share of best neighbours that both halves agree on and what chance would give, of the blocks together."""
         known = [
-            (block.neighbors_kept, block.neighbors_kept_by_chance, (block.active_share or 0) * block.n_neurons * block.n_rows)
+            (
+                block.neighbors_kept, block.neighbors_kept_by_chance,
+                (block.active_share or 0) * block.n_neurons * block.n_rows,
+            )
             for name, block in self.statistics.items()
             if name in self.blocks and block.neighbors_kept is not None and block.neighbors_kept_by_chance is not None
         ]  # fmt: skip
@@ -121,6 +130,18 @@ class Verdict:
         if not total:
             return None
         return sum(kept * w for kept, _, w in known) / total, sum(chance * w for _, chance, w in known) / total
+
+    @property
+    def is_long_enough(self) -> bool | None:
+        """Whether more text would hardly lower the cost; None if the trace is too short to tell."""
+        if self.overall is None or self.overall.last_doubling is None or self.n_tokens < SHORT_TRACE_TOKENS:
+            return None
+        return self.overall.last_doubling < STILL_LEARNING
+
+    @property
+    def assumed_bundle_bytes(self) -> int:
+        """Bytes of a neuron that lambda belongs to."""
+        return self.charge.bundle_bytes or ASSUMED_BUNDLE_BYTES
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -137,6 +158,8 @@ class Verdict:
             "bundle_bytes": charge.bundle_bytes,
             "break_even_gap": charge.break_even_gap,
             "gap": charge.gap,
+            "helps": None if self.overall is None else self.overall.is_gain,
+            "long_enough": self.is_long_enough,
             "n_blocks": self.n_blocks,
             "n_blocks_judged": len(self.blocks),
             "neighbors_kept": None if kept is None else kept[0],
@@ -184,7 +207,9 @@ def judge(
     blocks = {}
     for name in track(_sample(trace, scored), "judging orders"):
         block = trace.blocks[name]
-        halves = searched_and_judged(block, middle_row(trace, name, middle), _max_rows(block.n_neurons), MAX_JUDGED_ROWS)
+        halves = searched_and_judged(
+            block, middle_row(trace, name, middle), _max_rows(block.n_neurons), MAX_JUDGED_ROWS
+        )
         blocks[name] = score_block(name, *halves, charge)
         costs = blocks[name].score.orderings.cost_per_token
         if note := why_helpless(block, costs["original"][0], min(costs["frequency"][0], costs["greedy"][0])):

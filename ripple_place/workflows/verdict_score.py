@@ -152,6 +152,11 @@ class Score:
         return min(("frequency", "greedy"), key=lambda name: self.orderings.cost_per_token[name][0])
 
     @property
+    def is_gain(self) -> bool:
+        """Whether that one is worth writing a checkpoint for."""
+        return self.gain(self.best) >= HELPLESS_GAIN
+
+    @property
     def last_doubling(self) -> float | None:
         """By what share the cost fell when the order was learned on twice as many rows; None if that is unknown."""
         if len(self.learned) < 2 or not self.learned[-2].cost:
@@ -332,6 +337,10 @@ def _crowd(judged: BlockTrace, n_together: int, orders: Mapping[str, Int32Array]
     return Crowd(n_together, n_active, float(judged.n_neurons), cost(orders["original"]), cost(orders["greedy"]))
 
 
-def searched_and_judged(block: BlockTrace, middle: int, max_searched: int, max_judged: int) -> tuple[BlockTrace, BlockTrace]:
+def searched_and_judged(
+    block: BlockTrace, middle: int, max_searched: int, max_judged: int
+) -> tuple[BlockTrace, BlockTrace]:
     """Return the last rows before the middle, and the first behind it; no more than so many of each."""
-    return rows_of(block, max(0, middle - max_searched), middle), rows_of(block, middle, min(block.n_rows, middle + max_judged))
+    return rows_of(block, max(0, middle - max_searched), middle), rows_of(
+        block, middle, min(block.n_rows, middle + max_judged)
+    )
