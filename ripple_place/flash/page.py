@@ -65,7 +65,7 @@ _CSS = (
     "@media (max-width:560px){table{font-size:13px}th,td{padding:4px}}"
     ".warning{border-left:4px solid var(--series-0);background:var(--track);padding:8px 12px}"
     "pre{background:var(--track);padding:10px 12px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px}"
-    "li{margin:4px 0;overflow-wrap:anywhere}"
+    "ul{padding-left:20px}li{margin:4px 0;overflow-wrap:anywhere}"
     f".pair{{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:0 24px;max-width:{WIDE}px}}"
     f"svg.map{{max-width:{NARROW}px}}"
 )

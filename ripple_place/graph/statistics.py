@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,12 +39,6 @@ class BlockStatistics:
         that did not choose them. None if the trace is too short to tell.
     lift_rank_correlation : float or None
         Spearman's correlation of those lifts between the halves: near 1, the trace is long enough.
-    neighbors_kept : float or None
-        Of each neuron's 8 companions in the graph with the largest lift in the first half, the share that is among
-        its 8 of largest lift in the second, too; neurons count by their firings, since what fires often decides where
-        reads break. None if no neuron has twice as many companions to choose from.
-    neighbors_kept_by_chance : float or None
-        What that share would be if the halves chose at random.
     """
 
     n_neurons: int
@@ -54,8 +48,6 @@ class BlockStatistics:
     hottest_tenth_share: float | None
     lift_of_best_neighbors: float | None
     lift_rank_correlation: float | None
-    neighbors_kept: float | None = None
-    neighbors_kept_by_chance: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes by name."""
@@ -64,11 +56,7 @@ class BlockStatistics:
 
 def block_statistics(frequency: npt.NDArray[np.int64], graph: csr_array, bits: NeuronBits) -> BlockStatistics:
     """Return the statistics of a block from its firing counts, neighbour graph and bits."""
-    lifts = HalfLifts.of_graph(graph, bits)
-    lift, correlation = (None, None) if lifts is None else lifts.of_best()
-    kept, by_chance = (None, None) if lifts is None else lifts.kept(frequency)
-    statistics = _statistics(frequency, bits.n_rows, 1, lift, correlation)
-    return replace(statistics, neighbors_kept=kept, neighbors_kept_by_chance=by_chance)
+    return _statistics(frequency, bits.n_rows, 1, *_lifts(graph, bits))
 
 
 def count_statistics(frequency: npt.NDArray[np.int64], n_tokens: int | None) -> BlockStatistics:
@@ -94,66 +82,32 @@ def _statistics(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class HalfLifts:
-    """The lifts of a graph's edges in either half of the trace, of neurons that fire often enough in both.
+def _lifts(graph: csr_array, bits: NeuronBits) -> tuple[float | None, float | None]:
+    """Return the median lift in the second half of the pairs chosen in the first, and the rank correlation."""
+    from scipy.stats import spearmanr
 
-    Attributes
-    ----------
-    first, second : ndarray of shape (n_edges,), int32
-        Ascending by `first`, then `second`; both directions of each edge.
-    lifts : tuple of two ndarray of shape (n_edges,), float64
-    """
-
-    first: npt.NDArray[np.int32]
-    second: npt.NDArray[np.int32]
-    lifts: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-
-    @classmethod
-    def of_graph(cls, graph: csr_array, bits: NeuronBits) -> HalfLifts | None:
-        """Count in both halves; None if the trace is too short to have any."""
-        middle = bits.n_rows // 2 // 64 * 64
-        halves = slice(0, middle), slice(middle, bits.n_rows)
-        if middle == 0:
-            return None
-        edges = graph.tocoo()
-        first, second = (np.ascontiguousarray(ids, dtype=np.int32) for ids in edges.coords)
-        everyone = np.arange(bits.n_neurons, dtype=np.int32)
-        firings = [bits.pair_counts(everyone, everyone, half) for half in halves]
-        often = np.minimum(*firings) >= MIN_FIRINGS
-        kept = often[first] & often[second]
-        first, second = first[kept], second[kept]
-        earlier, later = (
-            bits.pair_counts(first, second, half) * (half.stop - half.start) / (firing[first] * firing[second])
-            for half, firing in zip(halves, firings, strict=True)
-        )
-        return cls(first, second, (earlier, later))
-
-    def best(self, half: int) -> npt.NDArray[np.int64]:
-        """Return the edges to each neuron's best companions by lift in one half; of equal ones the lower neuron."""
-        by_lift = np.lexsort((self.second, -self.lifts[half], self.first))
-        starts = np.searchsorted(self.first, self.first[by_lift])
-        return by_lift[np.arange(by_lift.size) - starts < N_BEST]
-
-    def of_best(self) -> tuple[float | None, float | None]:
-        """Return the median lift in the second half of the edges chosen in the first, and the rank correlation."""
-        from scipy.stats import spearmanr
-
-        chosen = self.best(0)
-        if chosen.size < 2:
-            return None, None
-        earlier, later = self.lifts[0][chosen], self.lifts[1][chosen]
-        constant = np.ptp(earlier) == 0 or np.ptp(later) == 0
-        return float(np.median(later)), None if constant else float(spearmanr(earlier, later).statistic)
-
-    def kept(self, frequency: npt.NDArray[np.int64]) -> tuple[float | None, float | None]:
-        """Return the share of best companions that both halves agree on, and what chance alone would give."""
-        n_companions = np.bincount(self.first, minlength=frequency.size)
-        has_choice = n_companions >= 2 * N_BEST
-        weight = frequency * has_choice
-        if not weight.any():
-            return None, None
-        agreed = np.intersect1d(self.best(0), self.best(1), assume_unique=True)
-        n_agreed = np.bincount(self.first[agreed], minlength=frequency.size)
-        by_chance = N_BEST / np.maximum(n_companions, 1)
-        return float(weight @ n_agreed / (N_BEST * weight.sum())), float(weight @ by_chance / weight.sum())
+    middle = bits.n_rows // 2 // 64 * 64
+    halves = slice(0, middle), slice(middle, bits.n_rows)
+    if middle == 0:
+        return None, None
+    edges = graph.tocoo()
+    first, second = (np.ascontiguousarray(ids, dtype=np.int32) for ids in edges.coords)
+    everyone = np.arange(bits.n_neurons, dtype=np.int32)
+    firings = [bits.pair_counts(everyone, everyone, half) for half in halves]
+    often = np.minimum(*firings) >= MIN_FIRINGS
+    kept = often[first] & often[second]
+    first, second = first[kept], second[kept]
+    lifts = [
+        bits.pair_counts(first, second, half) * (half.stop - half.start) / (firing[first] * firing[second])
+        for half, firing in zip(halves, firings, strict=True)
+    ]
+    # Of each neuron's neighbours, the best by lift in the first half.
+    by_lift = np.lexsort((second, -lifts[0], first))
+    starts = np.searchsorted(first[by_lift], everyone)
+    rank = np.arange(first.size) - starts[first[by_lift]]
+    chosen = by_lift[rank < N_BEST]
+    if chosen.size < 2:
+        return None, None
+    earlier, later = lifts[0][chosen], lifts[1][chosen]
+    constant = np.ptp(earlier) == 0 or np.ptp(later) == 0
+    return float(np.median(later)), None if constant else float(spearmanr(earlier, later).statistic)

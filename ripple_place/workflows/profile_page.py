@@ -171,8 +171,8 @@ def _block(name: str, block: BlockScore) -> list[str]:
     ]
     return [
         f"<h2>{escape(name)}</h2>",
-        "<p>Which slots fire together, on the tokens that did not choose the order: the closer to the diagonal, the "
-        "longer the reads.</p>",
+        "<p>Which slots fire together, on the tokens that did not choose the order: what does should lie near the "
+        "diagonal. Blank is what fires too rarely to tell.</p>",
         side_by_side([*maps, heat_scale()]),
         both_widths(lambda width: length_picture(lengths, width)),
     ]

@@ -116,22 +116,6 @@ class Verdict:
     statistics: Mapping[str, BlockStatistics]
 
     @property
-    def neighbors_kept(self) -> tuple[float, float] | None:
-        """Share of best neighbours that both halves agree on and what chance would give, of the blocks together."""
-        known = [
-            (
-                block.neighbors_kept, block.neighbors_kept_by_chance,
-                (block.active_share or 0) * block.n_neurons * block.n_rows,
-            )
-            for name, block in self.statistics.items()
-            if name in self.blocks and block.neighbors_kept is not None and block.neighbors_kept_by_chance is not None
-        ]  # fmt: skip
-        total = sum(weight for _, _, weight in known)
-        if not total:
-            return None
-        return sum(kept * w for kept, _, w in known) / total, sum(chance * w for _, chance, w in known) / total
-
-    @property
     def is_long_enough(self) -> bool | None:
         """Whether more text would hardly lower the cost; None if the trace is too short to tell."""
         if self.overall is None or self.overall.last_doubling is None or self.n_tokens < SHORT_TRACE_TOKENS:
@@ -150,7 +134,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``verdict`` entry of ``profile --json``."""
-        charge, kept = self.charge, self.neighbors_kept
+        charge = self.charge
         return {
             "sentences": list(self.sentences),
             "unit": charge.unit,
@@ -162,8 +146,6 @@ class Verdict:
             "long_enough": self.is_long_enough,
             "n_blocks": self.n_blocks,
             "n_blocks_judged": len(self.blocks),
-            "neighbors_kept": None if kept is None else kept[0],
-            "neighbors_kept_by_chance": None if kept is None else kept[1],
             "overall": None if self.overall is None else self.overall.to_json(),
             "blocks": {
                 name: {

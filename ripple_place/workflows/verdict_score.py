@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.stability import neighbors_kept
 from ripple_place.ordering.baselines import frequency_order, original_order
 from ripple_place.ordering.flash_cost import FlashCost, line_cost
 from ripple_place.ordering.greedy_path import greedy_path
@@ -129,6 +130,9 @@ class Score:
         By growing number of rows; the last is all that there were. Empty if there were too few to divide.
     crowds : tuple of Crowd
         By growing number of tokens together; the first is one alone.
+    neighbors_kept : tuple of float or None
+        Share of best companions that both halves agree on, and what chance would give
+        (`ripple_place.graph.stability.neighbors_kept`).
     """
 
     orderings: OrderingComparison
@@ -136,6 +140,7 @@ class Score:
     neurons_read: Mapping[str, float]
     learned: tuple[Learned, ...]
     crowds: tuple[Crowd, ...]
+    neighbors_kept: tuple[float, float] | None
 
     def read_length(self, ordering: str) -> float | None:
         """Return the mean length of a read in neurons; None without reads."""
@@ -191,6 +196,8 @@ class Score:
                 for crowd in self.crowds
             ],
             "stops_paying_active_share": self.stops_paying_share,
+            "neighbors_kept": None if self.neighbors_kept is None else self.neighbors_kept[0],
+            "neighbors_kept_by_chance": None if self.neighbors_kept is None else self.neighbors_kept[1],
         }
 
 
@@ -251,6 +258,7 @@ def score_block(name: str, searched: BlockTrace, judged: BlockTrace, charge: Cha
         },
         _learn(searched, cost, orders["greedy"]),
         tuple(_crowd(judged, n_together, orders, charge) for n_together in _crowd_sizes(judged.n_rows)),
+        neighbors_kept(bits, cost.bits),
     )  # fmt: skip
     return BlockScore(score, judged, orders["greedy"], lengths)
 
@@ -311,7 +319,21 @@ def combine_scores(scores: Sequence[tuple[Score, float]], n_tokens: int) -> Scor
             )
             for place in range(width)
         ),
+        _mean_kept(scores),
     )
+
+
+def _mean_kept(scores: Sequence[tuple[Score, float]]) -> tuple[float, float] | None:
+    """Return the mean over blocks, which count by how many of their neurons a token activates."""
+    known = [
+        (np.array(score.neighbors_kept), share * score.crowds[0].n_active)
+        for score, share in scores
+        if score.neighbors_kept is not None
+    ]
+    if not known:
+        return None
+    kept, by_chance = np.average([pair for pair, _ in known], axis=0, weights=[weight for _, weight in known])
+    return float(kept), float(by_chance)
 
 
 def _learn(searched: BlockTrace, cost: FlashCost, greedy: Int32Array) -> tuple[Learned, ...]:

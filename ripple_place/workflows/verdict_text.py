@@ -27,7 +27,7 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
     score = verdict.overall
     if score is None:
         return (_too_short(verdict),)
-    lines = [_help(score), *_stops_paying(verdict), _length(verdict, score), _charge(verdict)]
+    lines = [_help(score), _reads(score), *_stops_paying(verdict), _length(verdict, score), _charge(verdict)]
     n_judged = len(verdict.blocks)
     if n_judged + len(set(verdict.notes) - set(verdict.blocks)) < verdict.n_blocks:
         lines.append(f"{n_judged} of {verdict.n_blocks} blocks were judged, spread evenly over the model.")
@@ -54,18 +54,18 @@ def change(gain: float) -> str:
 
 def block_row(verdict: Verdict, name: str) -> list[str]:
     """Return one block's figures as text."""
-    score, statistics = verdict.blocks[name].score, verdict.statistics[name]
+    score = verdict.blocks[name].score
     lengths = [score.read_length(ordering) for ordering in ("original", "greedy")]
     stops = score.stops_paying_share
     doubling = score.last_doubling
-    kept = statistics.neighbors_kept
+    kept = score.neighbors_kept
     return [
         name,
         f"{score.crowds[0].active_share:.1%}",
         change(score.gain("greedy")),
         change(score.gain("greedy", 1)),
         "-" if None in lengths else " to ".join(f"{length:.2f}" for length in lengths),
-        "-" if kept is None else f"{kept:.0%}",
+        "-" if kept is None else f"{kept[0]:.0%}",
         "-" if doubling is None else change(doubling),
         f"> {score.crowds[-1].active_share:.0%}" if stops is None else f"{stops:.0%}",
     ]
@@ -80,16 +80,23 @@ def _help(score: Score) -> str:
         head = "Reordering helps this model"
     elif score.is_gain:
         head = "Reordering helps this model a little"
-    before, after = score.read_length("original"), score.read_length(score.best)
     without, with_dram = (
         [less(score.gain(name, place)) for name in ("greedy", "frequency")] for place in range(len(DRAM_SHARES))
     )
     return (
         f"{head}: on the half of the trace that did not choose the orders, greedy order costs {without[0]} than the "
         f"original, frequency order {without[1]}; with the hottest {DRAM_SHARES[1]:.0%} of neurons in DRAM, "
-        f"{with_dram[0]} and {with_dram[1]}. A token takes {score.reads[score.best]:,.0f} reads of {after:.2f} neurons "
-        f"in {score.best} order, {score.reads['original']:,.0f} of {before:.2f} in the original."
+        f"{with_dram[0]} and {with_dram[1]}."
     )
+
+
+def _reads(score: Score) -> str:
+    """Say how many reads a token takes, and how long they are."""
+    new, old = (
+        f"{score.reads[name]:,.0f} reads of {score.read_length(name) or 0:.2f} neurons"
+        for name in (score.best, "original")
+    )
+    return f"A token takes {new} in {score.best} order, {old} in the original."
 
 
 def _stops_paying(verdict: Verdict) -> list[str]:
@@ -100,19 +107,21 @@ def _stops_paying(verdict: Verdict) -> list[str]:
     known = [share for share in measured if share is not None]
     if not measured:
         return []
-    if known:
-        return [f"Of a block, {here} is active; placement stops paying where {_range(known)} is."]
     most = max(score.crowds[-1].active_share for score in scores)
-    return [f"Of a block, {here} is active; at the most that was tried, {most:.0%}, placement still pays."]
+    line = f"In a block, {here} of the neurons are active; greedy order"
+    if not known:
+        return [f"{line} still pays at {most:.0%}, the most that was tried."]
+    where = "" if len(known) == len(scores) else f" in {len(known)} of {len(scores)} blocks"
+    return [f"{line} stops paying at about {_range(known, 0)}{where}."]
 
 
-def _range(shares: list[float]) -> str:
+def _range(shares: list[float], decimals: int = 1) -> str:
     """Write what shares lie between.
 
-    >>> _range([0.123, 0.2]), _range([0.5])
-    ('12.3% to 20.0%', '50.0%')
+    >>> _range([0.123, 0.2]), _range([0.5, 0.501], 0)
+    ('12.3% to 20.0%', '50%')
     """
-    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    low, high = f"{min(shares):.{decimals}%}", f"{max(shares):.{decimals}%}"
     return low if low == high else f"{low} to {high}"
 
 
@@ -124,7 +133,7 @@ def _length(verdict: Verdict, score: Score) -> str:
     lesson = (
         f"ordering on {last.n_rows:,} tokens instead of {previous.n_rows:,} {change} the cost by {100 * abs(fell):.1f}%"
     )
-    if kept := verdict.neighbors_kept:
+    if kept := score.neighbors_kept:
         lesson += f"; the halves agree on {kept[0]:.0%} of the best neighbours (by chance {kept[1]:.0%})"
     if verdict.is_long_enough:
         return f"The trace is long enough: {lesson}."
