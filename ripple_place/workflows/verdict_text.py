@@ -134,7 +134,7 @@ def _length(verdict: Verdict, score: Score) -> str:
         f"ordering on {last.n_rows:,} tokens instead of {previous.n_rows:,} {change} the cost by {100 * abs(fell):.1f}%"
     )
     if kept := score.neighbors_kept:
-        lesson += f"; the halves agree on {kept[0]:.0%} of the best neighbours (by chance {kept[1]:.0%})"
+        lesson += f"; the halves agree on {kept[0]:.0%} of the best neighbours (by chance {kept[1]:.1%})"
     if verdict.is_long_enough:
         return f"The trace is long enough: {lesson}."
     return f"More text will still help: {lesson}."
