@@ -114,8 +114,8 @@ def _overall(verdict: Verdict, score: Score) -> list[str]:
         crowds = [[str(crowd.n_together), f"{crowd.active_share:.1%}", change(crowd.gain)] for crowd in score.crowds]
         sections += [
             "<h2>What is left as more neurons are active</h2>",
-            "<p>Tokens far apart in the text, whose neurons are read together as in a batch; greedy order against the "
-            "original, both as learned from single tokens.</p>",
+            "<p>Tokens far apart in the text, whose neurons are read together as in a batch: the same greedy order, "
+            "learned from single tokens, against the original.</p>",
             table(["Tokens together", "Active", "Greedy order"], crowds),
         ]
     return sections

@@ -16,7 +16,7 @@ MUCH_GAIN = 0.1
 """From this gain on, reordering helps without reservation."""
 
 BLOCK_HEAD = (
-    "block", "active", "greedy", f"{DRAM_SHARES[1]:.0%} in DRAM", "read length", "same neighbors", "last doubling",
+    "block", "active", "greedy", f"{DRAM_SHARES[1]:.0%} in DRAM", "read length", "same neighbours", "last doubling",
     "stops paying",
 )  # fmt: skip
 """Columns of `block_row`."""
