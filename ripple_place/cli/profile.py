@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from ripple_place.cli.options import PATH, Common, common_options
+from ripple_place.cli.options import PATH, SIZE, Common, common_options
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
+from ripple_place.cli.verdict_table import verdict_text
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,12 +64,19 @@ _DTYPES = ["float32", "bfloat16", "float16"]
 @click.option("--neighbors", type=click.IntRange(1, 4096), default=64, show_default=True,
               help="Neighbours kept of each neuron in the co-activation graph.")  # fmt: skip
 @click.option("--graphml", type=PATH, help="Also write the co-activation graph as GraphML.")
+@click.option("--verdict/--no-verdict", default=True, show_default=True,
+              help="Say how much reordering can help, and whether the trace is long enough.")  # fmt: skip
+@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights: the verdict is in flash times then.")
+@click.option("--device", help="Device profile (name or file) of the verdict.  [default: ufs4-oneplus12-neuralink]")
+@click.option("--break-even-gap", type=click.FloatRange(0), help="Lambda of the verdict, in place of a device's.")
+@click.option("--html", type=PATH, help="Write a page with the verdict and pictures.")
 @click.option("--force", is_flag=True, help="Overwrite existing output.")
 @common_options
 def profile(
     sources: tuple[Path, ...], out: Path, texts: tuple[Path, ...], max_tokens: int, segment_length: int,
     sequence_length: int, rule: str, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None,
-    torch_device: str, dtype: str, union: int, append: bool, neighbors: int, graphml: Path | None, force: bool,
+    torch_device: str, dtype: str, union: int, append: bool, neighbors: int, graphml: Path | None, verdict: bool,
+    bundle_bytes: int | None, device: str | None, break_even_gap: float | None, html: Path | None, force: bool,
     common: Common,
 ) -> None:  # fmt: skip
     """Count which FFN neurons fire, and fire together.
@@ -81,11 +91,16 @@ def profile(
     activations that the hottest 10 % of neurons make; the median lift of the 8 best neighbours (how many times likelier
     than by chance they fire together, on the half of the trace that did not choose them); and the rank correlation of
     those lifts between the halves (near 1: the trace is long enough).
+
+    Then the verdict: what ordering on the first half of the trace saves on the second, for each block and for all, and
+    whether more text would help. The columns are explained in docs/profiling.md.
     """
+    from ripple_place.flash.device_files import load_device
     from ripple_place.trace.capture.capture import CaptureParams
     from ripple_place.trace.capture.rules import ActivityRule
     from ripple_place.trace.capture.text import WindowParams
     from ripple_place.workflows.profile import profile as run
+    from ripple_place.workflows.verdict import VerdictParams
 
     if not texts and not any(path.is_dir() for path in sources):
         _refuse_capture_options()
@@ -99,9 +114,11 @@ def profile(
         if texts
         else None
     )  # fmt: skip
+    charge = VerdictParams(None if device is None else load_device(device), bundle_bytes, break_even_gap)
     report = run(
-        sources, out, n_neighbors=neighbors, union=union, capture=capture, append=append, graphml=graphml, force=force,
-        track=ProgressBars(quiet=common.quiet),
+        sources, out, n_neighbors=neighbors, union=union, capture=capture, append=append, graphml=graphml,
+        verdict=charge if verdict else None, html=html, command=shlex.join(["ripple-place", *sys.argv[1:]]),
+        force=force, track=ProgressBars(quiet=common.quiet),
     )  # fmt: skip
     if common.as_json:
         echo_json({"out": str(out), **report.to_json()})
@@ -115,7 +132,9 @@ def profile(
         amount = "Counts"
         if report.trace is not None:
             amount = f"{report.trace.n_tokens:,} tokens in {report.trace.segment_starts.size} segments"
-        click.echo(f"\n{amount}. Wrote {out}")
+        click.echo(f"\n{amount}. Wrote {' and '.join(map(str, filter(None, (out, graphml, html))))}")
+        if report.verdict is not None:
+            click.echo(f"\n{verdict_text(report.verdict)}")
     echo_warnings(report.warnings, quiet=common.quiet)
 
 

@@ -114,8 +114,9 @@ def line_chart(
     every = math.ceil(len(ticks) * 70 / plot_width)  # a label needs about 70 pixels
     for index, (x, text) in enumerate(ticks):
         if index % every == 0:
-            anchor = "end" if index and index == len(ticks) - 1 else "middle"
-            place = _LEFT + plot_width * x / x_end
+            is_last = index > 0 and index == len(ticks) - 1
+            # The last may be longer than the margin that is left: it ends where the picture does.
+            anchor, place = ("end", width) if is_last else ("middle", _LEFT + plot_width * x / x_end)
             elements.append(label(place, bottom + 16, text, size=11, fill="var(--muted)", text_anchor=anchor))
     for position, curve in enumerate(curves):
         points = " ".join(

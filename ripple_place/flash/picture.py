@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ripple_place.flash.svg import SERIES, Picture, boxes, element, label, round_up
@@ -78,6 +79,38 @@ def token_picture(layouts: Sequence[TokenReads], width: float = WIDE) -> Picture
     return Picture(width, y, f"Reads of one token. {title}", tuple(filter(None, elements)))
 
 
+@dataclass(frozen=True, eq=False)
+class ReadLengths:
+    """The reads of one layout.
+
+    Attributes
+    ----------
+    name : str
+    counts : ndarray of shape (n_neurons + 1,), int64
+        How many reads have each length, in neurons.
+    n_tokens : int
+    """
+
+    name: str
+    counts: npt.NDArray[np.int64]
+    n_tokens: int
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest read; 0 without reads."""
+        return max((length for length, count in enumerate(self.counts.tolist()) if count), default=0)
+
+    @property
+    def mean(self) -> float:
+        """Mean length of a read; 0 without reads."""
+        return self.neurons(0, self.counts.size) / max(1, int(self.counts.sum()))
+
+    def neurons(self, first: int, last: int) -> float:
+        """Return the neurons in reads of `first` to `last` neurons."""
+        counts = self.counts[first : last + 1]
+        return float(sum(length * count for length, count in enumerate(counts.tolist(), first)))
+
+
 def read_length_picture(results: Sequence[LayoutResult], width: float = WIDE) -> Picture:
     """Draw how many neurons a token gets in reads of each length, per layout, in bins that double.
 
@@ -87,22 +120,24 @@ def read_length_picture(results: Sequence[LayoutResult], width: float = WIDE) ->
     width : float
         As for `token_picture`.
     """
-    longest = max((result.totals.read_length_max for result in results), default=0)
+    layouts = [ReadLengths(result.name, result.totals.read_length_counts, result.n_tokens) for result in results]
+    return length_picture(layouts, width)
+
+
+def length_picture(layouts: Sequence[ReadLengths], width: float = WIDE) -> Picture:
+    """Draw the same from the counts."""
+    longest = max((reads.longest for reads in layouts), default=0)
     bins = length_bins(max(1, longest))
-    heights = [
-        [_neurons_in_reads(result.totals.read_length_counts, *span) / result.n_tokens for span in bins]
-        for result in results
-    ]
+    heights = [[reads.neurons(*span) / reads.n_tokens for span in bins] for reads in layouts]
     top = round_up(max((max(row) for row in heights), default=0.0))
     elements: list[str] = []
     y = 4.0
-    for position, result in enumerate(results):
+    for position, reads in enumerate(layouts):
         y += 18
-        mean = result.totals.n_neurons_read / max(1, result.totals.n_reads)
         colour = f"var(--{SERIES[position % len(SERIES)]})"
         elements += [
             boxes([(0.0, 11.0)], y - 10, 11, fill=colour),
-            label(17, y, f"{result.name}: mean {mean:.2f}, longest {result.totals.read_length_max}"),
+            label(17, y, f"{reads.name}: mean {reads.mean:.2f}, longest {reads.longest}"),
         ]
     left, plot_height = 44.0, 190.0
     y += 26
@@ -116,7 +151,7 @@ def read_length_picture(results: Sequence[LayoutResult], width: float = WIDE) ->
             label(left - 6, line_y + 4, f"{top * step / 4:g}", size=11, fill="var(--muted)", text_anchor="end"),
         ]
     bin_width = (width - left) / len(bins)
-    bar_width = bin_width * 0.8 / max(1, len(results))
+    bar_width = bin_width * 0.8 / max(1, len(layouts))
     every = math.ceil(len(bins) * 46 / (width - left))  # a label needs about 46 pixels
     for position, row in enumerate(heights):
         bars = [
@@ -158,12 +193,6 @@ def length_bins(longest: int) -> list[tuple[int, int]]:
 def _thousands(length: int) -> str:
     """Return a bin's border, short enough for a label: 1025 to 2048 reads as 1k-2k."""
     return str(length) if length < 1024 else f"{length // 1024}k"
-
-
-def _neurons_in_reads(read_length_counts: npt.NDArray[np.int64], first: int, last: int) -> float:
-    """Return the neurons in reads of `first` to `last` neurons."""
-    counts = read_length_counts[first : last + 1]
-    return float(sum(length * count for length, count in enumerate(counts.tolist(), first)))
 
 
 def _legend(has_resident: bool, width: float) -> tuple[list[str], float]:

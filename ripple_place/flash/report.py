@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ripple_place.flash.charts import ladder_chart, latency_chart, line_chart
 from ripple_place.flash.ladder import HOT_SHARE, gain_ladder, surviving_gains
-from ripple_place.flash.picture import NARROW, WIDE, read_length_picture, token_picture
-from ripple_place.flash.svg import FONT, css_variables, inline
+from ripple_place.flash.page import both_widths, page_html, table
+from ripple_place.flash.picture import read_length_picture, token_picture
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
@@ -145,11 +145,11 @@ def report_html(report: Report) -> str:
         "<h2>Where one token's reads fall</h2>",
         f"<p>Token {report.token} in block {escape(report.block)}: the one with the median number of reads in "
         f"{escape(report.token_reads[0].layout)}.</p>",
-        _both_widths(lambda width: token_picture(report.token_reads, width)),
+        both_widths(lambda width: token_picture(report.token_reads, width)),
         "<h2>How long reads are</h2>",
-        _both_widths(lambda width: read_length_picture(report.results, width)),
+        both_widths(lambda width: read_length_picture(report.results, width)),
         "<h2>Flash time over tokens</h2>",
-        _both_widths(lambda width: latency_chart(report.results, width)),
+        both_widths(lambda width: latency_chart(report.results, width)),
         "<h2>Flash time by block</h2>",
         _block_table(report),
         "<h2>Assumptions</h2>",
@@ -157,14 +157,7 @@ def report_html(report: Report) -> str:
         "<h2>Made by</h2>",
         f"<pre>{escape(report.command)}</pre>",
     ]
-    title = escape(f"Flash reads: {', '.join(report.traces)}")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{css_variables()}{_CSS}</style>\n</head>\n<body>\n"
-        + "\n".join(sections)
-        + "\n</body>\n</html>\n"
-    )
+    return page_html(f"Flash reads: {', '.join(report.traces)}", sections)
 
 
 def assumptions(report: Report) -> list[str]:
@@ -207,7 +200,7 @@ def _ladder_section(report: Report) -> list[str]:
     return [
         "<h2>Ladder of gains</h2>",
         f"<p>Flash time per token; in brackets the speedup over {escape(names[0])} at the same step.</p>",
-        _both_widths(lambda width: ladder_chart(report.ladder, names, width)),
+        both_widths(lambda width: ladder_chart(report.ladder, names, width)),
     ]
 
 
@@ -227,7 +220,7 @@ def _surviving_section(report: Report) -> list[str]:
         "<h2>Is co-activation worth anything beyond hot and cold?</h2>",
         f"<p>Speedup over the neurons in order of frequency: without DRAM, and with the hottest {HOT_SHARE:.0%} of "
         "each block in DRAM for both.</p>",
-        _table(["Layout", "Without DRAM", f"Hottest {HOT_SHARE:.0%} in DRAM", "Gain that survives"], rows),
+        table(["Layout", "Without DRAM", f"Hottest {HOT_SHARE:.0%} in DRAM", "Gain that survives"], rows),
     ]
 
 
@@ -245,7 +238,7 @@ def _sweep_section(report: Report) -> list[str]:
             y_title="flash time per token", write_x=str, write_y=format_time_us, x_labels=sweep.values,
         )  # fmt: skip
 
-    return [f"<h2>Flash time by {escape(sweep.option)}</h2>", _both_widths(draw)]
+    return [f"<h2>Flash time by {escape(sweep.option)}</h2>", both_widths(draw)]
 
 
 def _score_table(report: Report) -> str:
@@ -277,7 +270,7 @@ def _score_table(report: Report) -> str:
                 *(format_time_us(document["flash_time_us_percentiles"][percentile]) for document in documents),
             ],
         )
-    return _table(["", *(result.name for result in report.results)], body)
+    return table(["", *(result.name for result in report.results)], body)
 
 
 def _block_table(report: Report) -> str:
@@ -289,36 +282,4 @@ def _block_table(report: Report) -> str:
         ]
         for name in report.results[0].blocks
     ]
-    return _table(["Block", *(result.name for result in report.results)], body)
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first column names its rows."""
-    cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(text)}</td>" for text in row[1:])}</tr>'
-        for row in body
-    )
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _both_widths(draw: Callable[[float], Picture]) -> str:
-    """Return a picture drawn for pages and for phones, of which the style sheet shows one."""
-    return inline(draw(WIDE), "wide") + inline(draw(NARROW), "narrow")
-
-
-_CSS = (
-    f"body{{margin:0 auto;padding:16px;max-width:{WIDE}px;background:var(--ground);color:var(--ink);"
-    f"font:15px/1.5 {FONT}}}"
-    "h1{font-size:22px;line-height:1.25;overflow-wrap:anywhere}h2{font-size:17px;margin:32px 0 8px}"
-    "svg{display:block;width:100%;height:auto;margin:8px 0}svg.narrow{display:none}"
-    "@media (max-width:560px){svg.wide{display:none}svg.narrow{display:block}body{padding:10px}}"
-    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:14px;"
-    "font-variant-numeric:tabular-nums}"
-    "th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--grid)}"
-    "td{white-space:nowrap}th:first-child{text-align:left;padding-left:0}tbody th{font-weight:400}"
-    "@media (max-width:560px){table{font-size:13px}th,td{padding:4px}}"
-    ".warning{border-left:4px solid var(--series-0);background:var(--track);padding:8px 12px}"
-    "pre{background:var(--track);padding:10px 12px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px}"
-    "li{margin:4px 0;overflow-wrap:anywhere}"
-)
+    return table(["Block", *(result.name for result in report.results)], body)

@@ -12,17 +12,23 @@ if TYPE_CHECKING:
 
 SERIES = ("series-0", "series-1", "series-2", "series-3", "series-4", "series-5")
 """Colours of layouts, by position; a seventh layout starts over."""
+HEAT = ("heat-0", "heat-1", "heat-2", "heat-3", "heat-4", "heat-5", "heat-6")
+"""Colours from less than expected, by neutral (the third), to much more."""
 
 # Told apart under the common colour deficiencies, and at least 3:1 against their background.
 _LIGHT = {
     "ground": "#ffffff", "ink": "#1f2430", "muted": "#667085", "grid": "#d5dae3", "track": "#eef1f6",
     "series-0": "#c2571a", "series-1": "#2a66b8", "series-2": "#1d8466", "series-3": "#8b50b0",
     "series-4": "#b0862a", "series-5": "#51606f",
+    "heat-0": "#3f74bb", "heat-1": "#b4cbe8", "heat-2": "#f1f2f5", "heat-3": "#f8d9ad", "heat-4": "#efa25e",
+    "heat-5": "#d2602a", "heat-6": "#84290d",
 }  # fmt: skip
 _DARK = {
     "ground": "#14171d", "ink": "#e6e9ef", "muted": "#98a2b3", "grid": "#343b47", "track": "#20252e",
     "series-0": "#ee8a4f", "series-1": "#6ea6ee", "series-2": "#4fbd9b", "series-3": "#c08fe2",
     "series-4": "#d8b158", "series-5": "#9aa7b5",
+    "heat-0": "#6b9fe4", "heat-1": "#324d75", "heat-2": "#20252e", "heat-3": "#54391f", "heat-4": "#96541f",
+    "heat-5": "#e3853c", "heat-6": "#ffdca6",
 }  # fmt: skip
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"

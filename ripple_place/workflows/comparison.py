@@ -17,7 +17,7 @@ from ripple_place.placement import NeuronPlacement
 from ripple_place.workflows.cached_block import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -40,19 +40,22 @@ class OrderingComparison:
     Attributes
     ----------
     cost_per_token : mapping of str to tuple of float
-        By ordering, one cost for each of `DRAM_SHARES`.
+        By ordering, one cost for each of `dram_shares`.
     unit : str
         ``us``, flash time on the device; or ``neurons``, lambda x reads + neurons read.
     n_tokens : int
         Tokens that judged.
     held_out : bool
         False if the trace is too short to hold any out: then they are those that were searched.
+    dram_shares : tuple of float
+        Of each block's neurons, the hottest, pinned.
     """
 
     cost_per_token: Mapping[str, tuple[float, ...]]
     unit: str
     n_tokens: int
     held_out: bool
+    dram_shares: tuple[float, ...] = DRAM_SHARES
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``orderings`` entry of ``reorder --json``."""
@@ -60,13 +63,13 @@ class OrderingComparison:
             "unit": self.unit,
             "n_tokens": self.n_tokens,
             "held_out": self.held_out,
-            "dram_shares": list(DRAM_SHARES),
+            "dram_shares": list(self.dram_shares),
             "cost_per_token": {name: list(costs) for name, costs in self.cost_per_token.items()},
         }
 
     @property
     def beyond_hot_cold(self) -> tuple[float, ...]:
-        """What frequency order costs over the best of the others, for each of `DRAM_SHARES`; 1 without others."""
+        """What frequency order costs over the best of the others, for each of `dram_shares`; 1 without others."""
         hot_cold = self.cost_per_token["frequency"]
         others = [costs for name, costs in self.cost_per_token.items() if name not in ("original", "frequency")]
         best = [min(costs) for costs in zip(*others, strict=True)] if others else hot_cold
@@ -74,9 +77,10 @@ class OrderingComparison:
 
 
 def compare_orders(
-    block: CachedBlock, orders: Mapping[str, Int32Array], device: DeviceProfile | None, bundle_bytes: int | None
-) -> dict[str, Float64Array]:
-    """Return what each order costs on a block's judging rows, in all, for each of `DRAM_SHARES`.
+    block: CachedBlock, orders: Mapping[str, Int32Array], device: DeviceProfile | None, bundle_bytes: int | None,
+    dram_shares: Sequence[float] = DRAM_SHARES,
+) -> dict[str, Float64Array]:  # fmt: skip
+    """Return what each order costs on a block's judging rows, in all, for each of `dram_shares`.
 
     Parameters
     ----------
@@ -85,6 +89,8 @@ def compare_orders(
     orders : mapping of str to ndarray of shape (n_neurons,), int32
     device, bundle_bytes
         With both, flash time in the simulator; else lambda x reads + neurons read.
+    dram_shares : sequence of float
+        Of the block's neurons, the hottest, pinned.
     """
     frequency, trace = block.frequency, block.trace
     judging = rows_of(trace, trace.n_rows - block.n_judged, trace.n_rows)
@@ -94,7 +100,7 @@ def compare_orders(
             continue
         placement = NeuronPlacement(orders[name], frequency=frequency)
         costs = []
-        for share in DRAM_SHARES:
+        for share in dram_shares:
             capacity = int(share * trace.n_neurons + 1e-6)
             if device is None or bundle_bytes is None:
                 costs.append(block.with_cache("pinned", capacity).serve(orders[name]).judged_total)
@@ -108,10 +114,11 @@ def compare_orders(
 
 
 def combine(
-    blocks: Iterable[Mapping[str, Float64Array]], unit: str, n_tokens: int, *, held_out: bool
-) -> OrderingComparison:
+    blocks: Iterable[Mapping[str, Float64Array]], unit: str, n_tokens: int, *, held_out: bool,
+    dram_shares: Sequence[float] = DRAM_SHARES,
+) -> OrderingComparison:  # fmt: skip
     """Return the comparison over all blocks: the orderings that every block has."""
     blocks = list(blocks)
     names = [name for name in COMPARED if all(name in block for block in blocks)]
     costs = {name: tuple((np.sum([b[name] for b in blocks], axis=0) / n_tokens).tolist()) for name in names}
-    return OrderingComparison(costs, unit, n_tokens, held_out)
+    return OrderingComparison(costs, unit, n_tokens, held_out, tuple(dram_shares))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import BlockProfile, Profile, write_profile
 from ripple_place.graph.statistics import BlockStatistics, block_statistics, count_statistics
+from ripple_place.tensorfile import replacing
 from ripple_place.trace.adapters import AdapterSource, is_adapter
 from ripple_place.trace.capture.capture import capture as capture_trace
 from ripple_place.trace.capture.extra import require_capture_extra
@@ -22,7 +23,9 @@ from ripple_place.trace.files import read_trace
 from ripple_place.trace.sources import join_traces, read_source
 from ripple_place.trace.union import union_of_segments
 from ripple_place.workflows.outputs import check_output_file
+from ripple_place.workflows.profile_page import profile_page
 from ripple_place.workflows.tracking import Track, no_track
+from ripple_place.workflows.verdict import SHORT_TRACE_TOKENS, Verdict, VerdictParams, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +33,6 @@ if TYPE_CHECKING:
 
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.trace.capture.capture import Capture, CaptureParams
-
-SHORT_TRACE_TOKENS = 1024
-"""Below this a block's pair counts are mostly noise: a pair that fires together for 1 % of tokens does so 10 times."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class ProfileReport:
     warnings: tuple[str, ...]
     capture: Capture | None = None
     n_tokens: int | None = None
+    verdict: Verdict | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``profile --json``."""
@@ -56,6 +57,7 @@ class ProfileReport:
             "profile": self.digest,
             **({} if self.capture is None else {"capture": self.capture.to_json()}),
             "blocks": {name: statistics.to_json() for name, statistics in self.statistics.items()},
+            "verdict": None if self.verdict is None else self.verdict.to_json(),
             "warnings": list(self.warnings),
         }
 
@@ -69,6 +71,9 @@ def profile(
     capture: CaptureParams | None = None,
     append: bool = False,
     graphml: Path | None = None,
+    verdict: VerdictParams | None = None,
+    html: Path | None = None,
+    command: str = "",
     force: bool = False,
     track: Track = no_track,
 ) -> ProfileReport:
@@ -90,6 +95,12 @@ def profile(
         Add to what is in `out`, and go on with a capture that was interrupted.
     graphml : Path, optional
         Where the neighbour graphs go as GraphML.
+    verdict : VerdictParams, optional
+        What reads cost, for the verdict; none is given without.
+    html : Path, optional
+        Where the page with pictures goes; it shows the verdict.
+    command : str
+        Shown on that page as what made it.
     force : bool
         Overwrite existing files.
     track : Track
@@ -106,8 +117,15 @@ def profile(
     check_output_file(out, force=force or append, apart_from=sources)
     if graphml is not None:
         check_output_file(graphml, force=force, apart_from=[*sources, out])
+    if html is not None:
+        check_output_file(html, force=force, apart_from=[*sources, out, *([] if graphml is None else [graphml])])
+        if verdict is None:
+            raise UsageError(
+                "--html", found="no verdict to show", expected="one", remedy="leave --no-verdict out, or --html"
+            )
     if any(is_adapter(path) and str(path).startswith("powerinfer:") for path in sources):
-        return _profile_counts(sources, out, n_neighbors, append=append or union > 1 or graphml is not None)
+        extras = append or union > 1 or graphml is not None or html is not None
+        return _profile_counts(sources, out, n_neighbors, append=extras)
     earlier = read_trace(out) if append and out.exists() else None
     traces, captured = [], None
     models = [path for path in sources if path.is_dir()]
@@ -133,10 +151,19 @@ def profile(
     write_profile(out, result)
     if graphml is not None:
         write_graphml(graphml, blocks)
+    report = ProfileReport(trace, statistics, result.digest, _warnings(trace, statistics), captured, trace.n_tokens)
+    if verdict is not None:
+        report = replace(report, verdict=judge(trace, statistics, verdict, track))
+    if html is not None:
+        assert report.verdict is not None
+        frequency = {name: block.frequency for name, block in blocks.items()}
+        names = [path.name for path in sources]
+        with replacing(html) as file:
+            file.write(profile_page(report.verdict, frequency, names, report.warnings, command).encode())
     if captured is not None:
         # The rows lie in the profile now; what is mapped of the files stays readable until it is let go.
         captured.remove_files()
-    return ProfileReport(trace, statistics, result.digest, _warnings(trace, statistics), captured, trace.n_tokens)
+    return report
 
 
 def _profile_counts(sources: Sequence[Path], out: Path, n_neighbors: int, *, append: bool) -> ProfileReport:
@@ -146,7 +173,8 @@ def _profile_counts(sources: Sequence[Path], out: Path, n_neighbors: int, *, app
     if len(sources) > 1 or append:
         raise UsageError(
             ", ".join(map(str, sources)), found="firing counts and something to join or draw them with",
-            expected="counts by themselves, without --append, --union or --graphml", remedy="profile them alone",
+            expected="counts by themselves, without --append, --union, --graphml or --html",
+            remedy="profile them alone",
         )  # fmt: skip
     counts = read_counts(AdapterSource.parse(str(sources[0])))
     blocks = {

@@ -107,3 +107,69 @@ def test_union(run: Run, tmp_path: Path) -> None:
     outcome = run("profile", "t.safetensors", "--union", "5", "--out", "q")
     assert outcome.code == 2
     assert "--union 5: found a trace of 4 segments; expected at least 5" in outcome.stderr
+
+
+def test_the_verdict_ends_the_output(run: Run, tmp_path: Path, trace: str) -> None:
+    """A table of blocks and sentences below what was counted, the same in the document; costs as asked for."""
+    outcome = run("profile", trace, "--out", "p", "--break-even-gap", "5", "--html", "page.html")
+    assert outcome.code == 0
+    assert "300 tokens in 1 segments. Wrote p and page.html\n\nblock " in outcome.stdout
+    lines = outcome.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("layers.")] == ["layers.0", "layers.1"] * 2
+    assert lines[-2].startswith("- The trace is too short to tell: 300 tokens.")
+    assert lines[-1] == "- Cost is lambda x reads + neurons read, at lambda 5."
+    page = (tmp_path / "page.html").read_text()
+    assert "ripple-place profile pico.trace.safetensors --out p --break-even-gap 5" in page
+    document = json.loads(run("profile", trace, "--out", "q", "--bundle-bytes", "8KiB", "--json").stdout)["verdict"]
+    assert (document["unit"], document["bundle_bytes"]) == ("us", 8192)
+    assert document["device"] == "ufs4-oneplus12-neuralink"
+    assert document["sentences"][-1] == "Cost is flash time on ufs4-oneplus12-neuralink, at 8 KiB a neuron."
+    assert set(document["blocks"]) == {"layers.0", "layers.1"}
+    assert set(document["overall"]) >= {"orderings", "read_length_mean", "learned", "together", "neighbors_kept"}
+
+
+def test_without_the_verdict(run: Run, tmp_path: Path, trace: str) -> None:
+    """Left out on request; then there is nothing for a page to show. Counts have none."""
+    outcome = run("profile", trace, "--out", "p", "--no-verdict")
+    assert outcome.stdout.splitlines()[-1] == "300 tokens in 1 segments. Wrote p"
+    assert json.loads(run("profile", trace, "--out", "q", "--no-verdict", "--json").stdout)["verdict"] is None
+    outcome = run("profile", trace, "--out", "r", "--no-verdict", "--html", "page.html")
+    assert outcome.code == 2
+    assert "--html: found no verdict to show" in outcome.stderr
+    (tmp_path / "counts").mkdir()
+    write_tensor(tmp_path / "counts" / "activation_0.pt", np.array([3, 9], "f4"), "FloatStorage")
+    outcome = run("profile", "powerinfer:counts", "--out", "r", "--html", "page.html")
+    assert outcome.code == 2
+    assert "expected counts by themselves, without --append, --union, --graphml or --html" in outcome.stderr
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--device", "floppy"], "device floppy: found no shipped profile by that name"),
+        (["--break-even-gap", "5", "--bundle-bytes", "4KiB"], "expected what reads cost, said once"),
+        (["--bundle-bytes", "0"], "bundle"),
+    ],
+)
+def test_refused_options_of_the_verdict(run: Run, tmp_path: Path, trace: str, options: list[str], match: str) -> None:
+    """Before anything is counted."""
+    outcome = run("profile", trace, "--out", "p", *options)
+    assert outcome.code == 2
+    assert match in outcome.stderr
+    assert not (tmp_path / "p").exists()
+
+
+def test_of_many_blocks_the_first_few_are_listed(run: Run, tmp_path: Path) -> None:
+    """A mixture of experts has hundreds: the table and the notes name four each, and say how many more there are."""
+    rng = np.random.default_rng(0)
+    experts = {f"layers.0.experts.{i}": random_activity(rng, 300, 20) for i in range(10)}
+    experts |= {f"layers.1.experts.{i}": np.zeros((300, 20), bool) for i in range(11)}
+    write_stock_trace(tmp_path / "t.safetensors", experts)
+    lines = run("profile", "t.safetensors", "--out", "p").stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if "stops paying" in line)
+    assert [line.split()[0] for line in lines[start + 1 : start + 5]] == [f"layers.0.experts.{i}" for i in range(4)]
+    assert lines[start + 5] == "and 6 more (--json has all)"
+    notes = [line for line in lines if ": placement" in line]
+    assert len(notes) == 4
+    assert lines[lines.index(notes[-1]) + 1].startswith("and ")

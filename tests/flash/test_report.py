@@ -86,7 +86,7 @@ def test_pictures_of_nothing(device: DeviceProfile) -> None:
     assert "<td>-</td>" in report_html(report)
 
 
-class _Balanced(HTMLParser):
+class Balanced(HTMLParser):
     """Checks that tags are closed in order, and collects what a page would load."""
 
     def __init__(self) -> None:
@@ -95,18 +95,20 @@ class _Balanced(HTMLParser):
         self.loads: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what is opened, and what it loads."""
         if tag != "meta":
             self.open.append(tag)
         self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
 
     def handle_endtag(self, tag: str) -> None:
+        """Fail if something else was opened last."""
         assert self.open.pop() == tag
 
 
 def test_page_is_self_contained_and_balanced(report: Report) -> None:
     """The page loads nothing, closes every tag, escapes names, and follows light and dark."""
     page = report_html(report)
-    parser = _Balanced()
+    parser = Balanced()
     parser.feed(page)
     assert parser.open == parser.loads == []
     assert "<b>&mixed" not in page

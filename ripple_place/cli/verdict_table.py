@@ -1,0 +1,36 @@
+"""What ``profile`` prints of its verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ripple_place.cli.rendering import format_table
+
+if TYPE_CHECKING:
+    from ripple_place.workflows.verdict import Verdict
+
+MAX_ROWS, FIRST_ROWS = 8, 4
+"""Up to so many blocks are listed; of more, the first few."""
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return the table of blocks, notes on those that placement cannot help, and the verdict in sentences."""
+    from ripple_place.workflows.verdict_text import BLOCK_HEAD, block_row
+
+    parts = []
+    names = list(verdict.blocks)
+    if names:
+        shown = names if len(names) <= MAX_ROWS else names[:FIRST_ROWS]
+        table = format_table(BLOCK_HEAD, [block_row(verdict, name) for name in shown])
+        parts.append("\n".join([table, *_more(len(names) - len(shown))]))
+    if verdict.notes:
+        notes = list(verdict.notes.items())
+        shown_notes = notes if len(notes) <= MAX_ROWS else notes[:FIRST_ROWS]
+        lines = [f"{name}: {note}." for name, note in shown_notes]
+        parts.append("\n".join([*lines, *_more(len(notes) - len(shown_notes))]))
+    parts.append("\n".join(f"- {sentence}" for sentence in verdict.sentences))
+    return "\n\n".join(parts)
+
+
+def _more(n_blocks: int) -> list[str]:
+    return [f"and {n_blocks:,} more (--json has all)"] if n_blocks else []
