@@ -36,11 +36,12 @@ demo: .venv/.installed  ## Profile, reorder and simulate the example model
 	@mkdir -p $(OUT)
 	$(BIN)/ripple-place profile $(DATA)/train.trace.safetensors --out $(OUT)/tiny.profile --force
 	$(BIN)/ripple-place reorder --profile $(OUT)/tiny.profile --ordering frequency --out $(OUT)/frequency.placement --force
-	$(BIN)/ripple-place reorder $(EXAMPLE) --profile $(OUT)/tiny.profile --out $(OUT)/tiny-relu-lm-flash --force
+	$(BIN)/ripple-place reorder $(EXAMPLE) --profile $(OUT)/tiny.profile --break-even-gap 3.15 \
+	  --out $(OUT)/tiny-relu-lm-flash --force
 	$(BIN)/ripple-place simulate $(DATA)/heldout.trace.safetensors --bundle-bytes 4KiB --layout original \
 	  --layout $(OUT)/frequency.placement --layout $(OUT)/tiny-relu-lm-flash --html $(OUT)/report.html --svg $(OUT)/reads.svg --force
 	@echo
-	@echo "Scored on held-out text, with each neuron charged as 4 KiB (those of OPT-350M; this tiny model's are 512 B)."
+	@echo "Ordered and scored as if each neuron were 4 KiB, as OPT-350M's (this tiny model's are 512 B), on held-out text."
 	@echo "$(OUT)/tiny-relu-lm-flash   the reordered checkpoint, for any Hugging Face tool"
 	@echo "$(OUT)/tiny-relu-lm-flash/ripple_place/bundled.safetensors   the flash-contiguous file"
 	@echo "$(OUT)/report.html   the page with the pictures"

@@ -65,7 +65,8 @@ Example:
               "split over the blocks, and recorded for simulate.")  # fmt: skip
 @click.option("--cache", metavar="POLICY", help="Policy of that DRAM, as of simulate; auto: the best on tokens held "
               "out.  [default: s3fifo with a budget]")  # fmt: skip
-@click.option("--refit", is_flag=True, help="Once judged, search on over the whole trace, held-out tokens included.")
+@click.option("--refit/--no-refit", default=None, help="Once judged, search on over the whole trace, held-out tokens "
+              "included.  [default: with flash-time]")  # fmt: skip
 @click.option("--compare", is_flag=True, help="Compute the other orderings too, and compare what they cost.")
 @click.option("--granule", type=click.IntRange(1), default=1, show_default=True,
               help="Neighbours that move as one (32, 64, 128), where quantised weights share scales.")  # fmt: skip
@@ -95,7 +96,7 @@ def reorder(
     time_limit: float | None,
     dram_budget: float | int | None,
     cache: str | None,
-    refit: bool,
+    refit: bool | None,
     compare: bool,
     granule: int,
     adapter: Path | None,
@@ -121,6 +122,7 @@ def reorder(
 
     _check_source_of_order(checkpoint, profile, placement)
     by_time = ordering == "flash-time" or (ordering == "auto" and (checkpoint is not None or bundle_bytes is not None))
+    refit = by_time if refit is None else refit
     is_judged = by_time or dram_budget is not None or compare or copies == 2
     needs_device = is_judged or (checkpoint is not None and stride == "auto")
     if device is None and break_even_gap is None and needs_device:
@@ -197,7 +199,7 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool, refit: bool) ->
             f"{what}, {behind}, on the part of the profile's trace that was searched "
             "and on the part held out; simulate judges on another."
         ]
-    if refit:
+    if refit and report.blocks:
         lines.append("Then searched on over the whole trace, held-out tokens included: of that, no figure here tells.")
     if is_bounded(report):
         lines.append("Gap to bound: reads over the least that any order could need on that trace.")

@@ -164,7 +164,9 @@ def _choose_ordering(params: ReorderParams, profile: Profile, bundle_bytes: Mapp
     if params.ordering != AUTO:
         return params
     is_known = params.break_even_gap is not None or (params.device is not None and bool(bundle_bytes))
-    return replace(params, ordering="flash-time" if is_known and profile.trace is not None else "greedy")
+    if is_known and profile.trace is not None:
+        return replace(params, ordering="flash-time")
+    return replace(params, ordering="greedy", refit=False)
 
 
 def apply_placement(
