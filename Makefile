@@ -73,7 +73,7 @@ golden: .venv/.installed-dev  ## Rewrite the golden files; review the diff
 	REGENERATE_GOLDEN=1 $(BIN)/python -m pytest tests
 
 bench: .venv/.installed-dev  ## Run the benchmarks (benchmarks/README.md)
-	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py); done
+	for file in $(filter-out benchmarks/bench_flash_time.py,$(sort $(wildcard benchmarks/bench_*.py))); do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py); done
 
 paper: .venv/.installed-dev  ## Reproduce published figures (benchmarks/paper/results.md)
 	$(BIN)/python -m benchmarks.paper

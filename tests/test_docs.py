@@ -53,7 +53,10 @@ def test_the_readme_picture_is_what_simulate_draws(in_copy):
     data, model = "examples/tiny-relu-lm-data", "examples/tiny-relu-lm"
     run(f"ripple-place profile {data}/train.trace.safetensors --out demo-out/tiny.profile")
     run("ripple-place reorder --profile demo-out/tiny.profile --ordering frequency --out demo-out/frequency.placement")
-    run(f"ripple-place reorder {model} --profile demo-out/tiny.profile --break-even-gap 3.15 --out demo-out/tiny-relu-lm-flash")
+    run(
+        f"ripple-place reorder {model} --profile demo-out/tiny.profile --break-even-gap 3.15 "
+        "--out demo-out/tiny-relu-lm-flash"
+    )
     run(f"ripple-place {line}")
     assert (in_copy / "demo-out/reads.svg").read_bytes() == (ROOT / "docs/reads.svg").read_bytes()
 
