@@ -101,7 +101,7 @@ class ProgressBars:
         def update(name: str, done_share: float, gain_share: float) -> None:
             bar.update(max(0.0, done_share - done.get(name, 0.0)))
             done[name] = max(done_share, done.get(name, 0.0))
-            gains[name] = gain_share
+            gains[name] = max(gain_share, gains.get(name, 0.0))
             bar.set_postfix_str(f"{percent(sum(gains.values()) / len(gains))} below the best start", refresh=False)
 
         return update

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ripple_place import __version__
-from ripple_place.blocks import sorted_blocks
-from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.errors import UsageError
 from ripple_place.graph.coactivation import NeuronBits
 from ripple_place.ordering.baselines import original_order
 from ripple_place.ordering.flash_time import FlashTimeParams
@@ -19,37 +16,33 @@ from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 from ripple_place.units import whole_gap
-from ripple_place.workflows.block_orders import BlockSearch, order_bits, order_block, search_path, starts_of
+from ripple_place.workflows.block_orders import BlockSearch, order_bits, order_block, search_path
 from ripple_place.workflows.block_report import BlockReport, known, why_helpless
 from ripple_place.workflows.cache_aware import PlainBlock, check_budget, place_for_dram
-from ripple_place.workflows.cached_block import CachedBlock, held_out_row, held_out_token, rows_of
-from ripple_place.workflows.comparison import COMPARED, combine, compare_orders
+from ripple_place.workflows.cached_block import held_out_token
+from ripple_place.workflows.comparison import combine, compare_orders
 from ripple_place.workflows.copies import CopiesReport, copy_block, copy_bytes, copy_refitted
 from ripple_place.workflows.granules import coarse_profile
 from ripple_place.workflows.miss_ordering import MAX_ROUNDS, REFIT_TURN, Candidate, refit
 from ripple_place.workflows.recorded_dram import DEFAULT_CACHE
 from ripple_place.workflows.search_clock import SearchClock, stop_on_interrupt
+from ripple_place.workflows.searched_blocks import break_even_gap_of, order_searched_blocks, seed_of, trace_to_search
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
     import numpy.typing as npt
 
     from ripple_place.graph.profile import Profile
-    from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
     from ripple_place.workflows.cache_aware import DramReport
     from ripple_place.workflows.comparison import OrderingComparison
     from ripple_place.workflows.copies import BlockCopies
-    from ripple_place.workflows.miss_ordering import MissOrderer
     from ripple_place.workflows.reorder_params import ReorderParams
     from ripple_place.workflows.tracking import Track
 
     Int32Array = npt.NDArray[np.int32]
-
-ORDERS_MISSES = ("flash-time", "path", "greedy", "frequency")
-"""Orderings that look at activations: behind a cache they order its misses."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ def place_neurons(
 
     with stop_on_interrupt() as interrupt:
         clock = _clock_of(params, len(names), interrupt)
-        searched = _order_all_searched(profile, names, params, bundle_bytes, clock, track)
+        searched = order_searched_blocks(profile, names, params, bundle_bytes, clock, track)
         return _finish(profile, names, params, bundle_bytes, searched, clock, track)
 
 
@@ -117,29 +110,6 @@ def _clock_of(params: ReorderParams, n_blocks: int, interrupt: threading.Event) 
     """Return what shares out the time limit over all searches that a run may make."""
     rounds = (params.ordering == "flash-time" or params.compare) + MAX_ROUNDS * (params.dram_budget is not None)
     return SearchClock((rounds + params.refit) * n_blocks, params.n_threads, params.time_limit_s, interrupt)
-
-
-def _order_all_searched(
-    profile: Profile,
-    names: list[str],
-    params: ReorderParams,
-    bundle_bytes: Mapping[str, int],
-    clock: SearchClock,
-    track: Track,
-) -> dict[str, tuple[PlainBlock, BlockReport]]:
-    """Order all blocks on the first part of the trace, several at a time; results do not depend on how many."""
-    tell = track.searches(len(names), f"ordering ({params.ordering})")
-
-    def order(name: str) -> tuple[PlainBlock, BlockReport]:
-        try:
-            return _order_searched(profile, name, params, bundle_bytes, clock, partial(tell, name))
-        finally:
-            tell(name, 1.0, 0.0)
-
-    if params.n_threads == 1 or len(names) == 1:
-        return {name: order(name) for name in names}
-    with ThreadPoolExecutor(params.n_threads) as pool:
-        return dict(zip(names, pool.map(order, names), strict=True))
 
 
 def _finish(
@@ -235,11 +205,6 @@ def _placement(profile: Profile, name: str, order: Int32Array) -> NeuronPlacemen
     return NeuronPlacement(order, frequency=profile.blocks[name].frequency)
 
 
-def _seed(profile: Profile, name: str, params: ReorderParams) -> list[int]:
-    """Return what a block's draws depend on: not on which other blocks are ordered."""
-    return [params.seed, sorted_blocks(profile.blocks).index(name)]
-
-
 def _place_on_whole_trace(
     profile: Profile, names: list[str], params: ReorderParams, track: Track
 ) -> tuple[dict[str, NeuronPlacement], dict[str, BlockReport]]:
@@ -249,10 +214,10 @@ def _place_on_whole_trace(
         started = time.perf_counter()
         block, trace = profile.blocks[name], profile.trace
         bits = NeuronBits.of_block(trace.blocks[name]) if trace else None
-        seed = _seed(profile, name, params)
+        seed = seed_of(profile, name, params)
         report = BlockReport(None, None, 0.0, chosen=params.ordering)
         if params.ordering == "path":
-            _trace_to_search(profile, name)
+            trace_to_search(profile, name)
             assert bits is not None
             path = search_path(bits, greedy_path(bits), seed, params.effort)
             order = path.order
@@ -269,99 +234,6 @@ def _place_on_whole_trace(
         blocks[name] = _placement(profile, name, order)
         reports[name] = replace(report, seconds=time.perf_counter() - started)
     return blocks, reports
-
-
-def _order_searched(
-    profile: Profile,
-    name: str,
-    params: ReorderParams,
-    bundle_bytes: Mapping[str, int],
-    clock: SearchClock,
-    tell: Callable[[float, float], object],
-) -> tuple[PlainBlock, BlockReport]:
-    """Order a block on the first part of the trace, in all the ways that are asked for; the last part judges them."""
-    started = time.perf_counter()
-    break_even_gap = break_even_gap_of(params, bundle_bytes.get(name))
-    if break_even_gap is None:
-        what = f"--ordering {params.ordering}" if params.ordering == "flash-time" else _asking_option(params)
-        raise UsageError(
-            what, found="nothing that says what a read costs",
-            expected="a device and the size of a neuron's weights, or a break-even gap",
-            remedy="add --bundle-bytes 4KiB with --device, or --break-even-gap 5; or order by greedy",
-        )  # fmt: skip
-    whole = _trace_to_search(profile, name)
-    trace, seed = whole.blocks[name], _seed(profile, name, params)
-    with clock.counting:
-        block = CachedBlock.of(name, trace, held_out_row(whole, name), break_even_gap)
-        searched = rows_of(trace, 0, block.n_searched)
-        held_out = rows_of(trace, block.n_searched, trace.n_rows) if block.n_searched < trace.n_rows else None
-        bits = NeuronBits.of_block(searched)
-        orders = starts_of(bits, seed)
-        orders |= {
-            ordering: order_bits(bits, ordering, seed, params.effort)
-            for ordering in sorted(_wanted(params) - orders.keys())
-        }
-    search_params = _search_params(params, break_even_gap, bundle_bytes.get(name), trace.n_neurons)
-    search = BlockSearch(search_params, seed, clock, tell)
-    report = BlockReport(None, None, 0.0)
-    if params.ordering == "flash-time" or params.compare:
-        result = search(searched, held_out, orders)
-        orders["flash-time"] = result.order
-        held = {key: known(value) for key, value in result.held_out.items()}
-        before, after = held["original"], held[result.chosen]
-        if held_out is None:
-            before, after = result.cost["original"], result.cost[result.chosen]
-        note = why_helpless(trace, before, after)
-        report = BlockReport(
-            known(result.cost["original"]), known(result.cost[result.chosen]), 0.0, held["original"],
-            held[result.chosen], "neurons" if search_params.run_cost is None else "us", result.chosen, note,
-        )  # fmt: skip
-    seconds = time.perf_counter() - started
-    search = BlockSearch(search_params, seed, clock)
-    order_misses = _order_misses(params, search, seed) if params.ordering in ORDERS_MISSES else None
-    return PlainBlock(block, orders, order_misses, seconds), replace(report, seconds=seconds)
-
-
-def _search_params(
-    params: ReorderParams, break_even_gap: float, bundle_bytes: int | None, n_neurons: int
-) -> FlashTimeParams:
-    """Return how a block is searched: judged by the device's own times where they are known, else by the line."""
-    if params.device is None or bundle_bytes is None:
-        return FlashTimeParams(break_even_gap, params.effort)
-    run_cost_us = params.device.run_cost_us(bundle_bytes, n_neurons)
-    return FlashTimeParams(break_even_gap, params.effort, run_cost=run_cost_us, gap=params.device.gap(bundle_bytes))
-
-
-def _wanted(params: ReorderParams) -> set[str]:
-    """Return the orderings, but for the search, that a run must compute on the searched part."""
-    return {params.ordering, *(COMPARED if params.compare else ())} - {"flash-time"}
-
-
-def _trace_to_search(profile: Profile, name: str) -> ActivationTrace:
-    """Return the profile's trace.
-
-    Raises
-    ------
-    TraceFormatError
-        If it has none.
-    """
-    if profile.trace is None:
-        raise TraceFormatError(
-            name, found="a profile without activation bits", expected="a trace to search on",
-            remedy="profile a trace, or order by greedy",
-        )  # fmt: skip
-    return profile.trace
-
-
-def _order_misses(params: ReorderParams, search: BlockSearch, seed: list[int]) -> MissOrderer:
-    """Return what orders the misses of a cache by the ordering that is asked for."""
-    if params.ordering == "flash-time":
-        return search.order_misses
-
-    def order_misses(searched: BlockTrace, held_out: BlockTrace | None, order: Int32Array, turn: int) -> Int32Array:
-        return order_bits(NeuronBits.of_block(searched), params.ordering, seed, params.effort)
-
-    return order_misses
 
 
 def _final_order(plain: PlainBlock, report: BlockReport, params: ReorderParams) -> Int32Array:
@@ -396,7 +268,7 @@ def _with_second_copy(
 ) -> tuple[NeuronPlacement, BlockReport, BlockCopies]:
     """Return the placement with a second order, and what that is worth; then both orders made anew if wanted."""
     started = time.perf_counter()
-    seed, block = _seed(profile, name, params), plain.block
+    seed, block = seed_of(profile, name, params), plain.block
     if dram is not None:
         learned = _placement(profile, name, placement.order)
         block = replace(block, learned=learned)
@@ -422,19 +294,6 @@ def _asked_for(plain: PlainBlock, params: ReorderParams) -> PlainBlock:
     if params.ordering == "flash-time":
         return plain
     return replace(plain, orders={params.ordering: plain.orders[params.ordering]})
-
-
-def _asking_option(params: ReorderParams) -> str:
-    if params.dram_budget is not None:
-        return "--dram-budget"
-    return "--copies 2" if params.copies == 2 else "--compare"
-
-
-def break_even_gap_of(params: ReorderParams, bundle_bytes: int | None) -> float | None:
-    """Return lambda as given, or of the device; None where neither says it."""
-    if params.device is not None and bundle_bytes is not None:
-        return params.device.break_even_gap(bundle_bytes)
-    return params.break_even_gap
 
 
 def _metadata(profile: Profile, params: ReorderParams, bundle_bytes: Mapping[str, int]) -> dict[str, str]:
