@@ -76,13 +76,13 @@ class SearchClock:
 def stop_on_interrupt() -> Iterator[threading.Event]:
     """Set an event at the first Ctrl-C instead of raising `KeyboardInterrupt`; the second one raises as ever.
 
-    Only the main thread hears of interrupts: elsewhere the event is never set.
+    Only the main thread hears of interrupts: elsewhere the event is never set; nor is it where they are ignored, as by a
+    shell of what it runs in the background.
     """
-    interrupt = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    interrupt, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield interrupt
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: object) -> None:
         interrupt.set()

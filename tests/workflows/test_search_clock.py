@@ -5,10 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ripple_place.workflows.search_clock import SearchClock, stop_on_interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def test_without_a_limit_searches_go_on() -> None:
@@ -42,9 +46,18 @@ def test_a_limit_that_has_passed_stops_all(monkeypatch: pytest.MonkeyPatch) -> N
     assert last(1.0, 0.0), "a search that has spent its effort is not cut short"
 
 
-def test_the_first_interrupt_stops_the_search_and_the_second_raises() -> None:
-    """The event is set; the handler from before is back for the next one, and after the block."""
+@pytest.fixture
+def handler() -> Iterator[Callable[[Any], None]]:
+    """Return what sets the handler of interrupts for a test, whatever the tests were started under."""
     before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_interrupt_stops_the_search_and_the_second_raises(handler: Callable[[Any], None]) -> None:
+    """The event is set; the handler from before is back for the next one, and after the block."""
+    before = signal.default_int_handler
+    handler(before)
     with stop_on_interrupt() as interrupt:
         clock = SearchClock(1, interrupt=interrupt)
         pulse = clock.begin()
@@ -70,3 +83,11 @@ def test_other_threads_hear_of_no_interrupt() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_ignored_interrupts_stay_ignored(handler: Callable[[Any], None]) -> None:
+    """What a shell runs in the background is not to be stopped by a Ctrl-C that is meant for something else."""
+    handler(signal.SIG_IGN)
+    with stop_on_interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert not interrupt.is_set()
