@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.journal import Journal
 from ripple_place.checkpoint.outdir import replacing_directory
 from ripple_place.checkpoint.plan import FORMATS, RewritePlan, plan_rewrite
 from ripple_place.checkpoint.rewrite import seal_output, write_output
@@ -92,9 +93,9 @@ def rewrite_once(source: Path, out: Path, formats: tuple[str, ...], *, prove: bo
     """Return seconds of each stage of one rewrite."""
     plan = plan_random(source, out, formats)
     seconds = {}
-    with replacing_directory(out) as directory:
-        seconds["write"] = timed(write_output, plan, directory)
-        seconds["seal and prove"] = timed(seal_output, plan, directory, verify=True) if prove else 0.0
+    with replacing_directory(out) as directory, Journal(plan, directory) as journal:
+        seconds["write"] = timed(write_output, plan, journal)
+        seconds["seal and prove"] = timed(seal_output, plan, journal, verify=True) if prove else 0.0
     if prove:
         seconds["verify again"] = timed(verify, source, out)
     shutil.rmtree(out)

@@ -6,6 +6,22 @@ what to do. `ripple_place.cli.main` maps the classes to exit codes; nothing else
 
 from __future__ import annotations
 
+_MAX_PART_CHARACTERS = 4000
+
+
+def _one_line(text: str) -> str:
+    """Return text that came out of a file as a line that can be printed: no controls, no lone surrogates, no novel.
+
+    >>> _one_line("a" + chr(27) + "[31m" + chr(10) + chr(0xD800))
+    'a\\\\x1b[31m\\\\n\\\\ud800'
+    """
+    if len(text) > _MAX_PART_CHARACTERS:
+        text = f"{text[: _MAX_PART_CHARACTERS // 2]} ... {text[-_MAX_PART_CHARACTERS // 4 :]}"
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
+
 
 class RipplePlaceError(Exception):
     """An input, an option or an output is not what it must be.
@@ -21,8 +37,11 @@ class RipplePlaceError(Exception):
     """
 
     def __init__(self, where: object, *, found: str, expected: str, remedy: str) -> None:
-        super().__init__(f"{where}: found {found}; expected {expected}. {remedy[:1].upper()}{remedy[1:].rstrip('.')}.")
-        self.where, self.found, self.expected, self.remedy = str(where), found, expected, remedy
+        self.where, self.found, self.expected, self.remedy = map(_one_line, (str(where), found, expected, remedy))
+        super().__init__(
+            f"{self.where}: found {self.found}; expected {self.expected}. "
+            f"{self.remedy[:1].upper()}{self.remedy[1:].rstrip('.')}."
+        )
 
 
 class UsageError(RipplePlaceError, ValueError):

@@ -235,6 +235,18 @@ def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:
     return -1 if n_bits_over else n_bytes
 
 
+def _n_items_at_most(shape: Sequence[int], limit: int) -> int:
+    """Return the product of sizes, or `limit` if it is larger: a million axes must not cost a product of millions."""
+    if 0 in shape:
+        return 0
+    n_items = 1
+    for size in shape:
+        n_items *= size
+        if n_items >= limit:
+            return limit
+    return n_items
+
+
 def build_header(
     tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str], *, data_alignment_bytes: int = 8
 ) -> bytes:
@@ -370,6 +382,11 @@ def _parse_entry(path: Path, name: str, entry: Any, start_bytes: int, error: typ
     ):
         raise error(where, found=f"data_offsets {offsets!r}", expected="[start, end]", remedy=_WRITE_AGAIN)
     length_bytes = offsets[1] - offsets[0]
+    if _n_items_at_most(shape, 2**200) == 2**200:
+        raise error(
+            where, found=f"a shape of {len(shape)} axes with 2**200 items or more",
+            expected="a tensor that fits in the file", remedy=_WRITE_AGAIN,
+        )  # fmt: skip
     if tensor_bytes(dtype, shape) != length_bytes:
         raise error(
             where,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import CHUNK_BYTES, chunks, opened, prefetch, read_into
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, prefetch, read_into
 from ripple_place.checkpoint.permute import component_rows, permuted_tensor
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
@@ -147,16 +147,17 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
         if "order_2" in entry:
             copies[f"{name}.bundles{SECOND}"] = (model.blocks[name], np.array(entry["order_2"], np.int32))
     following = dict(zip(model.blocks, list(model.blocks.values())[1:], strict=False))
+    scratch = Scratch()
     sources = []
     for name, dtype, shape in layout.tensors:
         pieces: Any
         if name in copies:
             block, order = copies[name]
             stride = layout.index[block.name]["stride_bytes"]
-            pieces = _bundle_pieces(model.checkpoint, block, order, stride, following.get(block.name))
+            pieces = _bundle_pieces(model.checkpoint, block, order, stride, following.get(block.name), scratch)
         elif name in model.parts:
             parts = [(tensor, orders[block_name]) for tensor, block_name in model.parts[name]]
-            pieces = permuted_tensor(model.checkpoint, parts)
+            pieces = permuted_tensor(model.checkpoint, parts, scratch)
         elif name in model.checkpoint.shard_of:
             pieces = _resident_pieces(model.checkpoint, name)
         else:
@@ -205,7 +206,12 @@ def _resident_pieces(checkpoint: Checkpoint, name: str) -> Iterator[npt.NDArray[
 
 
 def _bundle_pieces(
-    checkpoint: Checkpoint, block: FfnBlock, order: Int32Array, stride: int, following: FfnBlock | None
+    checkpoint: Checkpoint,
+    block: FfnBlock,
+    order: Int32Array,
+    stride: int,
+    following: FfnBlock | None,
+    scratch: Scratch,
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield a block's bundles, some slots at a time.
 
@@ -221,9 +227,9 @@ def _bundle_pieces(
     budget_bytes = HELD_ROWS_BYTES
     for component in block.components:
         if component.rows_begin_bytes is None:
-            held[component.role] = component_rows(checkpoint, component).view(np.uint8)
+            held[component.role] = component_rows(checkpoint, component, scratch).view(np.uint8)
         elif component.length_bytes <= budget_bytes:
-            held[component.role] = np.empty((block.n_neurons, component.neuron_bytes), np.uint8)
+            held[component.role] = scratch.array(component.role, (block.n_neurons, component.neuron_bytes), np.uint8)
             budget_bytes -= component.length_bytes
             with opened(checkpoint.file_of(component.name)) as descriptor:
                 begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes

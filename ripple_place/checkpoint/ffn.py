@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Numbers = tuple[tuple[str, str], ...]
 """Layer and perhaps expert number of a block: items of a dict."""
 
+_MAX_MISSING_LAYERS = 10_000
+
 
 @dataclass(frozen=True)
 class FfnBlock:
@@ -182,7 +184,9 @@ def _check_layers(checkpoint: Checkpoint, family: Family, blocks: Mapping[str, F
     for stack, keys in keys_of.items():
         present = {block_sort_key(name)[1] for name in blocks if block_sort_key(name)[0] == stack}
         n_layers = config_size(checkpoint.config, keys)
-        if n_layers and present and (missing := set(range(n_layers)) - present):
+        # A config may promise any number; no more are counted than it takes to say so.
+        n_counted = min(n_layers or 0, max(present, default=0) + _MAX_MISSING_LAYERS)
+        if present and (missing := set(range(n_counted)) - present):
             raise CheckpointError(
                 checkpoint.path, found=f"no FFN in layers {format_ranges(missing)}",
                 expected=f"one in each of {n_layers}", remedy="download the checkpoint again",

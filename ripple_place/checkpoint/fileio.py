@@ -1,4 +1,4 @@
-"""Bytes of files: positioned reads into given memory, copies inside the kernel, hashes, and flushed directories.
+"""Bytes of files: positioned reads into given memory, copies inside the kernel, new files, hashes, flushed directories.
 
 Checkpoint files are read with `pread`, never memory-mapped: mapped pages count as memory of the process, and a file
 that is truncated while mapped kills it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ripple_place.tensorfile import Piece
+
     ByteArray = npt.NDArray[np.uint8]
 
 AnyPiece = TypeVar("AnyPiece")
@@ -42,12 +45,30 @@ def ignore_progress(n_bytes_done: int) -> None:
     """Do nothing: the progress callback of a caller who wants none."""
 
 
+class Scratch:
+    """Large arrays that are used again: memory fresh from the system costs as much to touch as to fill."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, ByteArray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array, its contents undefined, in the memory of the last one of that name if that is enough."""
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if name not in self._memory or self._memory[name].nbytes < n_bytes:
+            self._memory.pop(name, None)  # Before the larger one is there, not after.
+            self._memory[name] = np.empty(n_bytes, np.uint8)
+        return self._memory[name][:n_bytes].view(dtype).reshape(shape)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """Give a file descriptor for reading `path`."""
+    """Give a file descriptor for reading `path`; what fails meanwhile without naming a file is put down to it."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         yield descriptor
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         os.close(descriptor)
 
@@ -110,24 +131,62 @@ def copy_range(
     progress : callable
         Called with bytes done.
     """
-    file.flush()
     begin = 0
     while begin < length_bytes and hasattr(os, "copy_file_range"):
         length = min(4 * CHUNK_BYTES, length_bytes - begin)
         try:
             n_bytes = os.copy_file_range(descriptor, file.fileno(), length, offset_bytes + begin)
-        except OSError as cause:
-            if cause.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
-                raise
-            break  # Not between these two file systems: copy by hand.
+        except OSError:
+            break  # Not between these two file systems; or it failed, and by hand we learn which of the files it was.
         if n_bytes == 0:
             break
         begin += n_bytes
         progress(n_bytes)
     file.seek(0, os.SEEK_END)
     for piece in chunks(descriptor, offset_bytes + begin, length_bytes - begin):
-        file.write(as_bytes(piece))
+        append(file, piece)
         progress(piece.nbytes)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give an unbuffered file to write at `path`, where nothing may be, and flush it to storage at the end.
+
+    Its directory is made if need be. It is for `append` and `copy_range`: a write may be short.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb", buffering=0) as file:
+        yield cast("BinaryIO", file)
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(path)
+            raise
+
+
+def append(file: BinaryIO, piece: Piece) -> None:
+    """Write all bytes of a C-contiguous buffer to an unbuffered file; an error names the file."""
+    view = as_bytes(piece)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError as error:
+        error.filename = file.name
+        raise
+
+
+def hash_file(path: Path, progress: Progress = ignore_progress, stop: threading.Event | None = None) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits; of a part of it once `stop` is set."""
+    digest = hashlib.sha256()
+    with opened(path) as descriptor:
+        # Not `chunks`: a file without a known length, read to its end.
+        buffer = memoryview(bytearray(CHUNK_BYTES // 8))
+        position = 0
+        while not (stop and stop.is_set()) and (n_bytes := os.preadv(descriptor, [buffer], position)):
+            digest.update(buffer[:n_bytes])
+            position += n_bytes
+            progress(n_bytes)
+    return digest.hexdigest()
 
 
 def hash_files(paths: Iterable[Path], progress: Progress = ignore_progress) -> dict[Path, str]:
@@ -137,23 +196,14 @@ def hash_files(paths: Iterable[Path], progress: Progress = ignore_progress) -> d
     """
     stop, lock = threading.Event(), threading.Lock()
 
-    def hash_file(path: Path) -> str:
-        digest = hashlib.sha256()
-        with opened(path) as descriptor:
-            # Not `chunks`: a file without a known length, read to its end.
-            buffer = memoryview(bytearray(CHUNK_BYTES // 8))
-            position = 0
-            while not stop.is_set() and (n_bytes := os.preadv(descriptor, [buffer], position)):
-                digest.update(buffer[:n_bytes])
-                position += n_bytes
-                with lock:
-                    progress(n_bytes)
-        return digest.hexdigest()
+    def count(n_bytes: int) -> None:
+        with lock:
+            progress(n_bytes)
 
     paths = list(paths)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         try:
-            return dict(zip(paths, pool.map(hash_file, paths), strict=True))
+            return dict(zip(paths, pool.map(lambda path: hash_file(path, count, stop), paths), strict=True))
         except BaseException:
             stop.set()  # Ctrl-C must not wait for gigabytes.
             raise

@@ -21,7 +21,7 @@ import numpy as np
 
 from ripple_place import __version__
 from ripple_place.checkpoint.bundle import PAGE_BYTES
-from ripple_place.checkpoint.fileio import opened, read_into
+from ripple_place.checkpoint.fileio import Scratch, opened, read_into
 from ripple_place.checkpoint.permute import component_rows, permuted_pieces
 from ripple_place.errors import UnsupportedError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.checkpoint.ffn import FfnModel
-    from ripple_place.checkpoint.neuron_tensor import Component
+    from ripple_place.checkpoint.neuron_tensor import Component, NeuronTensor
 
     Int32Array = npt.NDArray[np.int32]
     AnyArray = npt.NDArray[Any]
@@ -131,16 +131,22 @@ def _tensors(model: FfnModel, orders: Mapping[str, Int32Array]) -> Iterator[tupl
                 name,
                 tensor.dtype,
                 (block.n_neurons,),
-                lambda t=tensor, o=order: np.concatenate(list(permuted_pieces(model.checkpoint, t, o)), axis=None),
+                lambda t=tensor, o=order: _vector(model, t, o),
             )
         yield f"{prefix}ffn_order{suffix}", "I32", (block.n_neurons,), lambda o=order: o
+
+
+def _vector(model: FfnModel, tensor: NeuronTensor, order: Int32Array) -> AnyArray:
+    """Return a bias in slot order; pieces are copied, since each is valid only until the next."""
+    pieces = permuted_pieces(model.checkpoint, tensor, order, Scratch())
+    return np.concatenate([piece.copy() for piece in pieces], axis=None)
 
 
 def _rows(model: FfnModel, component: Component, order: Int32Array) -> AnyArray:
     """Return a component with a neuron per row, in slot order."""
     checkpoint = model.checkpoint
     if component.rows_begin_bytes is None:
-        return component_rows(checkpoint, component)[order]
+        return component_rows(checkpoint, component, Scratch())[order]
     rows = np.empty((order.size, component.neuron_bytes), np.uint8)
     with opened(checkpoint.file_of(component.name)) as descriptor:
         read_into(descriptor, rows, checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes)

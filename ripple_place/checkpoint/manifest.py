@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place import __version__
-from ripple_place.blocks import is_block_name, sorted_blocks
+from ripple_place.blocks import sorted_blocks
 from ripple_place.checkpoint.bundle import stride_bytes
+from ripple_place.checkpoint.manifest_form import malformed_key
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.errors import CheckpointError, UsageError
 
@@ -30,7 +31,6 @@ _KEYS = (
 )  # fmt: skip
 _OPTIONAL_KEYS = ("carriers",)
 """Before the last three keys, where there is anything to say."""
-_BLOCK_KEYS = {"n_neurons", "hidden", "dtype", "bundle_bytes", "stride_bytes", "offset_bytes", "placed", "tensors"}
 
 
 @dataclass(frozen=True)
@@ -203,11 +203,8 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
             found = f"format {document['format']!r}"
         elif format_manifest(document).encode() != text or _hash(document) != document["manifest_sha256"]:
             found = "bytes that its own hash does not cover"
-        elif not all(
-            is_block_name(name) and isinstance(block, dict) and set(block) == _BLOCK_KEYS
-            for name, block in document["blocks"].items()
-        ):
-            found = "blocks with unknown or missing keys"
+        elif key := malformed_key(document):
+            found = f"{key} of another form"
     except (ValueError, RecursionError) as cause:
         found = str(cause)
     if found is not None:

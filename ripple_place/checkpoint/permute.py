@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import CHUNK_BYTES, opened, read_into
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, opened, read_into
 from ripple_place.checkpoint.packed import permuted_packed
 from ripple_place.kernels.gather import gather_columns
 
@@ -27,14 +27,17 @@ _TRANSPOSE_ROWS, _TRANSPOSE_COLUMNS = 256, 32
 
 
 def permuted_tensor(
-    checkpoint: Checkpoint, parts: Iterable[tuple[NeuronTensor, Int32Array]]
+    checkpoint: Checkpoint, parts: Iterable[tuple[NeuronTensor, Int32Array]], scratch: Scratch | None = None
 ) -> Iterator[AnyArray]:  # fmt: skip
     """Yield the bytes of a tensor of several blocks: its parts, in file order, each with its order."""
+    scratch = scratch or Scratch()
     for tensor, order in parts:
-        yield from permuted_pieces(checkpoint, tensor, order)
+        yield from permuted_pieces(checkpoint, tensor, order, scratch)
 
 
-def permuted_pieces(checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Array) -> Iterator[AnyArray]:
+def permuted_pieces(
+    checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Array, scratch: Scratch
+) -> Iterator[AnyArray]:
     """Yield a tensor's bytes with its neurons in another order.
 
     Parameters
@@ -43,6 +46,8 @@ def permuted_pieces(checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Ar
     tensor : NeuronTensor
     order : ndarray of shape (n_neurons,), int32
         Neuron ``order[slot]`` goes to slot `slot`.
+    scratch : Scratch
+        Memory for what is held.
 
     Yields
     ------
@@ -65,11 +70,13 @@ def permuted_pieces(checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Ar
             yield from _permuted_short_rows(descriptor, offset_bytes, tensor, units)
         else:
             for row in range(tensor.n_rows):
-                yield from _permuted_long_row(descriptor, offset_bytes + row * tensor.row_bytes, tensor, units)
+                yield from _permuted_long_row(descriptor, offset_bytes + row * tensor.row_bytes, tensor, units, scratch)
 
 
-def component_rows(checkpoint: Checkpoint, component: Component) -> AnyArray:
+def component_rows(checkpoint: Checkpoint, component: Component, scratch: Scratch) -> AnyArray:
     """Return a component with a neuron per row, in checkpoint order, however the tensor stores it.
+
+    It lies in the scratch memory of the component's role.
 
     Returns
     -------
@@ -78,7 +85,7 @@ def component_rows(checkpoint: Checkpoint, component: Component) -> AnyArray:
     """
     tensor = component.tensor
     n_neurons, n_after, n_parts = tensor.n_neurons, tensor.n_after, tensor.n_parts
-    out = np.empty((n_neurons, tensor.n_before, n_after), _UNSIGNED[tensor.item_bytes])
+    out = scratch.array(component.role, (n_neurons, tensor.n_before, n_after), _UNSIGNED[tensor.item_bytes])
     rows_per_piece = min(tensor.n_before, _TRANSPOSE_ROWS)
     shape = (n_neurons, n_parts) if tensor.interleaved else (n_parts, n_neurons)
     buffer = np.empty((rows_per_piece, *shape, n_after), out.dtype)
@@ -99,13 +106,13 @@ def _permuted_items(descriptor: int, offset_bytes: int, tensor: NeuronTensor, un
     """Permute the columns of a matrix, some rows at a time."""
     rows_per_piece = max(1, min(tensor.n_rows, CHUNK_BYTES // tensor.row_bytes))
     buffer = np.empty((rows_per_piece, tensor.n_units), _UNSIGNED[tensor.unit_bytes])
+    out = np.empty_like(buffer)
     unsigned_units = units.view(np.uint32)
     for first in range(0, tensor.n_rows, rows_per_piece):
         piece = buffer[: tensor.n_rows - first]
         read_into(descriptor, piece, offset_bytes + first * tensor.row_bytes)
-        out = np.empty_like(piece)
-        gather_columns(piece, unsigned_units, out)
-        yield out
+        gather_columns(piece, unsigned_units, out[: len(piece)])
+        yield out[: len(piece)]
 
 
 def _permuted_short_rows(
@@ -120,10 +127,11 @@ def _permuted_short_rows(
 
 
 def _permuted_long_row(
-    descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array
+    descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array, scratch: Scratch
 ) -> Iterator[AnyArray]:
     """Permute one run along the neuron axis, held in memory."""
-    source = np.empty((tensor.n_units, tensor.unit_bytes // tensor.item_bytes), _UNSIGNED[tensor.item_bytes])
+    shape = (tensor.n_units, tensor.unit_bytes // tensor.item_bytes)
+    source = scratch.array("row", shape, _UNSIGNED[tensor.item_bytes])
     read_into(descriptor, source, offset_bytes)
     slots_per_piece = max(1, CHUNK_BYTES // tensor.unit_bytes)
     buffer = np.empty((min(slots_per_piece, units.size), source.shape[1]), source.dtype)

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
-from ripple_place.checkpoint.fileio import as_pieces_done, copy_range, hash_files, ignore_progress, opened, prefetch
+from ripple_place.checkpoint.fileio import (
+    Scratch,
+    append,
+    as_pieces_done,
+    copy_range,
+    hash_files,
+    ignore_progress,
+    new_file,
+    opened,
+    prefetch,
+)
+from ripple_place.checkpoint.journal import Journal, finished_files
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
-from ripple_place.checkpoint.outdir import check_free_space, check_output, replacing_directory
+from ripple_place.checkpoint.outdir import check_free_space, check_output, installing, locked_directory
 from ripple_place.checkpoint.permute import permuted_tensor
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, second_orders
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
 from ripple_place.placement import write_placement
-from ripple_place.tensorfile import as_bytes, write_tensor_file
+from ripple_place.tensorfile import write_tensor_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.plan import RewritePlan
     from ripple_place.checkpoint.verify import VerificationReport
@@ -29,11 +41,13 @@ if TYPE_CHECKING:
 _PREFETCH_BYTES = 256 << 20
 _MANIFEST_BYTES = 1 << 20
 _BYTES_PER_NEURON = 12
-"""Of an order in placement (4) and manifest (its digits and a comma)."""
+"""Of the orders in placement (4) and manifest (its digits and a comma)."""
+_BYTES_PER_FILE = 8192
+"""Of its last page, and of what the file system and the manifest keep of it."""
 
 
 def execute(
-    plan: RewritePlan, *, verify: bool = True, progress: Progress = ignore_progress
+    plan: RewritePlan, *, verify: bool = True, resume: bool = False, progress: Progress = ignore_progress
 ) -> VerificationReport | None:
     """Rewrite a checkpoint as planned. OUT appears whole, and verified, or not at all.
 
@@ -42,6 +56,8 @@ def execute(
     plan : RewritePlan
     verify : bool
         Prove the output before it appears; without, the manifest records no checks.
+    resume : bool
+        Continue what a run that was killed left in ``OUT.partial``, if anything; the same bytes come of it.
     progress : callable
         Called with bytes done, `plan.total_bytes` in all (less without `verify`).
 
@@ -53,7 +69,7 @@ def execute(
     Raises
     ------
     UsageError
-        If OUT has appeared since it was planned, or another process writes it.
+        If OUT has appeared since it was planned, another process writes it, or the run to be continued was another.
     VerificationError
         If the output is not the source, permuted: the source changed meanwhile, or storage or this program failed.
     CheckpointError
@@ -61,50 +77,65 @@ def execute(
     OSError
         If storage refuses; ENOSPC before the first byte where the space will not do.
     """
-    check_output(plan.model.checkpoint.path, plan.out, force=plan.force)
+    source = plan.model.checkpoint.path
+    check_output(source, plan.out, force=plan.force)
+    with locked_directory(plan.out) as directory:
+        check_output(source, plan.out, force=plan.force)  # Another run may have finished it since.
+        finished = finished_files(plan, directory) if resume else {}
+        with installing(directory, plan.out), Journal(plan, directory, finished) as journal:
+            check_free_space(plan.out, needed_bytes(plan))
+            write_output(plan, journal, progress)
+            report = seal_output(plan, journal, verify=verify, progress=progress)
+            journal.remove()
+    return report
+
+
+def needed_bytes(plan: RewritePlan) -> int:
+    """Return the free space that a rewrite asks for, at most."""
     second = second_orders(plan.placement)
     order_bytes = _BYTES_PER_NEURON * sum((1 + (name in second)) * b.n_neurons for name, b in plan.model.blocks.items())
-    check_free_space(plan.out, plan.written_bytes + order_bytes + _MANIFEST_BYTES + plan.carrier_bytes)
-    with replacing_directory(plan.out) as directory:
-        write_output(plan, directory, progress)
-        return seal_output(plan, directory, verify=verify, progress=progress)
+    n_files = len(plan.weight_files) + len(plan.plain_files) + len(plan.carriers) + 2
+    return plan.written_bytes + plan.carrier_bytes + order_bytes + _MANIFEST_BYTES + _BYTES_PER_FILE * n_files
 
 
-def write_output(plan: RewritePlan, directory: Path, progress: Progress = ignore_progress) -> None:
-    """Write everything but the manifest to a directory, flushed to storage."""
-    checkpoint = plan.model.checkpoint
+def write_output(plan: RewritePlan, journal: Journal, progress: Progress = ignore_progress) -> None:
+    """Write everything but the manifest to the journal's directory, flushed to storage; finished files are kept."""
+    checkpoint, directory = plan.model.checkpoint, journal.directory
+    tasks: list[tuple[str, int, Callable[[], None]]] = [
+        (PLACEMENT_FILE, 0, lambda: write_placement(directory / PLACEMENT_FILE, plan.placement))
+    ]
     if "drop-in" in plan.formats:
         for name, shard in checkpoint.shards.items():
-            _write_shard(plan, shard, directory / name, progress)
+            tasks.append((name, shard.size_bytes, partial(_write_shard, plan, shard, directory / name, progress)))
     if plan.bundle is not None:
-        sources = bundle_sources(plan.model, plan.orders, plan.bundle)
-        counted = [replace(source, pieces=as_pieces_done(source.pieces, progress)) for source in sources]
-        write_tensor_file(directory / BUNDLED_FILE, counted, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES)
-        progress(plan.bundle.header_bytes)
-    for name in plan.plain_files:
-        copy_file(checkpoint.path / name, directory / name, progress)
+        tasks.append((BUNDLED_FILE, plan.bundle.size_bytes, partial(_write_bundled, plan, directory, progress)))
+    for name, size_bytes in plan.plain_files.items():
+        tasks.append((name, size_bytes, partial(copy_file, checkpoint.path / name, directory / name, progress)))
     for file in plan.carriers:
-        _write_bytes(directory / file.name, file.permuted(plan.orders))
-    write_placement(directory / PLACEMENT_FILE, plan.placement)
+        tasks.append((file.name, 0, partial(_write_carrier, plan, file, directory)))
+    for name, size_bytes, write in tasks:
+        if name in journal:
+            progress(size_bytes)
+        else:
+            write()
+            journal.add(name)
 
 
 def seal_output(
-    plan: RewritePlan, directory: Path, *, verify: bool = True, progress: Progress = ignore_progress
+    plan: RewritePlan, journal: Journal, *, verify: bool = True, progress: Progress = ignore_progress
 ) -> VerificationReport | None:
-    """Hash a written output and its source, compare them if asked to, and write the manifest."""
-    root = plan.model.checkpoint.path
-    written = [*plan.weight_files, *plan.plain_files]
-    hashes = hash_files(
-        [*(root / name for name in plan.source_files), *(directory / name for name in written)], progress
-    )
-    ours = [PLACEMENT_FILE, *(file.name for file in plan.carriers)]
-    hashes |= hash_files([*(directory / name for name in ours), *(file.source for file in plan.carriers)])
+    """Hash the source of a written output, compare them if asked to, and write the manifest."""
+    root, directory = plan.model.checkpoint.path, journal.directory
+    written: list[str] = [*plan.weight_files, *plan.plain_files]
+    hashes = hash_files([root / name for name in plan.source_files], progress)
+    hashes |= hash_files([file.source for file in plan.carriers])
     carrier_hashes = {file.name: hashes[file.source] for file in plan.carriers}
     source_hashes = {name: hashes[root / name] for name in plan.source_files}
-    out_files = {
-        name: {"size_bytes": (directory / name).stat().st_size, "sha256": hashes[directory / name]}
-        for name in [*written, *ours]
+    out_hashes = journal.hashes([*written, PLACEMENT_FILE, *(file.name for file in plan.carriers)])
+    out_files: dict[str, dict[str, Any]] = {
+        name: {"size_bytes": (directory / name).stat().st_size, "sha256": sha256} for name, sha256 in out_hashes.items()
     }
+    progress(plan.written_bytes)
     document = build_manifest(plan, source_hashes, out_files, [], carrier_hashes)
     report = None
     if verify:
@@ -114,6 +145,18 @@ def seal_output(
     return report
 
 
+def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> None:
+    assert plan.bundle is not None
+    sources = bundle_sources(plan.model, plan.orders, plan.bundle)
+    counted = [replace(source, pieces=as_pieces_done(source.pieces, progress)) for source in sources]
+    write_tensor_file(directory / BUNDLED_FILE, counted, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES)
+    progress(plan.bundle.header_bytes)
+
+
+def _write_carrier(plan: RewritePlan, file: CarrierFile, directory: Path) -> None:
+    _write_bytes(directory / file.name, file.permuted(plan.orders))
+
+
 def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: Progress) -> None:
     """Write a shard with the same header and extents, its neuron tensors permuted."""
     moved = {
@@ -121,9 +164,8 @@ def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: P
         for name in shard.tensors
         if plan.actions[name] != "copied"
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with opened(shard.path) as descriptor, target.open("xb") as file:
-        segments = _segments(shard, moved)
+    with opened(shard.path) as descriptor, new_file(target) as file:
+        scratch, segments = Scratch(), _segments(shard, moved)
         for (name, offset_bytes, length_bytes), following in zip(segments, [*segments[1:], None], strict=True):
             if following is not None:
                 # Storage reads the next tensor while this one is permuted and written.
@@ -131,11 +173,9 @@ def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: P
             if name is None:
                 copy_range(descriptor, offset_bytes, length_bytes, file, progress)
                 continue
-            for piece in permuted_tensor(plan.model.checkpoint, moved[name]):
-                file.write(as_bytes(piece))
+            for piece in permuted_tensor(plan.model.checkpoint, moved[name], scratch):
+                append(file, piece)
                 progress(piece.nbytes)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _segments(shard: TensorFile, moved: Collection[str]) -> list[tuple[str | None, int, int]]:
@@ -152,8 +192,5 @@ def _segments(shard: TensorFile, moved: Collection[str]) -> list[tuple[str | Non
 
 
 def _write_bytes(path: Path, data: bytes | bytearray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with new_file(path) as file:
+        append(file, memoryview(data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from dataclasses import dataclass
@@ -155,10 +156,20 @@ def _read_weight_map(path: Path) -> dict[str, str]:
 
 
 def _open_shard(path: Path, name: str) -> TensorFile:
-    if not (path / name).is_file():
+    if not _is_file(path / name):
         raise CheckpointError(path / name, found="no such file", expected="the shard that the index names",
                               remedy=_DOWNLOAD)  # fmt: skip
     return TensorFile.open(path / name, CheckpointError)
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a path names a file; one that the system cannot look up, looping links included, names none."""
+    try:
+        return path.is_file()
+    except OSError as cause:
+        if cause.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            return False
+        raise
 
 
 def _compare_index(index: Path, weight_map: Mapping[str, str], shard_of: Mapping[str, str]) -> None:
@@ -179,6 +190,10 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"a JSON {type(value).__name__}")
     except FileNotFoundError:
         found = "no such file"
+    except OSError as cause:
+        if cause.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        found = f"no file ({cause.strerror})"
     except (ValueError, RecursionError) as cause:
         found = str(cause)
     else:

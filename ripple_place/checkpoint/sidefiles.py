@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.predictor import LAYER_FILE
-from ripple_place.checkpoint.fileio import copy_range, ignore_progress, opened
+from ripple_place.checkpoint.fileio import copy_range, ignore_progress, new_file, opened
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
 
@@ -100,8 +100,5 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
 
 def copy_file(source: Path, target: Path, progress: Progress = ignore_progress) -> None:
     """Copy a file's bytes to a new file, flushed to storage; its directory is made if need be."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with opened(source) as descriptor, target.open("xb") as file:
+    with opened(source) as descriptor, new_file(target) as file:
         copy_range(descriptor, 0, os.fstat(descriptor).st_size, file, progress)
-        file.flush()
-        os.fsync(file.fileno())

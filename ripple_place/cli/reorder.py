@@ -79,6 +79,7 @@ Example:
               "leaves fragmented; simulate reads from either.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
+@click.option("--resume", is_flag=True, help="Continue a run of the same command that was killed.")
 @common_options
 def reorder(
     checkpoint: Path | None,
@@ -105,6 +106,7 @@ def reorder(
     copies: int,
     dry_run: bool,
     force: bool,
+    resume: bool,
     common: Common,
 ) -> None:
     """Order each block's neurons and rewrite the checkpoint in that order.
@@ -150,6 +152,7 @@ def reorder(
         gguf=gguf,
         dry_run=dry_run,
         force=force,
+        resume=resume,
     )
     track = ProgressBars(quiet=common.quiet)
     if placement is not None and checkpoint is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numba import njit, prange
+from numba import njit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     UInt32Array = npt.NDArray[np.uint32]
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True, nogil=True)
 def gather_columns(source: AnyArray, order: UInt32Array, out: AnyArray) -> None:
     """Set ``out[row, slot] = source[row, order[slot]]``; caller allocates.
 
@@ -27,10 +27,11 @@ def gather_columns(source: AnyArray, order: UInt32Array, out: AnyArray) -> None:
 
     Notes
     -----
-    One thread writes each row; O(n_rows n_slots) time. A row of `source` stays in the nearest caches, where
-    random access is cheap: twice the rate of `numpy.take` along the last axis, whatever the number of rows.
+    O(n_rows n_slots) time. A row of `source` stays in the nearest caches, where random access is cheap. On one thread:
+    as a parallel loop the compiler keeps neither `neurons` nor `slots` in registers, and two threads reach a quarter of
+    the rate of one.
     """
-    for row in prange(source.shape[0]):
+    for row in range(source.shape[0]):
         neurons, slots = source[row], out[row]
         for slot in range(order.size):
             slots[slot] = neurons[order[slot]]

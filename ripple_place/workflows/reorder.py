@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.gguf_export import check_exportable, export_gguf
+from ripple_place.checkpoint.outdir import check_free_space
 from ripple_place.checkpoint.plan import plan_rewrite, resolve_orders
 from ripple_place.checkpoint.quantised import REORDER_FIRST
-from ripple_place.checkpoint.rewrite import execute
+from ripple_place.checkpoint.rewrite import execute, needed_bytes
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError, UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
@@ -150,7 +151,9 @@ def reorder(
     _check_granule(model, names, params)
     _check_gguf(model, out, params)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
-    plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
+    undecided_plan = plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
+    if not params.dry_run:
+        check_free_space(out, needed_bytes(undecided_plan))
     sizes = {name: model.blocks[name].bundle_bytes for name in names}
     params = _choose_ordering(params, learned, sizes)
     placed = place_neurons(learned, names, params, sizes, track)
@@ -216,7 +219,8 @@ def _rewrite(
     _check_gguf(model, out, params)
     verification = None
     if not params.dry_run:
-        verification = execute(plan, progress=track.bytes(plan.total_bytes, "writing and verifying"))
+        progress = track.bytes(plan.total_bytes, "writing and verifying")
+        verification = execute(plan, resume=params.resume, progress=progress)
         if params.gguf is not None:
             export_gguf(model, plan.orders, params.gguf)
     unplaced = tuple(name for name in model.blocks if name not in placement.blocks)

@@ -70,8 +70,8 @@ class ReorderParams:
         Importance matrices, predictors and counts that are permuted along.
     gguf : Path, optional
         Where the FFNs go as GGUF besides.
-    dry_run, force : bool
-        Stop before writing; replace an earlier output.
+    dry_run, force, resume : bool
+        Stop before writing; replace an earlier output; continue a run that was killed.
 
     Raises
     ------
@@ -102,6 +102,7 @@ class ReorderParams:
     gguf: Path | None = None
     dry_run: bool = False
     force: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (("ordering", self.ordering, ORDERINGS), ("stride", self.stride, STRIDES)):

@@ -76,8 +76,8 @@ class SearchClock:
 def stop_on_interrupt() -> Iterator[threading.Event]:
     """Set an event at the first Ctrl-C instead of raising `KeyboardInterrupt`; the second one raises as ever.
 
-    Only the main thread hears of interrupts: elsewhere the event is never set; nor is it where they are ignored, as by a
-    shell of what it runs in the background.
+    Only the main thread hears of interrupts: elsewhere the event is never set; nor is it where they are ignored, as a
+    shell has them ignored by what it runs in the background.
     """
     interrupt, before = threading.Event(), signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:

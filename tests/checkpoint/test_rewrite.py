@@ -285,7 +285,7 @@ def test_no_space(pico_opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Seen before the first byte is written."""
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"needs .* 1000 B are free there: make room") as caught:
+    with pytest.raises(OSError, match=r"needs .* are free there, .* too few: make room") as caught:
         rewrite(pico_opt, tmp_path / "out")
     assert caught.value.errno == errno.ENOSPC
     assert not list(tmp_path.glob("out*"))

@@ -11,7 +11,9 @@ torch/serialization.py, torch/_utils.py (`_rebuild_tensor_v2`).
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import pickletools
 import struct
 import zipfile
 import zlib
@@ -30,6 +32,7 @@ _DTYPES = {
     "BoolStorage": "BOOL",
 }  # fmt: skip
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_MAX_AXES = 16
 _SAVE_AGAIN = "load it with torch and save it again: torch.save(contiguous tensors or a dict of them)"
 
 
@@ -57,6 +60,12 @@ def read_torch_file(path: Path) -> dict[str, TorchTensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(path, archive)
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, NotImplementedError, RuntimeError, struct.error, OverflowError) as cause:
+        raise CheckpointError(
+            path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_SAVE_AGAIN
+        ) from cause
     except zipfile.BadZipFile as cause:
         raise UnsupportedError(
             path, found="no zip archive", expected="a file that torch 1.6 or later saved", remedy=_SAVE_AGAIN
@@ -89,7 +98,9 @@ def _read_archive(path: Path, archive: zipfile.ZipFile) -> dict[str, TorchTensor
         raise CheckpointError(path, found="no plain archive of tensors", expected="a torch file", remedy=_SAVE_AGAIN)
     root = pickles[0].filename.removesuffix("data.pkl")
     try:
-        value = _TensorUnpickler(archive.read(pickles[0])).load()
+        text = archive.read(pickles[0])
+        _refuse_bombs(text)
+        value = _TensorUnpickler(text).load()
     except Exception as cause:
         raise CheckpointError(
             path, found=str(cause), expected="tensors and nothing else", remedy=_SAVE_AGAIN
@@ -107,8 +118,22 @@ def _read_archive(path: Path, archive: zipfile.ZipFile) -> dict[str, TorchTensor
             file.seek(info.header_offset)
             header = file.read(30)
             begin = info.header_offset + 30 + sum(struct.unpack_from("<HH", header, 26))
-            tensors[name] = TorchTensor(tensor.dtype, tensor.shape, begin + tensor.offset * _ITEM_BYTES[tensor.dtype])
+            item_bytes = _ITEM_BYTES[tensor.dtype]
+            end_bytes = (tensor.offset + math.prod(tensor.shape)) * item_bytes
+            if end_bytes > info.file_size or begin + end_bytes > path.stat().st_size:
+                raise CheckpointError(
+                    f"{path}: {name}", found=f"{tensor.dtype} {list(tensor.shape)} behind its storage's end",
+                    expected=f"at most {info.file_size} bytes", remedy=_SAVE_AGAIN,
+                )  # fmt: skip
+            tensors[name] = TorchTensor(tensor.dtype, tensor.shape, begin + tensor.offset * item_bytes)
     return tensors
+
+
+def _refuse_bombs(text: bytes) -> None:
+    """Raise ValueError if a pickle ends early, or numbers what it remembers so that the table would not fit memory."""
+    for opcode, argument, _ in pickletools.genops(text):
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(text):
+            raise ValueError(f"entry {argument} of a pickle of {len(text)} bytes")
 
 
 def _data_offset(data: bytearray, member: zipfile.ZipInfo) -> int:
@@ -134,6 +159,8 @@ class _Tensor:
 
 
 def _rebuild_tensor(storage: tuple[str, str], offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    if not all(type(size) is int and 0 <= size < 2**48 for size in (offset, *shape)) or len(shape) > _MAX_AXES:
+        raise ValueError(f"a tensor of shape {shape!r} from item {offset!r} on")
     return _Tensor(storage[0], storage[1], offset, tuple(shape), tuple(strides))
 
 

@@ -1,0 +1,236 @@
+"""Kills and failing storage: the source is as it was, no half output stands, and a killed run is continued."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ripple_place.checkpoint import outdir
+from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.journal import JOURNAL_FILE
+from ripple_place.checkpoint.plan import RewritePlan, plan_rewrite
+from ripple_place.checkpoint.rewrite import execute
+from ripple_place.checkpoint.shards import Checkpoint
+from ripple_place.errors import UsageError
+from tests.builders import contents, random_placement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+
+
+def plan(source: Path, out: Path, *, seed: int = 1, **options: Any) -> RewritePlan:
+    """Plan a random rewrite."""
+    model = describe_ffn(Checkpoint.open(source))
+    return plan_rewrite(model, random_placement(model, seed=seed), out, **options)
+
+
+def failure_of(function: Callable[..., object], *arguments: object) -> BaseException | None:
+    """Call a function; return what it raises."""
+    try:
+        function(*arguments)
+    except (OSError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+class Interrupt:
+    """Stands in for a function of `os`, and lets its n-th call fail."""
+
+    def __init__(self, function: Callable[..., Any], n: int, error: BaseException) -> None:
+        self.function, self.calls_left, self.error = function, n, error
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Fail, or call the function."""
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            raise self.error
+        return self.function(*arguments, **options)
+
+
+def test_kills_and_limits() -> None:
+    """Real processes, killed at random moments, or under limits on the size of files; more of it in `.ci/run`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crashes.runs", "--kills", "8", "--seed", "1"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "continued to the same bytes" in done.stdout
+    assert "limits on the size of a file: exit code 5" in done.stdout
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("name", ["fsync", "preadv", "copy_file_range", "rename", "mkdir"])
+def test_an_error_at_any_call(
+    pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    """Wherever in a rewrite the system says no, the error is the system's and nothing is left; copies find a way."""
+    planned, before = plan(pico_llama, tmp_path / "out"), contents(tmp_path)
+    function = getattr(os, name)
+    n, n_failed = 1, 0
+    while True:
+        with monkeypatch.context() as patched:
+            interrupt = Interrupt(function, n, OSError(code, os.strerror(code)))
+            patched.setattr(os, name, interrupt)
+            error = failure_of(execute, planned)
+        if error is None:
+            shutil.rmtree(tmp_path / "out")
+        else:
+            n_failed += 1
+            assert isinstance(error, OSError)
+            assert error.errno == code
+            assert error.filename is not None or name in ("rename", "mkdir")
+            assert contents(tmp_path) == before
+            assert {path.name for path in tmp_path.iterdir()} == {"pico-llama"}
+        if interrupt.calls_left > 0:  # No such call any more.
+            break
+        n += 1 + n // 5
+    assert (n_failed > 0) == (name != "copy_file_range")
+
+
+@pytest.mark.parametrize("name", ["fsync", "preadv", "rename"])
+def test_ctrl_c_at_any_call(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What Ctrl-C leaves is continued to the same bytes, and no finished file is written again."""
+    execute(plan(pico_llama, tmp_path / "expected"))
+    expected = contents(tmp_path / "expected")
+    out, n = tmp_path / "out", 1
+    while True:
+        planned = plan(pico_llama, out)
+        with monkeypatch.context() as patched:
+            interrupt = Interrupt(getattr(os, name), n, KeyboardInterrupt())
+            patched.setattr(os, name, interrupt)
+            if failure_of(execute, planned) is None:
+                break
+        assert not out.exists()
+        inodes = {file: file.stat().st_ino for file in (tmp_path / "out.partial").glob("*.safetensors")}
+        journal = tmp_path / "out.partial" / JOURNAL_FILE
+        finished = journal.read_text().split()[1:] if journal.exists() else []
+        execute(planned, resume=True)
+        assert contents(out) == expected
+        for file, inode in inodes.items():
+            if any(f'"{file.name}"' in line for line in finished):
+                assert (out / file.name).stat().st_ino == inode
+        shutil.rmtree(out)
+        n += 1 + n // 3
+    assert n > 1
+
+
+def interrupted(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
+    """Leave what a run leaves that was killed before its last rename; return that directory."""
+    with monkeypatch.context() as patched:
+        patched.setattr(outdir, "_install", Interrupt(lambda: None, 1, KeyboardInterrupt()))
+        patched.setattr("ripple_place.checkpoint.journal.Journal.remove", lambda journal: None)
+        with pytest.raises(KeyboardInterrupt):
+            execute(plan(source, out, **options))
+    return out.with_name(f"{out.name}.partial")
+
+
+def test_a_flipped_bit_in_a_finished_file(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is continued is what hashes to what the journal says; all else is written again."""
+    execute(plan(pico_llama, tmp_path / "expected"))
+    partial = interrupted(pico_llama, tmp_path / "out", monkeypatch)
+    shard = partial / "model-00002-of-00003.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    (partial / "stray").write_text("x")
+    (partial / "tokenizer.json").unlink()
+    (partial / "tokenizer.json").symlink_to(pico_llama / "tokenizer.json")
+    execute(plan(pico_llama, tmp_path / "out"), resume=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+    assert not (tmp_path / "out" / "tokenizer.json").is_symlink()
+
+
+@pytest.mark.parametrize("damage", ["torn", "foreign", "deep", "empty", "gone", "elsewhere"])
+def test_a_damaged_journal(
+    pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:  # fmt: skip
+    """A torn line ends the journal; one that says nothing of the run is refused; none at all starts over."""
+    execute(plan(pico_llama, tmp_path / "expected"))
+    partial = interrupted(pico_llama, tmp_path / "out", monkeypatch)
+    journal = partial / JOURNAL_FILE
+    text = journal.read_bytes()
+    damaged = {
+        "torn": text[:-30], "foreign": b"\xff\x00" + text, "deep": b"[" * 200_000, "empty": b"", "gone": None,
+        "elsewhere": text + b'{"file":"../pico-llama/config.json","size_bytes":1,"sha256":"0"}\n[]\n',
+    }[damage]  # fmt: skip
+    if damaged is None:
+        journal.unlink()
+    else:
+        journal.write_bytes(damaged)
+    before = contents(tmp_path)
+    if damage in ("foreign", "deep", "empty"):
+        with pytest.raises(UsageError, match=r"an interrupted run with another format \(None\)"):
+            execute(plan(pico_llama, tmp_path / "out"), resume=True)
+        assert contents(tmp_path) == before
+        return
+    execute(plan(pico_llama, tmp_path / "out"), resume=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seed": 2}, "another order of neurons, or record of how it came about; .*Repeat the command as it was"),
+        ({"formats": ("drop-in",)}, r"another formats \(\['drop-in', 'bundled'\]\); expected \['drop-in'\], as asked"),
+        ({"stride": "page"}, r"another stride \(packed\); expected page"),
+        ({"touch": "config.json"}, r"source had another config.json \(by size or time of change\)"),
+        ({"touch": "model-00002-of-00003.safetensors"}, "another model-00002-of-00003.safetensors"),
+        ({"add": "notes/more.md"}, "another notes/more.md"),
+    ],
+)
+def test_another_run_is_not_continued(
+    pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], match: str
+) -> None:
+    """It is said what differs, and what is there stays for whoever repeats the right command."""
+    partial = interrupted(pico_llama, tmp_path / "out", monkeypatch)
+    before = contents(partial)
+    if name := change.pop("touch", None):
+        os.utime(pico_llama / name, (1, 1))
+    if name := change.pop("add", None):
+        (pico_llama / name).write_text("more")
+    with pytest.raises(UsageError, match=match):
+        execute(plan(pico_llama, tmp_path / "out", **change), resume=True)
+    assert contents(partial) == before
+    execute(plan(pico_llama, tmp_path / "out", **change))
+    assert not partial.exists()
+
+
+def test_a_kill_between_the_renames(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an instant the old output is aside and the new one not yet there: the next run puts the old one back."""
+    out = tmp_path / "out"
+    execute(plan(pico_llama, out))
+    old = contents(out)
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == "out.partial":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            execute(plan(pico_llama, out, seed=2, force=True))
+    assert not out.exists()
+    with pytest.raises(UsageError, match=r"there already.*--force"):
+        execute(plan(pico_llama, out, seed=2), resume=True)
+    assert contents(out) == old
+    execute(plan(pico_llama, out, seed=2, force=True), resume=True)
+    assert contents(out) != old
+    assert {path.name for path in tmp_path.iterdir()} == {"pico-llama", "out"}
+
+
+def test_nothing_to_continue(pico_llama: Path, tmp_path: Path) -> None:
+    """A script may always say --resume."""
+    execute(plan(pico_llama, tmp_path / "out"), resume=True)
+    execute(plan(pico_llama, tmp_path / "expected"))
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")

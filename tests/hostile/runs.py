@@ -1,0 +1,212 @@
+"""Thousands of damaged and lying files, each of which must be read or refused with one sentence.
+
+    python -m tests.hostile.runs --mutations 2000
+
+For each kind of file: a sound one is changed at random (`tests.hostile.mutations`), read by what reads it, and must
+either be taken or raise an error of ours: one printable line of four parts, within seconds, without an allocation that
+its size does not account for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import tracemalloc
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
+from ripple_place.checkpoint.carriers.torch_file import read_torch_file
+from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.journal import JOURNAL_FILE, Journal, finished_files
+from ripple_place.checkpoint.manifest import format_manifest, read_manifest
+from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.rewrite import execute
+from ripple_place.checkpoint.shards import Checkpoint
+from ripple_place.checkpoint.verify import verify
+from ripple_place.errors import RipplePlaceError
+from ripple_place.graph.profile import read_profile
+from ripple_place.placement import read_placement
+from ripple_place.trace.activation_trace import ActivationTrace
+from ripple_place.trace.files import read_trace, write_trace
+from ripple_place.workflows.profile import profile
+from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
+from tests.hostile.mutations import mutate_bytes, mutate_container, mutate_json
+from tests.torch_files import write_torch_file
+from tests.trace_builders import block_of, planted_clusters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Mutate = Callable[[bytes, random.Random], bytes]
+
+ALLOCATED_BYTES = 4 << 20
+"""What a reader may allocate beside the file: a chunk to hash by, and what Python itself takes."""
+PER_FILE_BYTE = 64
+"""What it may allocate for each byte of the file: an empty JSON list takes 56 bytes, and 2 in the file."""
+SECONDS = 20
+ADDRESS_SPACE_BYTES = 8 << 30
+"""Of the whole process, with its libraries: what tracing does not see ends in a MemoryError."""
+
+
+class Targets:
+    """A sound file of each kind, how it is changed, and how it is read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shards = {f"model.layers.{layer}.mlp.gate_proj.weight": f"b-{layer}.safetensors" for layer in range(2)}
+        self.llama = write_checkpoint(root / "llama", llama_tensors(), llama_config(), shards=shards)
+        self.opt = write_checkpoint(root / "opt", opt_tensors(), opt_config())
+        model = describe_ffn(Checkpoint.open(self.opt))
+        self.plan = plan_rewrite(model, random_placement(model), root / "out")
+        execute(self.plan)
+        self.unfinished = plan_rewrite(model, random_placement(model), root / "unfinished")
+        Journal(self.unfinished, root / "unfinished.partial").__exit__(None, None, None)
+        rng = np.random.default_rng(0)
+        dense = {f"layers.{layer}": block_of(planted_clusters(rng, n_clusters=3, cluster_size=4, n_rows=40)[0])
+                 for layer in range(2)}  # fmt: skip
+        experts = {"layers.2.experts.1": block_of(rng.random((5, 9)) < 0.3, [0, 3, 7, 8, 39])}
+        tokens = np.arange(40, dtype=np.int32)
+        for name, blocks in (("trace", dense | experts), ("dense", dense)):
+            write_trace(root / name, ActivationTrace(blocks, 40, np.array([0, 20]), tokens))
+        profile([root / "dense"], root / "profile")
+        write_torch_file(root / "model_0.pt", {"weight": np.ones((24, 8), "f4"), "bias": np.ones(24, "f4")})
+        write_imatrix(root / "imatrix.dat", {f"blk.{layer}.ffn_down.weight": 24 for layer in range(2)})
+        as_json: Mutate = lambda data, rng: mutate_json(json.loads(data), rng)  # noqa: E731
+        manifest = root / "out" / "ripple_place" / "manifest.json"
+        self.kinds: dict[str, tuple[Path, Mutate, Callable[[], object]]] = {
+            "trace": (root / "trace", mutate_container, lambda: read_trace(root / "trace")),
+            "profile": (root / "profile", mutate_container, lambda: read_profile(root / "profile")),
+            "placement": (
+                root / "out" / "ripple_place" / "placement.safetensors", mutate_container,
+                lambda: read_placement(root / "out" / "ripple_place" / "placement.safetensors"),
+            ),
+            "weights": (self.opt / "model.safetensors", mutate_container, lambda: self._plan(self.opt)),
+            "shard": (self.llama / "b-1.safetensors", mutate_container, lambda: self._plan(self.llama)),
+            "index": (self.llama / "model.safetensors.index.json", as_json, lambda: self._plan(self.llama)),
+            "index bytes": (self.llama / "model.safetensors.index.json", mutate_bytes, lambda: self._plan(self.llama)),
+            "config": (self.llama / "config.json", as_json, lambda: self._plan(self.llama)),
+            "manifest": (manifest, mutate_bytes, lambda: read_manifest(root / "out")),
+            "manifest with its hash": (manifest, _mutate_manifest, lambda: verify(self.opt, root / "out")),
+            "bundled": (
+                root / "out" / "ripple_place" / "bundled.safetensors", mutate_container,
+                lambda: verify(self.opt, root / "out"),
+            ),
+            "torch file": (root / "model_0.pt", mutate_bytes, lambda: read_torch_file(root / "model_0.pt")),
+            "importance matrix": (
+                root / "imatrix.dat", mutate_bytes, lambda: describe_imatrix(model, root / "imatrix.dat", "imatrix.dat")
+            ),
+            "journal": (
+                root / "unfinished.partial" / JOURNAL_FILE, mutate_bytes,
+                lambda: finished_files(self.unfinished, root / "unfinished.partial"),
+            ),
+        }  # fmt: skip
+        self.sound = {kind: path.read_bytes() for kind, (path, _, _) in self.kinds.items()}
+
+    def _plan(self, source: Path) -> None:
+        model = describe_ffn(Checkpoint.open(source))
+        plan_rewrite(model, random_placement(model), self.root / "planned")
+
+    def attempt(self, kind: str, rng: random.Random) -> str | None:
+        """Change the file of a kind and read it; return the message, None if it was taken."""
+        path, mutate, _ = self.kinds[kind]
+        data = path.read_bytes()
+        try:
+            return self.read(kind, mutate(data, rng))
+        finally:
+            path.write_bytes(data)
+
+    def read(self, kind: str, data: bytes) -> str | None:
+        """Read other contents as the file of a kind, which they stay; return the message, None if they were taken."""
+        path, _, read = self.kinds[kind]
+        path.write_bytes(data)
+        message = None
+        tracemalloc.start()
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            read()
+        except RipplePlaceError as error:
+            message = str(error)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            allocated_bytes = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert allocated_bytes <= ALLOCATED_BYTES + PER_FILE_BYTE * len(data), (kind, allocated_bytes, len(data))
+        # What is hashed must be refused however little is changed.
+        assert message is not None or kind not in ("manifest", "bundled") or data == self.sound[kind]
+        if message is not None:
+            assert message.isprintable(), message
+            assert ": found " in message, message
+            assert "; expected " in message, message
+            assert len(message) < 10_000, message
+            message.encode()
+        return message
+
+
+def write_imatrix(path: Path, sizes: dict[str, int]) -> None:
+    """Write an importance matrix of ones, in llama.cpp's old format."""
+    data = struct.pack("<i", len(sizes))
+    for name, size in sizes.items():
+        data += (
+            struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 7, size) + np.ones(size, "<f4").tobytes()
+        )
+    path.write_bytes(data + struct.pack("<ii", 7, 4) + b"wiki")
+
+
+def _mutate_manifest(data: bytes, rng: random.Random) -> bytes:
+    """Return a manifest of another content, and with the hash that goes with it where it can be computed."""
+    with suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        document = json.loads(mutate_json(json.loads(data), rng))
+        covered = {key: value for key, value in document.items() if key != "manifest_sha256"}
+        document["manifest_sha256"] = hashlib.sha256(format_manifest(covered).encode()).hexdigest()
+        return format_manifest(document).encode()
+    return b"{}"
+
+
+def _too_slow(*_: object) -> None:
+    raise TimeoutError(f"more than {SECONDS} s for one file")
+
+
+def run(n_mutations: int, seed: int, root: Path) -> Counter[str]:
+    """Read `n_mutations` changed files of each kind; return how many were refused, by kind."""
+    signal.signal(signal.SIGALRM, _too_slow)
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    refused: Counter[str] = Counter()
+    targets = Targets(root)
+    for kind in targets.kinds:
+        print(kind, flush=True, file=sys.stderr)
+        for number in range(n_mutations):
+            rng = random.Random(f"{seed} {kind} {number}")
+            try:
+                refused[kind] += targets.attempt(kind, rng) is not None
+            except BaseException:
+                print(f"{kind}: seed {seed}, number {number}", file=sys.stderr)
+                raise
+    return refused
+
+
+def main() -> None:
+    """Run the loop and say how many files were refused."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mutations", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        refused = run(options.mutations, options.seed, Path(name))
+    for kind, count in refused.items():
+        print(f"{kind}: {options.mutations} files, {count} refused with a sentence, the others taken")
+
+
+if __name__ == "__main__":
+    main()
