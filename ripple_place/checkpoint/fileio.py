@@ -73,6 +73,32 @@ def opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+class OpenFiles:
+    """Files open for reading, the last few that were asked for: a checkpoint may have more shards than may be open."""
+
+    LIMIT = 64
+
+    def __init__(self) -> None:
+        self._descriptors: dict[Path, int] = {}
+
+    def __enter__(self) -> OpenFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def descriptor(self, path: Path) -> int:
+        """Return a descriptor of a file, which stays open while no more than `LIMIT` others are asked for."""
+        found = self._descriptors.pop(path, None)
+        if found is None:
+            if len(self._descriptors) >= self.LIMIT:
+                os.close(self._descriptors.pop(next(iter(self._descriptors))))
+            found = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._descriptors[path] = found
+        return found
+
+
 def read_into(descriptor: int, buffer: npt.NDArray[Any], offset_bytes: int) -> None:
     """Fill a C-contiguous array with the bytes of a file from `offset_bytes` on.
 

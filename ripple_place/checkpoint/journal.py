@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ripple_place import __version__
@@ -58,7 +60,7 @@ class Journal:
         self._finished = dict(finished or {})
         self._pending: dict[str, Future[str]] = {}
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._pool = ThreadPoolExecutor(max_workers=1, initializer=_step_back)
         empty_directory(directory, but={directory / name for name in (JOURNAL_FILE, *self._finished)})
         with replacing(self._path) as file:
             file.write(_line(describe_run(plan)))
@@ -140,6 +142,12 @@ def finished_files(plan: RewritePlan, directory: Path, progress: Progress = igno
     }
     hashes = hash_files(there.values(), progress)
     return {name: entries[name] for name, file in there.items() if hashes[file] == entries[name]}
+
+
+def _step_back() -> None:
+    """Give way to the thread that writes: hashing takes what it leaves of the processor."""
+    with suppress(AttributeError, OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def describe_run(plan: RewritePlan) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ripple_place.checkpoint.compare import AGAIN, check_bundled_component, check_tensor, ranges_equal, slots_of
-from ripple_place.checkpoint.fileio import opened, read_into
+from ripple_place.checkpoint.fileio import OpenFiles, opened, read_into
 from ripple_place.checkpoint.plan import BUNDLED_FILE
 from ripple_place.errors import CheckpointError, VerificationError
 from ripple_place.tensorfile import TensorFile
@@ -91,13 +90,13 @@ def compare_bundled(
     checkpoint = model.checkpoint
     n_components = n_residents = resident_bytes = bundle_bytes = 0
     progress(file.data_start_bytes)
-    with opened(path) as target, ExitStack() as stack:
-        sources = {name: stack.enter_context(opened(shard.path)) for name, shard in checkpoint.shards.items()}
+    with opened(path) as target, OpenFiles() as files:
         for name, block in model.blocks.items():
             for what, copy, slot_of in _copies(index[name], orders[name]):
                 for component, entry in zip(block.components, copy["components"], strict=True):
+                    source = files.descriptor(checkpoint.file_of(component.name))
                     check_bundled_component(
-                        f"{path}: {name}{what}, {component.name}", component, sources[component.tensor.shard],
+                        f"{path}: {name}{what}, {component.name}", component, source,
                         checkpoint.extent(component.name).offset_bytes, target, copy, entry, slot_of, progress,
                     )  # fmt: skip
                     n_components += 1
@@ -105,7 +104,10 @@ def compare_bundled(
         for extent in file.tensors.values():
             if extent.name not in checkpoint.shard_of:
                 continue
-            source, offset = sources[checkpoint.shard_of[extent.name]], checkpoint.extent(extent.name).offset_bytes
+            source, offset = (
+                files.descriptor(checkpoint.file_of(extent.name)),
+                checkpoint.extent(extent.name).offset_bytes,
+            )
             where = f"{path}: tensor {extent.name}"
             if extent.name in model.parts:
                 for tensor, name in model.parts[extent.name]:

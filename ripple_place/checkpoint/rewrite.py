@@ -8,37 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
 from ripple_place.checkpoint.fileio import (
-    Scratch,
     append,
     as_pieces_done,
-    copy_range,
     hash_files,
     ignore_progress,
     new_file,
-    opened,
-    prefetch,
 )
 from ripple_place.checkpoint.journal import Journal, finished_files
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.outdir import check_free_space, check_output, installing, locked_directory
-from ripple_place.checkpoint.permute import permuted_tensor
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, second_orders
+from ripple_place.checkpoint.shard_writer import write_shard
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
 from ripple_place.placement import write_placement
 from ripple_place.tensorfile import write_tensor_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from pathlib import Path
 
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.plan import RewritePlan
     from ripple_place.checkpoint.verify import VerificationReport
-    from ripple_place.tensorfile import TensorFile
 
-_PREFETCH_BYTES = 256 << 20
+ASSUMED_BYTES_PER_S = 500e6
+"""Bytes written, hashed and compared a second: what benchmarks/bench_rewrite.py finds on two cores and a cloud disk."""
 _MANIFEST_BYTES = 1 << 20
 _BYTES_PER_NEURON = 12
 """Of the orders in placement (4) and manifest (its digits and a comma)."""
@@ -98,6 +94,11 @@ def needed_bytes(plan: RewritePlan) -> int:
     return plan.written_bytes + plan.carrier_bytes + order_bytes + _MANIFEST_BYTES + _BYTES_PER_FILE * n_files
 
 
+def estimated_seconds(plan: RewritePlan) -> float:
+    """Return about how long a rewrite takes where reading, hashing and comparing run at `ASSUMED_BYTES_PER_S`."""
+    return plan.total_bytes / ASSUMED_BYTES_PER_S
+
+
 def write_output(plan: RewritePlan, journal: Journal, progress: Progress = ignore_progress) -> None:
     """Write everything but the manifest to the journal's directory, flushed to storage; finished files are kept."""
     checkpoint, directory = plan.model.checkpoint, journal.directory
@@ -106,18 +107,24 @@ def write_output(plan: RewritePlan, journal: Journal, progress: Progress = ignor
     ]
     if "drop-in" in plan.formats:
         for name, shard in checkpoint.shards.items():
-            tasks.append((name, shard.size_bytes, partial(_write_shard, plan, shard, directory / name, progress)))
+            tasks.append(
+                (
+                    name,
+                    shard.size_bytes,
+                    partial(write_shard, plan.model, plan.orders, plan.actions, shard, directory / name, progress),
+                )
+            )
     if plan.bundle is not None:
         tasks.append((BUNDLED_FILE, plan.bundle.size_bytes, partial(_write_bundled, plan, directory, progress)))
     for name, size_bytes in plan.plain_files.items():
         tasks.append((name, size_bytes, partial(copy_file, checkpoint.path / name, directory / name, progress)))
     for file in plan.carriers:
         tasks.append((file.name, 0, partial(_write_carrier, plan, file, directory)))
-    for name, size_bytes, write in tasks:
+    for name, size_bytes, task in tasks:
         if name in journal:
             progress(size_bytes)
         else:
-            write()
+            task()
             journal.add(name)
 
 
@@ -155,40 +162,6 @@ def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> No
 
 def _write_carrier(plan: RewritePlan, file: CarrierFile, directory: Path) -> None:
     _write_bytes(directory / file.name, file.permuted(plan.orders))
-
-
-def _write_shard(plan: RewritePlan, shard: TensorFile, target: Path, progress: Progress) -> None:
-    """Write a shard with the same header and extents, its neuron tensors permuted."""
-    moved = {
-        name: [(tensor, plan.orders[block]) for tensor, block in plan.model.parts[name]]
-        for name in shard.tensors
-        if plan.actions[name] != "copied"
-    }
-    with opened(shard.path) as descriptor, new_file(target) as file:
-        scratch, segments = Scratch(), _segments(shard, moved)
-        for (name, offset_bytes, length_bytes), following in zip(segments, [*segments[1:], None], strict=True):
-            if following is not None:
-                # Storage reads the next tensor while this one is permuted and written.
-                prefetch(descriptor, following[1], min(following[2], _PREFETCH_BYTES))
-            if name is None:
-                copy_range(descriptor, offset_bytes, length_bytes, file, progress)
-                continue
-            for piece in permuted_tensor(plan.model.checkpoint, moved[name], scratch):
-                append(file, piece)
-                progress(piece.nbytes)
-
-
-def _segments(shard: TensorFile, moved: Collection[str]) -> list[tuple[str | None, int, int]]:
-    """Cut a shard into tensors that move and, nameless, what lies between them: (name, offset, length in bytes)."""
-    segments: list[tuple[str | None, int, int]] = []
-    begin = 0
-    for extent in shard.tensors.values():
-        if extent.name in moved:
-            segments.append((None, begin, extent.offset_bytes - begin))
-            segments.append((extent.name, extent.offset_bytes, extent.length_bytes))
-            begin = extent.offset_bytes + extent.length_bytes
-    segments.append((None, begin, shard.size_bytes - begin))
-    return [segment for segment in segments if segment[2]]
 
 
 def _write_bytes(path: Path, data: bytes | bytearray) -> None:

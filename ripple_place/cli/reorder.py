@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -21,11 +21,12 @@ from ripple_place.cli.ordering_tables import (
 )
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
 from ripple_place.errors import UsageError
-from ripple_place.units import format_bytes
+from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.checkpoint.plan import RewritePlan
     from ripple_place.checkpoint.verify import VerificationReport
     from ripple_place.workflows.reorder import ReorderReport
 
@@ -160,7 +161,8 @@ def reorder(
     elif profile is not None:
         report = run(checkpoint, profile, out, params, track)
     if common.as_json:
-        echo_json({"out": str(out), "dry_run": dry_run, **report.to_json()})
+        figures = {"plan": _plan_figures(report.plan)} if dry_run and report.plan is not None else {}
+        echo_json({"out": str(out), "dry_run": dry_run, **report.to_json(), **figures})
     else:
         if report.blocks:
             click.echo(reorder_table(report) + "\n")
@@ -220,11 +222,47 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool, refit: bool) ->
     lines.append(
         f"{verb} {out}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
         + (f", stride {plan.stride}" if plan.bundle else "")
-        + (f"; about {format_bytes(plan.peak_ram_bytes)} of RAM for tensors" if dry_run else "")
     )
+    if dry_run:
+        lines += _plan_lines(plan)
     if report.verification is not None:
         lines += verification_lines(report.verification)
     return lines
+
+
+def _plan_lines(plan: RewritePlan) -> list[str]:
+    """Return what a dry run says of the rewrite, a line each."""
+    from ripple_place.checkpoint.rewrite import ASSUMED_BYTES_PER_S
+
+    figures = _plan_figures(plan)
+    missing_bytes = figures["bytes_needed"] - figures["bytes_free"]
+    files = {**plan.weight_files, **plan.plain_files}
+    return [
+        f"  tensors:    {figures['tensors_permuted']} permuted, {figures['tensors_copied']} copied as they are",
+        f"  bytes:      {format_bytes(figures['bytes_written'])} in {len(files)} files, "
+        f"{format_bytes(figures['bytes_needed'])} needed with manifest and placement",
+        f"  free space: {format_bytes(figures['bytes_free'])}"
+        + (f", {format_bytes(missing_bytes)} too few" if missing_bytes > 0 else ""),
+        f"  RAM:        about {format_bytes(figures['peak_ram_bytes'])} for tensors, and 300 MiB for the program",
+        f"  time:       about {format_time_us(figures['estimated_seconds'] * 1e6)} with verification, if "
+        f"{format_rate(ASSUMED_BYTES_PER_S)} are read, hashed and compared",
+    ]
+
+
+def _plan_figures(plan: RewritePlan) -> dict[str, Any]:
+    from ripple_place.checkpoint.outdir import free_bytes_at
+    from ripple_place.checkpoint.rewrite import estimated_seconds, needed_bytes
+
+    n_permuted = sum(action != "copied" for action in plan.actions.values())
+    return {
+        "tensors_permuted": n_permuted,
+        "tensors_copied": len(plan.actions) - n_permuted,
+        "bytes_written": plan.written_bytes,
+        "bytes_needed": needed_bytes(plan),
+        "bytes_free": free_bytes_at(plan.out),
+        "peak_ram_bytes": plan.peak_ram_bytes,
+        "estimated_seconds": estimated_seconds(plan),
+    }
 
 
 def verification_lines(report: VerificationReport) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ripple_place.cli.options import PATH, Common, common_options
 from ripple_place.cli.rendering import ProgressBars, echo_json
 from ripple_place.cli.reorder import verification_lines
+from ripple_place.units import format_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,34 +18,69 @@ if TYPE_CHECKING:
 _EXAMPLE = """\b
 Example:
   ripple-place verify ./opt-relu ./opt-relu-flash
+  ripple-place verify ./opt-relu-flash --restore ./opt-relu-again
 """
 
 
 @click.command(epilog=_EXAMPLE)
-@click.argument("checkpoint", type=PATH)
-@click.argument("out", type=PATH)
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="[CHECKPOINT] OUT")
 @click.option("--logits", is_flag=True, help="Run both models on random tokens too; needs the capture extra.")
+@click.option("--restore", type=PATH, metavar="DIR",
+              help="Write the original checkpoint to DIR, from OUT alone or after the proof.")  # fmt: skip
 @common_options
-def verify(checkpoint: Path, out: Path, logits: bool, common: Common) -> None:
+def verify(paths: tuple[Path, ...], logits: bool, restore: Path | None, common: Common) -> None:
     """Prove that OUT is the model in CHECKPOINT, permuted.
 
     Hashes every file, undoes the permutation of every tensor in both formats and compares it with the source byte by
     byte, opens every file with the stock safetensors reader, and computes every FFN of float weights on random input.
     Exits with 4 if anything differs. OUT may have been copied elsewhere since it was written.
+
+    With --restore, writes the original checkpoint, whose files hash to what they did; CHECKPOINT may then be left out.
     """
+    from ripple_place.workflows.restore import restore as run_restore
     from ripple_place.workflows.verify import verify as run
 
-    report = run(checkpoint, out, track=ProgressBars(quiet=common.quiet), logits=logits)
-    if common.as_json:
-        echo_json(
-            {
-                "checkpoint": str(checkpoint),
-                "out": str(out),
-                "tensors_permuted": report.n_permuted,
-                "tensors_untouched": report.n_untouched,
-                "bytes_compared": report.n_bytes,
-                "checks": report.as_json(),
-            }
+    track = ProgressBars(quiet=common.quiet)
+    checkpoint, out = _checkpoint_and_out(paths, restore, logits=logits)
+    document: dict[str, Any] = {"out": str(out)}
+    lines = []
+    if checkpoint is not None:
+        report = run(checkpoint, out, track=track, logits=logits)
+        document = {
+            "checkpoint": str(checkpoint),
+            "out": str(out),
+            "tensors_permuted": report.n_permuted,
+            "tensors_untouched": report.n_untouched,
+            "bytes_compared": report.n_bytes,
+            "checks": report.as_json(),
+        }
+        lines = verification_lines(report)
+    if restore is not None:
+        restored = run_restore(out, restore, track)
+        document["restored"] = {
+            "directory": str(restore), "files": restored.n_files, "bytes": restored.n_bytes,
+            "left_out": list(restored.left_out),
+        }  # fmt: skip
+        lines.append(
+            f"Restored {restore}: {restored.n_files} files ({format_bytes(restored.n_bytes)}), each with the hash of "
+            "the original"
         )
+        if restored.left_out:
+            lines.append(f"Not in OUT, and so not restored: {', '.join(restored.left_out)}")
+    if common.as_json:
+        echo_json(document)
     else:
-        click.echo("\n".join(verification_lines(report)))
+        click.echo("\n".join(lines))
+
+
+def _checkpoint_and_out(
+    paths: tuple[Path, ...], restore: Path | None, *, logits: bool
+) -> tuple[Path | None, Path]:  # fmt: skip
+    """Return the two arguments; the first may be missing where nothing is to be compared with it."""
+    if len(paths) == 2:
+        return paths[0], paths[1]
+    if len(paths) == 1 and restore is not None and not logits:
+        return None, paths[0]
+    raise click.UsageError(
+        "Give the original checkpoint and the output of reorder; the output alone is enough for --restore."
+    )

@@ -1,0 +1,135 @@
+"""The original checkpoint, given back from an output: its files, byte for byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.manifest import read_manifest
+from ripple_place.checkpoint.outdir import (
+    OWN_DIRECTORY,
+    check_free_space,
+    check_output,
+    empty_directory,
+    installing,
+    locked_directory,
+)
+from ripple_place.checkpoint.plan import PLACEMENT_FILE, resolve_orders, tensor_actions
+from ripple_place.checkpoint.shard_writer import write_shard
+from ripple_place.checkpoint.shards import Checkpoint
+from ripple_place.checkpoint.sidefiles import copy_file
+from ripple_place.errors import UnsupportedError, VerificationError
+from ripple_place.placement import read_placement
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from ripple_place.checkpoint.fileio import Progress
+
+_BYTES_PER_FILE = 8192
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What was restored.
+
+    Attributes
+    ----------
+    n_files, n_bytes : int
+        All of them hash to what the manifest records of the original.
+    left_out : tuple of str
+        What lay beside the original and was not copied into the output, and so is not restored.
+    """
+
+    n_files: int
+    n_bytes: int
+    left_out: tuple[str, ...]
+
+
+def restore_bytes(document: Mapping[str, Any]) -> int:
+    """Return the bytes that `restore` reports as progress: files of OUT hashed, the original written and hashed."""
+    written: int = sum(entry["size_bytes"] for entry in document["source"]["files"].values())
+    hashed: int = sum(entry["size_bytes"] for entry in document["files"].values())
+    return hashed + 2 * written
+
+
+def restore(
+    out: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = ignore_progress
+) -> RestoreReport:
+    """Write the checkpoint that an output was made from; the original is not needed.
+
+    Parameters
+    ----------
+    out : path-like
+        The output, with the drop-in shards.
+    target : path-like
+        New directory; appears whole, and with the original's hashes, or not at all.
+    progress : callable
+        Called with bytes done, `restore_bytes` in all.
+
+    Raises
+    ------
+    UsageError
+        If `out` is no output, or `target` exists or is not apart from it.
+    UnsupportedError
+        If there are no drop-in shards: the bundled file has the weights, but not the original's headers.
+    VerificationError
+        If a file of the output is not what the manifest records, or a restored one not what the original was.
+    CheckpointError, PlacementError
+        If the output is damaged.
+    OSError
+        If storage refuses.
+
+    Notes
+    -----
+    The inverse of an order is applied by the code that applied the order; the hashes prove the result. At most one
+    tensor is held in memory.
+    """
+    out, target = Path(out), Path(target)
+    document = read_manifest(out).document
+    if "drop-in" not in document["formats"]:
+        raise UnsupportedError(
+            out, found="the bundled format alone", expected="the drop-in shards, which keep the original's headers",
+            remedy="restore from an output of --format drop-in or both",
+        )  # fmt: skip
+    check_output(out, target, force=False)
+    files: Mapping[str, Any] = document["source"]["files"]
+    _check_hashes(out, document["files"], "this output is damaged; restore from another copy of it", progress)
+    model = describe_ffn(Checkpoint.open(out))
+    placed = resolve_orders(model, read_placement(out / PLACEMENT_FILE))
+    orders = {name: np.argsort(order, kind="stable").astype(np.int32) for name, order in placed.items()}
+    actions = tensor_actions(model, orders)
+    n_bytes = sum(entry["size_bytes"] for entry in files.values())
+    with locked_directory(target) as directory:
+        check_output(out, target, force=False)
+        with installing(directory, target):
+            empty_directory(directory)
+            check_free_space(target, n_bytes + _BYTES_PER_FILE * len(files))
+            for name in files:
+                if name in model.checkpoint.shards:
+                    write_shard(model, orders, actions, model.checkpoint.shards[name], directory / name, progress)
+                else:
+                    copy_file(out / name, directory / name, progress)
+            _check_hashes(directory, files, "report this: the output is sound, and yet gives another model", progress)
+            (directory / OWN_DIRECTORY).rmdir()
+    return RestoreReport(len(files), n_bytes, tuple(sorted(document["source"]["left_out"])))
+
+
+def _check_hashes(root: Path, files: Mapping[str, Any], remedy: str, progress: Progress) -> None:
+    """Raise unless files have the sizes and hashes that are recorded of them."""
+    for name in files:
+        if not (root / name).is_file():
+            raise VerificationError(root / name, found="no such file", expected="all that is recorded", remedy=remedy)
+    hashes = hash_files([root / name for name in files], progress)
+    for name, entry in files.items():
+        if hashes[root / name] != entry["sha256"]:
+            raise VerificationError(
+                root / name, found=f"SHA-256 {hashes[root / name]}", expected=f"{entry['sha256']}, as recorded",
+                remedy=remedy,
+            )  # fmt: skip

@@ -1,0 +1,82 @@
+"""A shard in another neuron order: the same header, the same extents, and in them the neurons moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ripple_place.checkpoint.fileio import Scratch, append, copy_range, new_file, opened, prefetch
+from ripple_place.checkpoint.permute import permuted_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.fileio import Progress
+    from ripple_place.tensorfile import TensorFile
+
+    Int32Array = npt.NDArray[np.int32]
+
+_PREFETCH_BYTES = 256 << 20
+
+
+def write_shard(
+    model: FfnModel, orders: Mapping[str, Int32Array], actions: Mapping[str, str], shard: TensorFile, target: Path,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Write a shard with the same header and extents, its neuron tensors permuted, flushed to storage.
+
+    Parameters
+    ----------
+    model : FfnModel
+    orders : mapping of str to ndarray of int32
+        ``order[slot]`` of every block.
+    actions : mapping of str to str
+        What happens to each tensor; see `ripple_place.checkpoint.plan.tensor_actions`.
+    shard : TensorFile
+        Of the model's checkpoint.
+    target : Path
+        Where nothing may be.
+    progress : callable
+        Called with bytes done.
+
+    Raises
+    ------
+    CheckpointError
+        If the shard was truncated meanwhile.
+    OSError
+        If storage refuses.
+    """
+    moved = {
+        name: [(tensor, orders[block]) for tensor, block in model.parts[name]]
+        for name in shard.tensors
+        if actions[name] != "copied"
+    }
+    with opened(shard.path) as descriptor, new_file(target) as file:
+        scratch, segments = Scratch(), _segments(shard, moved)
+        for (name, offset_bytes, length_bytes), following in zip(segments, [*segments[1:], None], strict=True):
+            if following is not None:
+                # Storage reads the next tensor while this one is permuted and written.
+                prefetch(descriptor, following[1], min(following[2], _PREFETCH_BYTES))
+            if name is None:
+                copy_range(descriptor, offset_bytes, length_bytes, file, progress)
+                continue
+            for piece in permuted_tensor(model.checkpoint, moved[name], scratch):
+                append(file, piece)
+                progress(piece.nbytes)
+
+
+def _segments(shard: TensorFile, moved: Collection[str]) -> list[tuple[str | None, int, int]]:
+    """Cut a shard into tensors that move and, nameless, what lies between them: (name, offset, length in bytes)."""
+    segments: list[tuple[str | None, int, int]] = []
+    begin = 0
+    for extent in shard.tensors.values():
+        if extent.name in moved:
+            segments.append((None, begin, extent.offset_bytes - begin))
+            segments.append((extent.name, extent.offset_bytes, extent.length_bytes))
+            begin = extent.offset_bytes + extent.length_bytes
+    segments.append((None, begin, shard.size_bytes - begin))
+    return [segment for segment in segments if segment[2]]
