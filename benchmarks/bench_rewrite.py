@@ -5,9 +5,9 @@
 
 Prints, as medians over interleaved runs: seconds of `cp -r` (flushed to storage), of writing each format (flushed
 likewise), of hashing and verifying apart, the ratio of rates, and the CPU time that each took. Both formats are as many
-bytes as two copies, and are compared with two. Before each run the source is dropped from the page cache. Peak memory
-is that of a process of its own, the largest tensor beside it. With RIPPLE_PLACE_DATA set, and without --size, the
-models under its `models/` are rewritten instead.
+bytes as two copies, and are compared with two. Before each run the source is dropped from the page cache. Peak memory is
+that of a process of its own, the largest tensor beside it; --memory-only measures nothing else. With RIPPLE_PLACE_DATA
+set, and without --size, the models under its `models/` are rewritten instead.
 """
 
 from __future__ import annotations
@@ -156,6 +156,10 @@ def bench(source: Path, directory: Path, n_repeats: int) -> None:
         print(f"  {name:11} {median:7.2f} s ({spread}) {share:6.0%} of the rate of cp -r, {cpu_median:.2f} CPU s")
     for stage, stage_seconds in rewrite_once(source, directory / "out", FORMATS, prove=True).items():
         print(f"  both, {stage}: {stage_seconds:.2f} s")
+    bench_memory(source, directory)
+
+
+def bench_memory(source: Path, directory: Path) -> None:
     for prove in (False, True):
         command = [
             sys.executable,
@@ -189,6 +193,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--neurons", type=int, default=11008)
     parser.add_argument("--shard-size", type=parse_bytes, help="cut it into shards of at least this size")
+    parser.add_argument("--memory-only", action="store_true", help="measure memory, not speed")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="storage to measure on")
     parser.add_argument("--measure-memory", type=Path, help=argparse.SUPPRESS)
@@ -210,7 +215,10 @@ def main() -> None:
         directory = Path(name)
         if options.size:
             generate(directory / "generated", options.size, options.hidden, options.neurons, options.shard_size)
-            bench(directory / "generated", directory, options.repeats)
+            if options.memory_only:
+                bench_memory(directory / "generated", directory)
+            else:
+                bench(directory / "generated", directory, options.repeats)
         elif data:
             for source in sorted((Path(data) / "models").iterdir()):
                 bench(source, directory, options.repeats)

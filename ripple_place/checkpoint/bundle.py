@@ -216,7 +216,7 @@ def _bundle_pieces(
     """Yield a block's bundles, some slots at a time.
 
     Components are held in memory with a neuron per row: those with a neuron per column are turned, the others held as
-    far as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, which only random access to storage makes slow.
+    far as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, once the system holds them in its own memory.
     """
     for component in block.components + (following.components if following else ()):
         # Storage reads the following block while this one is written.
@@ -234,6 +234,12 @@ def _bundle_pieces(
             with opened(checkpoint.file_of(component.name)) as descriptor:
                 begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
                 read_into(descriptor, held[component.role], begin_bytes)
+        else:
+            # Rows are about to be read in another order; from storage, in one go they come many times as fast.
+            with opened(checkpoint.file_of(component.name)) as descriptor:
+                begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+                for _ in chunks(descriptor, begin_bytes, component.length_bytes):
+                    pass
     slots_per_piece = max(1, min(block.n_neurons, CHUNK_BYTES // stride))
     buffer = np.zeros((slots_per_piece, stride), np.uint8)
     for first in range(0, block.n_neurons, slots_per_piece):
