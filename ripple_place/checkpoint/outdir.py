@@ -215,11 +215,13 @@ def _install(partial: Path, out: Path) -> None:
         out.rename(aside)
     try:
         partial.rename(out)
+        sync_directory(out.parent)
     except OSError:
+        if out.exists():
+            out.rename(partial)
         if replaces:
             aside.rename(out)
         raise
-    sync_directory(out.parent)
     if replaces:
         with suppress(OSError):  # The new output stands; a remnant of the old one does not make it wrong.
             shutil.rmtree(aside)
