@@ -5,9 +5,9 @@
 
 Prints, as medians over interleaved runs: seconds of `cp -r` (flushed to storage), of writing each format (flushed
 likewise), of hashing and verifying apart, the ratio of rates, and the CPU time that each took. Both formats are as many
-bytes as two copies, and are compared with two. Before each run the source is dropped from the page cache. Peak memory is
-that of a process of its own, the largest tensor beside it; --memory-only measures nothing else. With RIPPLE_PLACE_DATA
-set, and without --size, the models under its `models/` are rewritten instead.
+bytes as two copies, and are compared with two. Before each run the source is dropped from the page cache. Peak memory
+is that of a process of its own, the largest tensor beside it; --memory-only measures nothing else. With
+RIPPLE_PLACE_DATA set, and without --size, the models under its `models/` are rewritten instead.
 """
 
 from __future__ import annotations

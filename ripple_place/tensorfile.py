@@ -44,11 +44,13 @@ DTYPE_BITS = {
 }  # fmt: skip
 """Bits of one element, by safetensors dtype name."""
 
-_NUMPY_DTYPES = {
+NUMPY_DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
     "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
 }  # fmt: skip
-_TENSOR_DTYPES = {np.dtype(code): name for name, code in _NUMPY_DTYPES.items()}
+"""The numpy dtype of each safetensors dtype that numpy knows."""
+
+_TENSOR_DTYPES = {np.dtype(code): name for name, code in NUMPY_DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -178,14 +180,14 @@ class TensorFile:
                 expected=f"{dtype or 'a'} tensor" + (f" with {n_axes} axes" if n_axes else ""),
                 remedy=_WRITE_AGAIN,
             )
-        if extent.dtype not in _NUMPY_DTYPES:
+        if extent.dtype not in NUMPY_DTYPES:
             raise self.error(
                 f"{self.path}: tensor {name}",
                 found=extent.dtype,
                 expected="a dtype that numpy has",
                 remedy="read it as bytes",
             )
-        numpy_dtype = np.dtype(_NUMPY_DTYPES[extent.dtype])
+        numpy_dtype = np.dtype(NUMPY_DTYPES[extent.dtype])
         if extent.length_bytes == 0:
             try:
                 return np.empty(extent.shape, numpy_dtype)

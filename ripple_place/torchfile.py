@@ -21,7 +21,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.errors import TensorFileError
+from ripple_place.tensorfile import tensor_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,6 @@ _DTYPES = {
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
     "BoolStorage": "BOOL",
 }  # fmt: skip
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _MAX_AXES = 16
 _SAVE_AGAIN = "load it with torch and save it again: torch.save(contiguous tensors or a dict of them)"
 
@@ -45,29 +45,35 @@ class TorchTensor:
     offset_bytes: int
 
 
-def read_torch_file(path: Path) -> dict[str, TorchTensor]:
+def read_torch_file(path: Path, error: type[TensorFileError] = TensorFileError) -> dict[str, TorchTensor]:
     """Return the tensors of a torch file by name; a bare tensor has the name ``""``.
+
+    Parameters
+    ----------
+    path : Path
+    error : subclass of TensorFileError
+        What to raise, so that bad counts are a `TraceFormatError`.
 
     Raises
     ------
-    UnsupportedError
-        If it was saved in the format before torch 1.6, or is compressed.
-    CheckpointError
-        If it is no file of tensors.
+    TensorFileError
+        If it is no file of contiguous tensors, is damaged or compressed, or was saved before torch 1.6.
     OSError
         If it cannot be read.
+
+    Notes
+    -----
+    Nothing that the file's pickle names is run, and no more is allocated than the file's size accounts for.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read_archive(path, archive)
-    except CheckpointError:
+            return _read_archive(path, archive, error)
+    except TensorFileError:
         raise
     except (ValueError, KeyError, NotImplementedError, RuntimeError, struct.error, OverflowError) as cause:
-        raise CheckpointError(
-            path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_SAVE_AGAIN
-        ) from cause
+        raise error(path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_SAVE_AGAIN) from cause
     except zipfile.BadZipFile as cause:
-        raise UnsupportedError(
+        raise error(
             path, found="no zip archive", expected="a file that torch 1.6 or later saved", remedy=_SAVE_AGAIN
         ) from cause
 
@@ -77,7 +83,7 @@ def refresh_checksums(data: bytearray) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members, position = archive.infolist(), archive.start_dir
     for member in members:
-        begin = _data_offset(data, member)
+        begin = member.header_offset + _local_header_bytes(data[member.header_offset : member.header_offset + 30])
         checksum = struct.pack("<I", zlib.crc32(memoryview(data)[begin : begin + member.file_size]))
         old = struct.pack("<I", member.CRC)
         if data[member.header_offset + 14 : member.header_offset + 18] == old:
@@ -92,40 +98,44 @@ def refresh_checksums(data: bytearray) -> None:
         position += 46 + sum(lengths)
 
 
-def _read_archive(path: Path, archive: zipfile.ZipFile) -> dict[str, TorchTensor]:
-    pickles = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
-    if len(pickles) != 1 or any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-        raise CheckpointError(path, found="no plain archive of tensors", expected="a torch file", remedy=_SAVE_AGAIN)
+def _read_archive(path: Path, archive: zipfile.ZipFile, error: type[TensorFileError]) -> dict[str, TorchTensor]:
+    size_bytes = path.stat().st_size
+    members = archive.infolist()
+    pickles = [member for member in members if member.filename.endswith("/data.pkl")]
+    if len(pickles) != 1 or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise error(path, found="no plain archive of tensors", expected="a torch file", remedy=_SAVE_AGAIN)
     root = pickles[0].filename.removesuffix("data.pkl")
     try:
+        # zipfile allocates as many bytes as the directory promises before it reads any.
+        if max(pickles[0].file_size, pickles[0].compress_size) > size_bytes:
+            raise ValueError(f"a pickle longer than the file's {size_bytes} bytes")
         text = archive.read(pickles[0])
         _refuse_bombs(text)
         value = _TensorUnpickler(text).load()
-    except Exception as cause:
-        raise CheckpointError(
-            path, found=str(cause), expected="tensors and nothing else", remedy=_SAVE_AGAIN
+    except Exception as cause:  # A wild pickle can raise anything.
+        raise error(
+            path, found=str(cause) or type(cause).__name__, expected="tensors and nothing else", remedy=_SAVE_AGAIN
         ) from cause
     by_name = value if isinstance(value, dict) else {"": value}
     tensors = {}
     with path.open("rb") as file:
         for name, tensor in by_name.items():
             if not isinstance(name, str) or not isinstance(tensor, _Tensor) or not tensor.is_contiguous:
-                raise CheckpointError(
+                raise error(
                     f"{path}: {name}", found="something that is no contiguous tensor", expected="tensors by name",
                     remedy=_SAVE_AGAIN,
                 )  # fmt: skip
-            info = archive.getinfo(f"{root}data/{tensor.key}")
-            file.seek(info.header_offset)
-            header = file.read(30)
-            begin = info.header_offset + 30 + sum(struct.unpack_from("<HH", header, 26))
-            item_bytes = _ITEM_BYTES[tensor.dtype]
+            member = archive.getinfo(f"{root}data/{tensor.key}")
+            file.seek(member.header_offset)
+            begin_bytes = member.header_offset + _local_header_bytes(file.read(30))
+            item_bytes = tensor_bytes(tensor.dtype, (1,))
             end_bytes = (tensor.offset + math.prod(tensor.shape)) * item_bytes
-            if end_bytes > info.file_size or begin + end_bytes > path.stat().st_size:
-                raise CheckpointError(
+            if end_bytes > member.file_size or begin_bytes + end_bytes > size_bytes:
+                raise error(
                     f"{path}: {name}", found=f"{tensor.dtype} {list(tensor.shape)} behind its storage's end",
-                    expected=f"at most {info.file_size} bytes", remedy=_SAVE_AGAIN,
+                    expected=f"at most {member.file_size} bytes", remedy=_SAVE_AGAIN,
                 )  # fmt: skip
-            tensors[name] = TorchTensor(tensor.dtype, tensor.shape, begin + tensor.offset * item_bytes)
+            tensors[name] = TorchTensor(tensor.dtype, tensor.shape, begin_bytes + tensor.offset * item_bytes)
     return tensors
 
 
@@ -136,9 +146,10 @@ def _refuse_bombs(text: bytes) -> None:
             raise ValueError(f"entry {argument} of a pickle of {len(text)} bytes")
 
 
-def _data_offset(data: bytearray, member: zipfile.ZipInfo) -> int:
-    lengths: tuple[int, int] = struct.unpack_from("<HH", data, member.header_offset + 26)
-    return member.header_offset + 30 + sum(lengths)
+def _local_header_bytes(header: bytes | bytearray) -> int:
+    """Return the length of a member's local header, of which the fixed part is given, with its name and extra field."""
+    lengths: tuple[int, int] = struct.unpack_from("<HH", header, 26)
+    return 30 + sum(lengths)
 
 
 @dataclass(frozen=True)
@@ -151,11 +162,15 @@ class _Tensor:
 
     @property
     def is_contiguous(self) -> bool:
-        expected, size = [], 1
-        for length in reversed(self.shape):
-            expected.append(size)
+        """Whether items follow each other: as in torch, strides of axes of one say nothing, nor those of no items."""
+        if len(self.strides) != len(self.shape):
+            return False
+        size = 1
+        for length, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if length != 1 and stride != size and 0 not in self.shape:
+                return False
             size *= length
-        return self.strides == tuple(reversed(expected))
+        return True
 
 
 def _rebuild_tensor(storage: tuple[str, str], offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
@@ -185,6 +200,6 @@ class _TensorUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> tuple[str, str]:
         """Return key and dtype of a storage."""
         kind, dtype, key, *_ = pid
-        if kind != "storage" or dtype not in _ITEM_BYTES:
+        if kind != "storage" or dtype not in _DTYPES.values():
             raise ValueError(f"a storage of {dtype!r}")
         return str(key), dtype

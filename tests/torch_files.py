@@ -13,10 +13,12 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-_STORAGES = {"f8": "DoubleStorage", "f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
+_STORAGES = {"f8": "DoubleStorage", "f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage", "i4": "IntStorage"}
 
 
-def write_torch_file(path: Path, value: dict[str, np.ndarray] | np.ndarray, *, with_descriptors: bool = False) -> None:
+def write_torch_file(
+    path: Path, value: dict[str, np.ndarray] | np.ndarray, *, with_descriptors: bool = False, **claims: Any
+) -> None:
     """Write a tensor, or a dict of them, as `torch.save` does.
 
     Parameters
@@ -25,16 +27,18 @@ def write_torch_file(path: Path, value: dict[str, np.ndarray] | np.ndarray, *, w
     value : dict of str to ndarray, or ndarray
     with_descriptors : bool
         Checksums behind the data, as torch writes them, rather than before.
+    **claims
+        What the pickle says of each tensor instead of the truth: `storage`, `rebuild`, `offset`, `shape`, `strides`.
     """
     arrays = list(value.values()) if isinstance(value, dict) else [value]
     text = b"\x80\x02"
     if isinstance(value, dict):
         text += b"}("
         for i, name in enumerate(value):
-            text += _text(name) + _tensor(i, arrays[i])
+            text += _text(name) + _tensor(i, arrays[i], **claims)
         text += b"u."
     else:
-        text += _tensor(0, arrays[0]) + b"."
+        text += _tensor(0, arrays[0], **claims) + b"."
     target: Any = _Unseekable() if with_descriptors else io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr("archive/data.pkl", text)
@@ -62,14 +66,23 @@ def _text(value: str) -> bytes:
 
 
 def _tuple(*values: int) -> bytes:
-    return b"(" + b"".join(pickle.dumps(value, 2)[2:-1] for value in values) + b"t"
+    return b"(" + b"".join(map(_number, values)) + b"t"
 
 
-def _tensor(key: int, array: np.ndarray) -> bytes:
-    """Return the pickled call of `_rebuild_tensor_v2`."""
-    storage = _STORAGES[array.dtype.str[1:]]
-    strides = [stride // array.itemsize for stride in np.ascontiguousarray(array).strides]
+def _number(value: int) -> bytes:
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def _tensor(
+    key: int, array: np.ndarray, *, storage: str | None = None, rebuild: str = "_rebuild_tensor_v2", offset: int = 0,
+    shape: tuple[int, ...] | None = None, strides: tuple[int, ...] | None = None,
+) -> bytes:  # fmt: skip
+    """Return the pickled call that rebuilds a tensor."""
+    storage = storage or _STORAGES[array.dtype.str[1:]]
+    if strides is None:
+        strides = tuple(stride // array.itemsize for stride in np.ascontiguousarray(array).strides)
     pid = b"(" + _text("storage") + b"ctorch\n" + storage.encode() + b"\n" + _text(str(key)) + _text("cpu")
-    pid += pickle.dumps(array.size, 2)[2:-1] + b"tQ"
-    arguments = b"(" + pid + b"K\x00" + _tuple(*array.shape) + _tuple(*strides) + b"\x89"
-    return b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"ccollections\nOrderedDict\n)R" + b"tR"
+    pid += _number(array.size) + b"tQ"
+    sizes = _tuple(*(array.shape if shape is None else shape)) + _tuple(*strides)
+    arguments = b"(" + pid + _number(offset) + sizes + b"\x89"
+    return f"ctorch._utils\n{rebuild}\n".encode() + arguments + b"ccollections\nOrderedDict\n)R" + b"tR"

@@ -6,21 +6,22 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.carriers.torch_file import read_torch_file
 from ripple_place.checkpoint.fileio import chunks, opened
+from ripple_place.checkpoint.outdir import OWN_DIRECTORY, check_free_space, check_output, replacing_directory
 from ripple_place.checkpoint.shards import INDEX_FILE, SINGLE_FILE
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.tensorfile import TensorSource, replacing, tensor_bytes, write_tensor_file
+from ripple_place.torchfile import read_torch_file
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
 
-    from ripple_place.checkpoint.carriers.torch_file import TorchTensor
+    from ripple_place.torchfile import TorchTensor
 
 _SINGLE_TORCH_FILE, _TORCH_INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _WEIGHTS = (".bin", ".pt", ".pth", ".safetensors", ".index.json", ".h5", ".msgpack", ".gguf", ".ckpt")
@@ -39,11 +40,11 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     Raises
     ------
     UsageError
-        If there are no torch files, or `out` exists.
-    CheckpointError, UnsupportedError
+        If there are no torch files, or `out` exists or lies inside `path`.
+    CheckpointError
         If a file holds anything but contiguous tensors, is compressed, or was saved before torch 1.6.
     OSError
-        If storage refuses.
+        If storage refuses. As after any error, there is no `out` then.
 
     Notes
     -----
@@ -51,29 +52,41 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     Tensors that share memory become equal tensors.
     """
     path, out = Path(path), Path(out)
-    if out.exists():
-        raise UsageError(out, found="it there already", expected="a new directory", remedy="name another")
+    check_output(path, out, force=False)
     names = _torch_files(path)
-    described = {name: read_torch_file(path / name) for name in names}  # All that can be refused, before any writing.
-    out.mkdir(parents=True)
+    # All that can be refused is refused before any writing.
+    described = {name: read_torch_file(path / name, CheckpointError) for name in names}
+    weights_bytes = sum(
+        tensor_bytes(tensor.dtype, tensor.shape) for tensors in described.values() for tensor in tensors.values()
+    )
+    side_files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.endswith(_WEIGHTS)]
+    check_free_space(out, weights_bytes + sum(file.stat().st_size for file in side_files))
+    with replacing_directory(out) as directory:
+        for file in side_files:
+            copy_file(file, directory / file.name)
+        _write_weights(path, directory, described, weights_bytes)
+        (directory / OWN_DIRECTORY).rmdir()
+
+
+def _write_weights(
+    path: Path, directory: Path, described: Mapping[str, Mapping[str, TorchTensor]], weights_bytes: int
+) -> None:
+    """Write the tensors of each torch file to a safetensors file, and the index if there are several."""
     weight_map: dict[str, str] = {}
     for name, tensors in described.items():
-        target = SINGLE_FILE if len(names) == 1 else f"{Path(name).stem.replace('pytorch_model', 'model')}.safetensors"
+        stem = Path(name).stem.replace("pytorch_model", "model")
+        target = f"{stem}.safetensors" if len(described) > 1 else SINGLE_FILE
         with opened(path / name) as descriptor:
             sources = [
                 TensorSource(tensor_name, tensor.dtype, tensor.shape, _pieces(descriptor, tensor))
                 for tensor_name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset_bytes)
             ]
-            write_tensor_file(out / target, sources, {"format": "pt"})
+            write_tensor_file(directory / target, sources, {"format": "pt"})
         weight_map |= dict.fromkeys(tensors, target)
-    if len(names) > 1:
-        total_size = sum(tensor_bytes(t.dtype, t.shape) for tensors in described.values() for t in tensors.values())
-        with replacing(out / INDEX_FILE) as file:
-            index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+    if len(described) > 1:
+        with replacing(directory / INDEX_FILE) as file:
+            index = {"metadata": {"total_size": weights_bytes}, "weight_map": weight_map}
             file.write(json.dumps(index, indent=2).encode())
-    for file_path in sorted(path.iterdir()):
-        if file_path.is_file() and not file_path.name.endswith(_WEIGHTS):
-            copy_file(file_path, out / file_path.name)
 
 
 def _torch_files(path: Path) -> list[str]:

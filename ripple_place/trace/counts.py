@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.tensorfile import NUMPY_DTYPES, tensor_bytes
+from ripple_place.torchfile import read_torch_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,12 +18,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ripple_place.torchfile import TorchTensor
     from ripple_place.trace.adapters import AdapterSource
-
-_DTYPES = {
-    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",
-    "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,80 +63,31 @@ def read_counts(source: AdapterSource) -> FiringCounts:
 
 
 def _counts(path: Path, n_tokens: int | None) -> npt.NDArray[np.int64]:
-    values = read_torch_tensor(path)
-    whole = np.asarray(np.rint(values.astype(np.float64)), np.int64) if np.isfinite(values).all() else None
+    tensors = read_torch_file(path, TraceFormatError)
+    values = _read_values(path, tensors[""]) if tensors.keys() == {""} else None
     highest = 2**62 if n_tokens is None else n_tokens
-    if values.ndim != 1 or values.size == 0 or whole is None or (whole != values).any() or not (
-        0 <= whole.min() <= whole.max() <= highest
-    ):  # fmt: skip
+    if values is None or values.ndim != 1 or not _are_counts(values, highest):
+        found = f"tensors {sorted(tensors)}" if values is None else f"{values.dtype} {list(values.shape)}"
         raise TraceFormatError(
-            path, found=f"{values.dtype} {list(values.shape)}, or numbers that are no counts",
+            path, found=f"{found}, or numbers that are no counts",
             expected="one count for each neuron" + ("" if n_tokens is None else f", at most {n_tokens}"),
             remedy="count again, or correct tokens=N",
         )  # fmt: skip
-    return whole
+    return values.astype(np.int64)
 
 
-def read_torch_tensor(path: Path) -> npt.NDArray[Any]:
-    """Return the tensor in a file that torch.save wrote, without torch and without running what the pickle asks for.
-
-    Raises
-    ------
-    TraceFormatError
-        If the file is damaged, or holds anything but one tensor of numbers.
-    OSError
-        If it cannot be read.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
-            folder = name.removesuffix("data.pkl")
-            with archive.open(name) as file:
-                tensor = _TensorUnpickler(file, archive, folder).load()
-        if not isinstance(tensor, np.ndarray):
-            raise pickle.UnpicklingError(f"a {type(tensor).__name__}")
-    except OSError:
-        raise
-    except Exception as cause:  # A wild pickle can raise anything.
-        raise TraceFormatError(
-            path, found=str(cause) or type(cause).__name__, expected="one tensor, as torch.save writes it",
-            remedy="save the counts again: torch.save(counts, path)",
-        ) from cause  # fmt: skip
-    return tensor
+def _read_values(path: Path, tensor: TorchTensor) -> npt.NDArray[Any] | None:
+    """Return a tensor's numbers; None if numpy has none of their kind."""
+    dtype = NUMPY_DTYPES.get(tensor.dtype)
+    if dtype is None:
+        return None
+    with path.open("rb") as file:
+        file.seek(tensor.offset_bytes)
+        data = file.read(tensor_bytes(tensor.dtype, tensor.shape))
+    return np.frombuffer(data, dtype).reshape(tensor.shape)
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """Knows the few names that a plain tensor's pickle uses, and refuses all others."""
-
-    def __init__(self, file: IO[bytes], archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(file)
-        self._archive, self._folder = archive, folder
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a name of torch's."""
-        if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return _rebuild
-        if module == "torch" and name in _DTYPES:
-            return np.dtype(_DTYPES[name])
-        if module == "collections" and name == "OrderedDict":
-            return dict
-        raise pickle.UnpicklingError(f"{module}.{name}")
-
-    def persistent_load(self, key: Any) -> npt.NDArray[Any]:
-        """Return the numbers of one storage."""
-        kind, dtype, name, _, n_items = key
-        data = self._archive.read(f"{self._folder}data/{name}") if kind == "storage" else b""
-        numbers = np.frombuffer(data, dtype)
-        if numbers.size != n_items:
-            raise pickle.UnpicklingError(f"{numbers.size} numbers where {n_items} should be")
-        return numbers
-
-
-def _rebuild(storage: npt.NDArray[Any], offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
-    """Return a tensor's numbers; views that leave their storage are refused by numpy."""
-    if len(shape) != 1 or stride != (1,) or offset < 0:
-        raise pickle.UnpicklingError(f"a tensor of shape {list(shape)}, or a view")
-    numbers = storage[offset : offset + shape[0]]
-    if numbers.size != shape[0]:
-        raise pickle.UnpicklingError(f"{numbers.size} numbers where {shape[0]} should be")
-    return numbers
+def _are_counts(values: npt.NDArray[Any], highest: int) -> bool:
+    if not values.size or not np.isfinite(values).all():
+        return False
+    return bool((values == np.rint(values)).all() and 0 <= values.min() <= values.max() <= highest)

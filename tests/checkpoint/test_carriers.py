@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ripple_place.checkpoint.carriers.torch_file import read_torch_file
 from ripple_place.checkpoint.ffn import FfnModel, describe_ffn
 from ripple_place.checkpoint.manifest import read_manifest
 from ripple_place.checkpoint.plan import plan_rewrite
@@ -19,6 +18,7 @@ from ripple_place.checkpoint.rewrite import execute
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError, VerificationError
+from ripple_place.torchfile import read_torch_file
 from tests.builders import adjust_manifest, llama_config, llama_tensors, random_placement, write_checkpoint
 from tests.torch_files import write_torch_file
 
@@ -211,7 +211,7 @@ def test_torch_files_that_are_none(source: Path, tmp_path: Path) -> None:
     """Nothing in a pickle is run; old and odd files are refused."""
     path = tmp_path / "activation_0.pt"
     path.write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
-    with pytest.raises(UnsupportedError, match=r"no zip archive.*torch.save"):
+    with pytest.raises(CheckpointError, match=r"no zip archive.*torch.save"):
         rewrite(source, tmp_path / "out", carriers=[path])
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"cos\nsystem\n(S'true'\ntR.")

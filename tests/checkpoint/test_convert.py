@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +17,7 @@ from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
 from tests.builders import opt_config, opt_tensors
+from tests.failing_call import FailingCall
 from tests.torch_files import write_torch_file
 
 if TYPE_CHECKING:
@@ -68,11 +72,30 @@ def test_shards(source: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_converted(source: Path, tmp_path: Path) -> None:
     """Nothing is overwritten, and what is no torch file is said to be none."""
+    (tmp_path / "there").mkdir()
     with pytest.raises(UsageError, match="it there already"):
-        convert(source, source)
+        convert(source, tmp_path / "there")
+    with pytest.raises(UsageError, match=r"in the same place, inside it"):
+        convert(source, source / "out")
     with pytest.raises(UsageError, match=r"neither pytorch_model.bin nor"):
-        convert(tmp_path, tmp_path / "out")
+        convert(tmp_path / "there", tmp_path / "out")
     (source / "pytorch_model.bin").write_bytes(b"legacy")
-    with pytest.raises(UnsupportedError, match=r"torch 1.6"):
+    with pytest.raises(CheckpointError, match=r"torch 1.6"):
         convert(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_conversion_that_fails_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither half a checkpoint nor its beginnings, at whichever call storage fails."""
+    n = n_failed = 0
+    while not (tmp_path / "out").exists():
+        n += 1
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", FailingCall(os.fsync, n, OSError(errno.EIO, os.strerror(errno.EIO))))
+            with suppress(OSError):
+                convert(source, tmp_path / "out")
+                continue
+        n_failed += 1
+        assert {path.name for path in tmp_path.iterdir()} == {"opt"}
+    assert n_failed > 2
+    assert not (tmp_path / "out" / "ripple_place").exists()

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
-from ripple_place.checkpoint.carriers.torch_file import read_torch_file
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.journal import JOURNAL_FILE, Journal, finished_files
 from ripple_place.checkpoint.manifest import format_manifest, read_manifest
@@ -38,6 +37,7 @@ from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import RipplePlaceError
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
+from ripple_place.torchfile import read_torch_file
 from ripple_place.trace.activation_trace import ActivationTrace
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile

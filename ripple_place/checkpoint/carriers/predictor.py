@@ -15,8 +15,9 @@ import re
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error, unsupported_error
-from ripple_place.checkpoint.carriers.torch_file import read_torch_file, refresh_checksums
 from ripple_place.checkpoint.neuron_tensor import NeuronTensor
+from ripple_place.errors import CheckpointError
+from ripple_place.torchfile import read_torch_file, refresh_checksums
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def describe_layer_file(model: FfnModel, path: Path, name: str) -> CarrierFile:
     n_neurons = model.blocks[block_name].n_neurons
     parts = []
     moved = {"": True} if kind == "counts" else {"fc1.weight": False, "fc2.weight": True, "fc2.bias": True}
-    for tensor_name, tensor in read_torch_file(path).items():
+    for tensor_name, tensor in read_torch_file(path, CheckpointError).items():
         follows = moved.get(tensor_name)
         if follows is None:
             raise foreign_error(f"{path}: {tensor_name}", f"shape {list(tensor.shape)}", f"one of {sorted(moved)}")
