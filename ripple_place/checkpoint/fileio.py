@@ -1,4 +1,4 @@
-"""Bytes of files: positioned reads into given memory, copies inside the kernel, new files, hashes, flushed directories.
+"""Bytes of files: positioned reads into given memory, hashes, flushed directories.
 
 Checkpoint files are read with `pread`, never memory-mapped: mapped pages count as memory of the process, and a file
 that is truncated while mapped kills it.
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,15 +24,10 @@ from ripple_place.tensorfile import as_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from typing import BinaryIO
 
     import numpy.typing as npt
 
-    from ripple_place.tensorfile import Piece
-
     ByteArray = npt.NDArray[np.uint8]
-
-AnyPiece = TypeVar("AnyPiece")
 
 CHUNK_BYTES = 8 << 20
 """Bytes moved at a time: enough to make system calls cheap, little enough to stay in the last cache."""
@@ -133,72 +128,6 @@ def chunks(descriptor: int, offset_bytes: int, length_bytes: int) -> Iterator[By
         piece = buffer[: length_bytes - begin]
         read_into(descriptor, piece, offset_bytes + begin)
         yield piece
-
-
-def as_pieces_done(pieces: Iterable[AnyPiece], progress: Progress) -> Iterator[AnyPiece]:
-    """Yield pieces as they are, reporting each as done when the next is asked for."""
-    for piece in pieces:
-        yield piece
-        progress(memoryview(cast("bytes", piece)).nbytes)
-
-
-def copy_range(
-    descriptor: int, offset_bytes: int, length_bytes: int, file: BinaryIO, progress: Progress = ignore_progress
-) -> None:
-    """Append a range of one file to another, without passing through this process where the kernel can.
-
-    Parameters
-    ----------
-    descriptor : int
-        Of the file to read.
-    offset_bytes, length_bytes : int
-    file : binary file
-        Written at its position.
-    progress : callable
-        Called with bytes done.
-    """
-    begin = 0
-    while begin < length_bytes and hasattr(os, "copy_file_range"):
-        length = min(4 * CHUNK_BYTES, length_bytes - begin)
-        try:
-            n_bytes = os.copy_file_range(descriptor, file.fileno(), length, offset_bytes + begin)
-        except OSError:
-            break  # Not between these two file systems; or it failed, and by hand we learn which of the files it was.
-        if n_bytes == 0:
-            break
-        begin += n_bytes
-        progress(n_bytes)
-    file.seek(0, os.SEEK_END)
-    for piece in chunks(descriptor, offset_bytes + begin, length_bytes - begin):
-        append(file, piece)
-        progress(piece.nbytes)
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Give an unbuffered file to write at `path`, where nothing may be, and flush it to storage at the end.
-
-    Its directory is made if need be. It is for `append` and `copy_range`: a write may be short.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb", buffering=0) as file:
-        yield cast("BinaryIO", file)
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:
-            error.filename = str(path)
-            raise
-
-
-def append(file: BinaryIO, piece: Piece) -> None:
-    """Write all bytes of a C-contiguous buffer to an unbuffered file; an error names the file."""
-    view = as_bytes(piece)
-    try:
-        while view:
-            view = view[file.write(view) :]
-    except OSError as error:
-        error.filename = file.name
-        raise
 
 
 def hash_file(path: Path, progress: Progress = ignore_progress, stop: threading.Event | None = None) -> str:

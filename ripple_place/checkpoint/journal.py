@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ripple_place import __version__
-from ripple_place.checkpoint.fileio import hash_file, hash_files, ignore_progress
+from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY, empty_directory
 from ripple_place.checkpoint.plan import PLACEMENT_FILE
 from ripple_place.errors import UsageError
@@ -24,7 +20,6 @@ from ripple_place.tensorfile import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
@@ -38,7 +33,7 @@ _START_OVER = "repeat the command as it was, or leave out --resume and start ove
 
 
 class Journal:
-    """The journal of one rewrite, and the thread that hashes what is finished while the next file is written.
+    """The journal of one rewrite.
 
     Parameters
     ----------
@@ -58,9 +53,6 @@ class Journal:
         self.directory = directory
         self._path = directory / JOURNAL_FILE
         self._finished = dict(finished or {})
-        self._pending: dict[str, Future[str]] = {}
-        self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=1, initializer=_step_back)
         empty_directory(directory, but={directory / name for name in (JOURNAL_FILE, *self._finished)})
         with replacing(self._path) as file:
             file.write(_line(describe_run(plan)))
@@ -74,39 +66,24 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop.set()  # Ctrl-C must not wait for gigabytes.
-        self._pool.shutdown(cancel_futures=True)
         self._file.close()
 
     def __contains__(self, name: str) -> bool:
         """Tell whether a file is finished."""
         return name in self._finished
 
-    def add(self, name: str) -> None:
-        """Record a file that has just been finished; it is hashed by and by."""
-        self._pending[name] = self._pool.submit(self._record, name)
+    def add(self, name: str, sha256: str) -> None:
+        """Record a file that has just been finished, with its hash."""
+        self._finished[name] = sha256
+        self._file.write(self._entry(name, sha256))
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the hashes of finished files.
-
-        Raises
-        ------
-        OSError
-            If one cannot be read.
-        """
-        self._finished |= {name: future.result() for name, future in self._pending.items()}
-        self._pending.clear()
+        """Return the hashes of finished files."""
         return {name: self._finished[name] for name in names}
 
     def remove(self) -> None:
         """Remove the journal: the output is whole."""
         self._path.unlink()
-
-    def _record(self, name: str) -> str:
-        sha256 = hash_file(self.directory / name, stop=self._stop)
-        if not self._stop.is_set():
-            self._file.write(self._entry(name, sha256))
-        return sha256
 
     def _entry(self, name: str, sha256: str) -> bytes:
         return _line({"file": name, "size_bytes": (self.directory / name).stat().st_size, "sha256": sha256})
@@ -142,12 +119,6 @@ def finished_files(plan: RewritePlan, directory: Path, progress: Progress = igno
     }
     hashes = hash_files(there.values(), progress)
     return {name: entries[name] for name, file in there.items() if hashes[file] == entries[name]}
-
-
-def _step_back() -> None:
-    """Give way to the thread that writes: hashing takes what it leaves of the processor."""
-    with suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def describe_run(plan: RewritePlan) -> dict[str, Any]:

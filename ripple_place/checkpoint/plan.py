@@ -105,8 +105,8 @@ class RewritePlan:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes that `execute` reports as progress: written, hashed in OUT and source, and weights compared."""
-        return 2 * self.written_bytes + sum(self.source_files.values()) + sum(self.weight_files.values())
+        """Bytes that `execute` reports as progress: written, hashed in the source, and weights compared."""
+        return self.written_bytes + sum(self.source_files.values()) + sum(self.weight_files.values())
 
     @property
     def peak_ram_bytes(self) -> int:
@@ -114,7 +114,7 @@ class RewritePlan:
         blocks = self.model.blocks.values()
         largest = max(tensor.length_bytes for block in blocks for tensor in block.tensors)
         bundles = max(block.n_neurons * block.bundle_bytes for block in blocks) if self.bundle else 0
-        return max(2 * largest, min(bundles, largest + HELD_ROWS_BYTES)) + 4 * CHUNK_BYTES
+        return max(2 * largest, min(bundles, largest + HELD_ROWS_BYTES)) + 7 * CHUNK_BYTES
 
 
 def plan_rewrite(

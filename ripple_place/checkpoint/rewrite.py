@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
-from ripple_place.checkpoint.fileio import (
-    append,
-    as_pieces_done,
-    hash_files,
-    ignore_progress,
-    new_file,
-)
+from ripple_place.checkpoint.fileio import hash_file, hash_files, ignore_progress
 from ripple_place.checkpoint.journal import Journal, finished_files
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.outdir import check_free_space, check_output, installing, locked_directory
+from ripple_place.checkpoint.output_file import OutputFile
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, second_orders
 from ripple_place.checkpoint.shard_writer import write_shard
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
 from ripple_place.placement import write_placement
-from ripple_place.tensorfile import write_tensor_file
+from ripple_place.tensorfile import as_bytes, build_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,9 +96,7 @@ def estimated_seconds(plan: RewritePlan) -> float:
 def write_output(plan: RewritePlan, journal: Journal, progress: Progress = ignore_progress) -> None:
     """Write everything but the manifest to the journal's directory, flushed to storage; finished files are kept."""
     checkpoint, directory = plan.model.checkpoint, journal.directory
-    tasks: list[tuple[str, int, Callable[[], None]]] = [
-        (PLACEMENT_FILE, 0, lambda: write_placement(directory / PLACEMENT_FILE, plan.placement))
-    ]
+    tasks: list[tuple[str, int, Callable[[], str]]] = [(PLACEMENT_FILE, 0, partial(_write_placement, plan, directory))]
     if "drop-in" in plan.formats:
         for name, shard in checkpoint.shards.items():
             tasks.append(
@@ -124,8 +116,7 @@ def write_output(plan: RewritePlan, journal: Journal, progress: Progress = ignor
         if name in journal:
             progress(size_bytes)
         else:
-            task()
-            journal.add(name)
+            journal.add(name, task())
 
 
 def seal_output(
@@ -142,7 +133,6 @@ def seal_output(
     out_files: dict[str, dict[str, Any]] = {
         name: {"size_bytes": (directory / name).stat().st_size, "sha256": sha256} for name, sha256 in out_hashes.items()
     }
-    progress(plan.written_bytes)
     document = build_manifest(plan, source_hashes, out_files, [], carrier_hashes)
     report = None
     if verify:
@@ -152,18 +142,29 @@ def seal_output(
     return report
 
 
-def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> None:
+def _write_placement(plan: RewritePlan, directory: Path) -> str:
+    write_placement(directory / PLACEMENT_FILE, plan.placement)
+    return hash_file(directory / PLACEMENT_FILE)
+
+
+def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> str:
     assert plan.bundle is not None
-    sources = bundle_sources(plan.model, plan.orders, plan.bundle)
-    counted = [replace(source, pieces=as_pieces_done(source.pieces, progress)) for source in sources]
-    write_tensor_file(directory / BUNDLED_FILE, counted, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES)
-    progress(plan.bundle.header_bytes)
+    header = build_header(plan.bundle.tensors, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES)
+    with OutputFile(directory / BUNDLED_FILE) as file:
+        file.append(header)
+        progress(len(header))
+        for tensor in bundle_sources(plan.model, plan.orders, plan.bundle):
+            for piece in tensor.pieces:
+                file.append(piece)
+                progress(as_bytes(piece).nbytes)
+    return file.sha256
 
 
-def _write_carrier(plan: RewritePlan, file: CarrierFile, directory: Path) -> None:
-    _write_bytes(directory / file.name, file.permuted(plan.orders))
+def _write_carrier(plan: RewritePlan, file: CarrierFile, directory: Path) -> str:
+    return _write_bytes(directory / file.name, file.permuted(plan.orders))
 
 
-def _write_bytes(path: Path, data: bytes | bytearray) -> None:
-    with new_file(path) as file:
-        append(file, memoryview(data))
+def _write_bytes(path: Path, data: bytes | bytearray) -> str:
+    with OutputFile(path) as file:
+        file.append(memoryview(data))
+    return file.sha256

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.fileio import Scratch, append, copy_range, new_file, opened, prefetch
+from ripple_place.checkpoint.fileio import Scratch, opened, prefetch
+from ripple_place.checkpoint.output_file import OutputFile
 from ripple_place.checkpoint.permute import permuted_tensor
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ _PREFETCH_BYTES = 256 << 20
 
 def write_shard(
     model: FfnModel, orders: Mapping[str, Int32Array], actions: Mapping[str, str], shard: TensorFile, target: Path,
-    progress: Progress,
-) -> None:  # fmt: skip
+    progress: Progress, *, is_hashed: bool = True,
+) -> str:  # fmt: skip
     """Write a shard with the same header and extents, its neuron tensors permuted, flushed to storage.
 
     Parameters
@@ -42,6 +43,13 @@ def write_shard(
         Where nothing may be.
     progress : callable
         Called with bytes done.
+    is_hashed : bool
+        Whether to hash what is written.
+
+    Returns
+    -------
+    str
+        SHA-256 of what was written, as hexadecimal digits; empty unless it was hashed.
 
     Raises
     ------
@@ -55,18 +63,19 @@ def write_shard(
         for name in shard.tensors
         if actions[name] != "copied"
     }
-    with opened(shard.path) as descriptor, new_file(target) as file:
+    with opened(shard.path) as descriptor, OutputFile(target, is_hashed=is_hashed) as file:
         scratch, segments = Scratch(), _segments(shard, moved)
         for (name, offset_bytes, length_bytes), following in zip(segments, [*segments[1:], None], strict=True):
             if following is not None:
                 # Storage reads the next tensor while this one is permuted and written.
                 prefetch(descriptor, following[1], min(following[2], _PREFETCH_BYTES))
             if name is None:
-                copy_range(descriptor, offset_bytes, length_bytes, file, progress)
+                file.append_range(descriptor, offset_bytes, length_bytes, progress)
                 continue
             for piece in permuted_tensor(model.checkpoint, moved[name], scratch):
-                append(file, piece)
+                file.append(piece)
                 progress(piece.nbytes)
+    return file.sha256 if is_hashed else ""
 
 
 def _segments(shard: TensorFile, moved: Collection[str]) -> list[tuple[str | None, int, int]]:

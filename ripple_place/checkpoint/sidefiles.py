@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.predictor import LAYER_FILE
-from ripple_place.checkpoint.fileio import copy_range, ignore_progress, new_file, opened
+from ripple_place.checkpoint.fileio import ignore_progress, opened
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY
+from ripple_place.checkpoint.output_file import OutputFile
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
     return SideFiles(copied, left_out)
 
 
-def copy_file(source: Path, target: Path, progress: Progress = ignore_progress) -> None:
-    """Copy a file's bytes to a new file, flushed to storage; its directory is made if need be."""
-    with opened(source) as descriptor, new_file(target) as file:
-        copy_range(descriptor, 0, os.fstat(descriptor).st_size, file, progress)
+def copy_file(source: Path, target: Path, progress: Progress = ignore_progress) -> str:
+    """Copy a file's bytes to a new file, flushed to storage, and return their SHA-256; its directory is made."""
+    with opened(source) as descriptor, OutputFile(target) as file:
+        file.append_range(descriptor, 0, os.fstat(descriptor).st_size, progress)
+    return file.sha256

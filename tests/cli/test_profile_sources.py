@@ -12,7 +12,7 @@ import pytest
 from ripple_place.graph.profile import read_profile
 from ripple_place.trace.capture import extra
 from ripple_place.trace.files import read_trace
-from tests.trace.test_counts import write_tensor
+from tests.torch_files import write_torch_file
 from tests.trace_builders import random_activity, unpack, write_stock_trace
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_powerinfer_counts(run: Run, tmp_path: Path) -> None:
     (tmp_path / "counts").mkdir()
     frequency = np.array([3, 9, 0, 5], "f4")
     for layer in range(2):
-        write_tensor(tmp_path / "counts" / f"activation_{layer}.pt", frequency, "FloatStorage")
+        write_torch_file(tmp_path / "counts" / f"activation_{layer}.pt", frequency)
     outcome = run("profile", "powerinfer:counts", "--out", "p")
     assert outcome.code == 0
     assert "layers.1        4       -     1        52.9%     -" in outcome.stdout
@@ -137,7 +137,7 @@ def test_without_the_verdict(run: Run, tmp_path: Path, trace: str) -> None:
     assert outcome.code == 2
     assert "--html: found no verdict to show" in outcome.stderr
     (tmp_path / "counts").mkdir()
-    write_tensor(tmp_path / "counts" / "activation_0.pt", np.array([3, 9], "f4"), "FloatStorage")
+    write_torch_file(tmp_path / "counts" / "activation_0.pt", np.array([3, 9], "f4"))
     outcome = run("profile", "powerinfer:counts", "--out", "r", "--html", "page.html")
     assert outcome.code == 2
     assert "expected counts by themselves, without --append, --union, --graphml or --html" in outcome.stderr

@@ -1,0 +1,180 @@
+"""A new file, written from front to end: hashed and sent to storage by two threads while the next bytes are made.
+
+Full blocks go to storage directly (O_DIRECT) where it takes that. The page cache would cost a copy, and fresh memory
+for every byte of a model; and it would fill with what nobody reads soon, at the expense of the source, which is.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, ignore_progress, read_into
+from ripple_place.tensorfile import as_bytes
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from pathlib import Path
+    from types import TracebackType
+
+    from ripple_place.checkpoint.fileio import ByteArray, Progress
+    from ripple_place.tensorfile import Piece
+
+_N_BLOCKS = 3
+"""One is filled while one is written and hashed; the third evens out which of the three is slower."""
+_O_DIRECT: int = getattr(os, "O_DIRECT", 0)
+
+
+class OutputFile:
+    """A file at a path where nothing may be, flushed to storage when the ``with`` block ends without an error.
+
+    Parameters
+    ----------
+    path : Path
+        Its directory is made if need be.
+    is_hashed : bool
+        Whether `sha256` will be asked for.
+
+    Raises
+    ------
+    OSError
+        If it is there, or storage refuses; an error of an earlier `append` may come with a later one, or at the end.
+    """
+
+    def __init__(self, path: Path, *, is_hashed: bool = True) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        self._descriptor = os.open(path, flags, 0o666)
+        self._digest = hashlib.sha256() if is_hashed else None
+        self._block = _new_block()
+        self._n_filled = 0
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
+        self._in_flight: deque[tuple[ByteArray, Future[None], Future[None]]] = deque()
+        self._is_direct = False
+
+    def __enter__(self) -> OutputFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        except OSError as refused:
+            refused.filename = str(self._path)
+            raise
+        finally:
+            for thread in self._threads or ():
+                thread.shutdown(cancel_futures=True)
+            os.close(self._descriptor)
+
+    def append(self, piece: Piece) -> None:
+        """Write the bytes of a C-contiguous buffer, which may change as soon as this returns."""
+        data = np.frombuffer(as_bytes(piece), np.uint8)
+        while data.size:
+            room = self._room(data.size)
+            room[:] = data[: room.size]
+            data = data[room.size :]
+            self._fill(room.size)
+
+    def append_range(
+        self, descriptor: int, offset_bytes: int, length_bytes: int, progress: Progress = ignore_progress
+    ) -> None:
+        """Write a range of another file, and report bytes done.
+
+        Raises
+        ------
+        CheckpointError
+            If that file ends before.
+        """
+        while length_bytes:
+            room = self._room(length_bytes)
+            read_into(descriptor, room, offset_bytes)
+            offset_bytes, length_bytes = offset_bytes + room.size, length_bytes - room.size
+            self._fill(room.size)
+            progress(room.size)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of all that was appended, as hexadecimal digits: complete after the ``with`` block."""
+        assert self._digest is not None
+        return self._digest.hexdigest()
+
+    def _room(self, n_bytes: int) -> ByteArray:
+        return self._block[self._n_filled : self._n_filled + n_bytes]
+
+    def _fill(self, n_bytes: int) -> None:
+        """Count bytes put into the block; send it off when it is full, and take one that is done with."""
+        self._n_filled += n_bytes
+        if self._n_filled < self._block.size:
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
+            self._set_direct(True)
+        writing, hashing = self._threads
+        block = self._block
+        self._in_flight.append((block, writing.submit(self._write, block), hashing.submit(self._hash, block)))
+        self._block = self._done_block() if len(self._in_flight) == _N_BLOCKS - 1 else _new_block()
+        self._n_filled = 0
+
+    def _done_block(self) -> ByteArray:
+        """Wait for the oldest block that is on its way, and return it."""
+        block, written, hashed = self._in_flight.popleft()
+        try:
+            written.result()
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
+        hashed.result()
+        return block
+
+    def _finish(self) -> None:
+        while self._in_flight:
+            self._done_block()
+        self._set_direct(False)
+        rest = self._block[: self._n_filled]
+        self._write(rest)
+        self._hash(rest)
+        os.fsync(self._descriptor)
+
+    def _hash(self, block: ByteArray) -> None:
+        if self._digest is not None:
+            self._digest.update(as_bytes(block))
+
+    def _write(self, block: ByteArray) -> None:
+        view = as_bytes(block)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except OSError as error:
+                if error.errno != errno.EINVAL or not self._is_direct:
+                    raise
+                # The storage wants another alignment, or a short write has lost it.
+                self._set_direct(False)
+
+    def _set_direct(self, is_direct: bool) -> None:
+        """Switch writing past the page cache on or off; storage that knows no such thing is written through it."""
+        if not _O_DIRECT or is_direct == self._is_direct:
+            return
+        import fcntl
+
+        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | _O_DIRECT if is_direct else flags & ~_O_DIRECT)
+        except OSError:
+            return
+        self._is_direct = is_direct
+
+
+def _new_block() -> ByteArray:
+    """Return memory that begins on a page, as direct writes want it."""
+    return np.frombuffer(mmap.mmap(-1, CHUNK_BYTES), np.uint8)
