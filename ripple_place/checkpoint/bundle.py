@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, prefetch, read_into
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, prefetch, read_into, read_through
 from ripple_place.checkpoint.permute import component_rows, permuted_tensor
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
@@ -235,11 +235,9 @@ def _bundle_pieces(
                 begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
                 read_into(descriptor, held[component.role], begin_bytes)
         else:
-            # Rows are about to be read in another order; from storage, in one go they come many times as fast.
             with opened(checkpoint.file_of(component.name)) as descriptor:
                 begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
-                for _ in chunks(descriptor, begin_bytes, component.length_bytes):
-                    pass
+                read_through(descriptor, begin_bytes, component.length_bytes)
     slots_per_piece = max(1, min(block.n_neurons, CHUNK_BYTES // stride))
     buffer = np.zeros((slots_per_piece, stride), np.uint8)
     for first in range(0, block.n_neurons, slots_per_piece):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import CHUNK_BYTES, chunks, ignore_progress, prefetch, read_into
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, chunks, ignore_progress, read_into
 from ripple_place.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -158,7 +158,6 @@ def check_bundled_component(
     dtype = np.dtype(f"u{tensor.item_bytes}")
     restored = np.empty((slot_of.size, component.hidden), dtype)
     stride_bytes, begin = entry["stride_bytes"], entry["offset_bytes"] + in_bundle["offset_bytes"]
-    prefetch(out, entry["offset_bytes"], stride_bytes * slot_of.size)
     for neuron, slot in enumerate(slot_of.tolist()):
         read_into(out, restored[neuron], begin + slot * stride_bytes)
     source_bytes += tensor.begin_bytes

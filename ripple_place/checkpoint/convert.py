@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.fileio import chunks, opened
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY, check_free_space, check_output, replacing_directory
-from ripple_place.checkpoint.shards import INDEX_FILE, SINGLE_FILE
+from ripple_place.checkpoint.shards import INDEX_FILE, SINGLE_FILE, is_file
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorSource, replacing, tensor_bytes, write_tensor_file
 from ripple_place.torchfile import read_torch_file
 
@@ -99,13 +100,13 @@ def _torch_files(path: Path) -> list[str]:
             remedy="give the directory that holds the torch files",
         )  # fmt: skip
     try:
-        names = sorted(set(json.loads((path / _TORCH_INDEX_FILE).read_bytes())["weight_map"].values()))
+        names = sorted(set(parse_json((path / _TORCH_INDEX_FILE).read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise CheckpointError(
             path / _TORCH_INDEX_FILE, found=str(cause), expected="a shard index", remedy="download it again"
         ) from cause
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not (path / name).is_file():
+        if not isinstance(name, str) or Path(name).name != name or not is_file(path / name):
             raise CheckpointError(
                 path / _TORCH_INDEX_FILE, found=f"shard {name!r}", expected="a file beside the index",
                 remedy="download the checkpoint again",

@@ -16,6 +16,7 @@ from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.outdir import OWN_DIRECTORY, empty_directory
 from ripple_place.checkpoint.plan import PLACEMENT_FILE
 from ripple_place.errors import UsageError
+from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import replacing
 
 if TYPE_CHECKING:
@@ -164,8 +165,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     documents = []
     for line in path.read_bytes().splitlines():
         try:
-            document = json.loads(line)
-        except (ValueError, RecursionError):
+            document = parse_json(line)
+        except ValueError:
             break
         if not isinstance(document, dict):
             break

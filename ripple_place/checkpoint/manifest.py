@@ -14,6 +14,7 @@ from ripple_place.checkpoint.bundle import stride_bytes
 from ripple_place.checkpoint.manifest_form import malformed_key
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.jsontext import parse_json
 
 if TYPE_CHECKING:
     import os
@@ -196,7 +197,7 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
     text = path.read_bytes()
     found = None
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         if not isinstance(document, dict) or tuple(key for key in document if key not in _OPTIONAL_KEYS) != _KEYS:
             found = "unknown or missing keys"
         elif document["format"] != MANIFEST_FORMAT:
@@ -205,7 +206,7 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
             found = "bytes that its own hash does not cover"
         elif key := malformed_key(document):
             found = f"{key} of another form"
-    except (ValueError, RecursionError) as cause:
+    except ValueError as cause:
         found = str(cause)
     if found is not None:
         raise CheckpointError(

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ripple_place.checkpoint.compare import AGAIN, check_bundled_component, check_tensor, ranges_equal, slots_of
-from ripple_place.checkpoint.fileio import OpenFiles, opened, read_into
+from ripple_place.checkpoint.fileio import OpenFiles, opened, read_into, read_through
 from ripple_place.checkpoint.plan import BUNDLED_FILE
 from ripple_place.errors import CheckpointError, VerificationError
 from ripple_place.tensorfile import TensorFile
@@ -93,6 +93,7 @@ def compare_bundled(
     with opened(path) as target, OpenFiles() as files:
         for name, block in model.blocks.items():
             for what, copy, slot_of in _copies(index[name], orders[name]):
+                read_through(target, copy["offset_bytes"], copy["stride_bytes"] * block.n_neurons)
                 for component, entry in zip(block.components, copy["components"], strict=True):
                     source = files.descriptor(checkpoint.file_of(component.name))
                     check_bundled_component(

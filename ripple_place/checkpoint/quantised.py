@@ -14,7 +14,6 @@ MXFP4: transformers, integrations/mxfp4.py. FP8: transformers, integrations/fine
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ import numpy as np
 from ripple_place.checkpoint.fileio import opened, read_into
 from ripple_place.checkpoint.neuron_tensor import Packing
 from ripple_place.errors import UnsupportedArchitectureError
+from ripple_place.jsontext import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,8 @@ REORDER_FIRST = "reorder the checkpoint before it was quantised, then quantise t
 _STORED_AS = {".qweight": ".weight", ".weight_packed": ".weight", "_blocks": ""}
 _METHODS = ("gptq", "awq", "compressed-tensors", "fp8", "fbgemm_fp8", "bitsandbytes", "mxfp4")
 _FREE_COMPANIONS = ("input_scale", "activation_scale", "weight_format", "weight_shape", "input_scale_ub")
+
+_PACKED_DEFAULTS = (("num_bits", 4), ("group_size", 128))
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,8 @@ class Scheme:
         group = n_in if n_groups == 1 else self._setting("group_size", 128)
         if g_idx in self.checkpoint.shard_of:
             found = self._read(g_idx, np.int32)
-            self._require(
-                module, bool((found == np.arange(n_in) // group).all()), "a g_idx out of order, but desc_act not set",
-            )  # fmt: skip
+            in_order = np.array_equal(found, np.arange(n_in) // group)
+            self._require(module, in_order, "a g_idx out of order, but desc_act not set")
         by_group = None if n_groups == 1 else 0
         return [weight, self._field(scales, by_group, granule=group), self._field(qzeros, by_group, granule=group),
                 self._field(g_idx, None)]  # fmt: skip
@@ -178,7 +179,7 @@ class Scheme:
         stored_as = self.settings.get("format")
         self._require(module, stored_as == "pack-quantized", f"packed weights of the format {stored_as}")
         weights = self._group_settings("weights")
-        bits, group = weights.get("num_bits", 4), weights.get("group_size") or 128
+        bits, group = (self._count(key, weights.get(key), default) for key, default in _PACKED_DEFAULTS)
         self._require(module, bits in (2, 4, 8), f"{bits} bits")
         weight, scale, zero, g_idx = (
             f"{module}.{part}" for part in ("weight_packed", "weight_scale", "weight_zero_point", "weight_g_idx")
@@ -210,8 +211,10 @@ class Scheme:
         states = [tensor for tensor in stored if tensor.startswith(f"{name}.quant_state.bitsandbytes__")]
         self._require(name, len(states) == 1, "a 4-bit weight without its quant_state")
         try:
-            state = json.loads(self._read(states[0], np.uint8).tobytes())
-            (n_out, n_in), block = state["shape"], int(state["blocksize"])
+            state = parse_json(self._read(states[0], np.uint8).tobytes())
+            (n_out, n_in), block = state["shape"], state["blocksize"]
+            if any(type(size) is not int or size < 1 for size in (n_out, n_in, block)):
+                raise ValueError(f"shape {state['shape']}, blocksize {block}")
         except (ValueError, KeyError, TypeError) as cause:
             self._require(name, False, f"a quant_state that says no shape ({cause})")
             raise
@@ -243,8 +246,10 @@ class Scheme:
 
     def _by_block(self, companion: str, shape: tuple[int, ...], outputs: bool) -> Field:
         """Return a scale [out / B, in / B]."""
-        block = self.settings.get("weight_block_size") or self._group_settings("weights").get("block_structure")
-        block = block or [128, 128]
+        block = self.settings.get("weight_block_size", self._group_settings("weights").get("block_structure"))
+        block = [128, 128] if block is None else block
+        self._require(companion, isinstance(block, list) and len(block) == 2, f"blocks of {block!r}")
+        block = [self._count("weight_block_size", size, 128) for size in block]
         expected = tuple(-(-size // b) for size, b in zip(shape, block, strict=False))
         self._require(companion, self._shape(companion) == expected, f"shape {list(self._shape(companion))}")
         axis = 0 if outputs else 1
@@ -268,15 +273,22 @@ class Scheme:
         return values
 
     def _setting(self, key: str, default: int) -> int:
-        value = self.settings.get(key, default)
-        return value if isinstance(value, int) and value > 0 else default
+        return self._count(key, self.settings.get(key), default)
+
+    def _count(self, key: str, value: Any, default: int) -> int:
+        """Return a setting that counts something; where it is missing, or -1 for all there are, the default."""
+        if value is None or value == -1:
+            return default
+        self._require(key, type(value) is int and 0 < value < 2**31, f"{key} {value!r}")
+        count: int = value
+        return count
 
     def _group_settings(self, key: str) -> Mapping[str, Any]:
         """Return what compressed-tensors says of the weights; one group of layers is all that is taken."""
         groups = self.settings.get("config_groups")
         groups = list(groups.values()) if isinstance(groups, dict) else []
         self._require("config_groups", len(groups) <= 1, f"{len(groups)} groups of layers")
-        value = groups[0].get(key) if groups else None
+        value = groups[0].get(key) if groups and isinstance(groups[0], dict) else None
         return value if isinstance(value, dict) else {}
 
     def _require(self, where: str, holds: bool, found: str) -> None:

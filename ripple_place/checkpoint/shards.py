@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
+from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorExtent, TensorFile
 
 if TYPE_CHECKING:
@@ -156,13 +156,13 @@ def _read_weight_map(path: Path) -> dict[str, str]:
 
 
 def _open_shard(path: Path, name: str) -> TensorFile:
-    if not _is_file(path / name):
+    if not is_file(path / name):
         raise CheckpointError(path / name, found="no such file", expected="the shard that the index names",
                               remedy=_DOWNLOAD)  # fmt: skip
     return TensorFile.open(path / name, CheckpointError)
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     """Tell whether a path names a file; one that the system cannot look up, looping links included, names none."""
     try:
         return path.is_file()
@@ -185,7 +185,7 @@ def _compare_index(index: Path, weight_map: Mapping[str, str], shard_of: Mapping
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file."""
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
         if not isinstance(value, dict):
             raise ValueError(f"a JSON {type(value).__name__}")
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if cause.errno not in (errno.ELOOP, errno.EISDIR):
             raise
         found = f"no file ({cause.strerror})"
-    except (ValueError, RecursionError) as cause:
+    except ValueError as cause:
         found = str(cause)
     else:
         return value

@@ -67,7 +67,7 @@ def read_device(path: Path) -> DeviceProfile:
     """Read and check one device file; see `load_device` for what it raises."""
     try:
         entries: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as cause:  # both bad TOML and bad UTF-8
+    except (ValueError, RecursionError) as cause:  # Bad TOML, bad UTF-8, or brackets without end.
         raise DeviceConfigError(
             path, found=str(cause), expected="TOML in UTF-8", remedy="correct the file; docs/devices.md has an example"
         ) from cause

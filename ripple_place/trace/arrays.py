@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import re
+import zipfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -39,22 +42,60 @@ def block_in_name(path: Path) -> str:
     return name
 
 
+_MAX_DEFLATION = 1032
+"""Bytes that deflate can make of one: a member that promises more lies."""
+_DENSE_BYTES, _DENSE_PER_BYTE = 64 << 20, 1024
+"""A sparse matrix may take so much packed memory, and so much more for each byte of its file."""
+_DENSE_CHUNK_BYTES = 64 << 20
+
+
 @contextmanager
 def _decoding(path: Path, expected: str) -> Iterator[None]:
     """Turn whatever numpy and scipy raise on damaged content into a `TraceFormatError`; errors of storage pass."""
     try:
         yield
-    except OSError:
-        raise
     except Exception as cause:
+        # A damaged archive has zipfile seek to where nothing can be.
+        if isinstance(cause, OSError) and cause.errno != errno.EINVAL:
+            raise
         raise TraceFormatError(
             path, found=str(cause) or type(cause).__name__, expected=expected, remedy="save it again"
         ) from cause
 
 
+def _check_size(file: IO[bytes], size_bytes: int) -> None:
+    """Raise ValueError unless an array is as long as its header says: numpy allocates before it reads."""
+    major, _ = np.lib.format.read_magic(file)
+    if major not in (1, 2):
+        raise ValueError(f"version {major} of the format, which is for named fields")
+    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and n_bytes != size_bytes - file.tell():
+        raise ValueError(f"{dtype} {list(shape)} in {size_bytes - file.tell()} bytes")
+
+
+def _check_archive(path: Path, file: BinaryIO) -> None:
+    """Raise ValueError unless the members of an archive are as long as it says."""
+    size_bytes = path.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            deflation = _MAX_DEFLATION if member.compress_type == zipfile.ZIP_DEFLATED else 1
+            if member.compress_size > size_bytes or member.file_size > deflation * member.compress_size:
+                raise ValueError(f"{member.filename}: {member.file_size} bytes in {member.compress_size}")
+            with archive.open(member) as content:
+                _check_size(content, member.file_size)
+
+
 def _load(path: Path, file: BinaryIO) -> Any:
     """Return the array in a ``.npy`` file, or the archive that an ``.npz`` file is."""
     with _decoding(path, "an array that numpy.load reads without pickle"):
+        if zipfile.is_zipfile(file):
+            _check_archive(path, file)
+        else:
+            file.seek(0)
+            _check_size(file, path.stat().st_size)
+        file.seek(0)
         content = np.load(file, allow_pickle=False)
         if isinstance(content, np.ndarray) != (path.suffix == ".npy"):
             raise ValueError("an .npz archive" if path.suffix == ".npy" else "a single .npy array")
@@ -154,13 +195,16 @@ def read_npz(path: Path) -> dict[str, BlockTrace]:
         matrix = sparse.load_npz(path)
         if matrix.ndim != 2 or 0 in matrix.shape:
             raise ValueError(f"shape {list(matrix.shape)}, not [n_tokens, n_neurons]")
+        if math.prod(map(int, matrix.shape)) > 8 * (_DENSE_BYTES + _DENSE_PER_BYTE * path.stat().st_size):
+            raise ValueError(f"a matrix {list(matrix.shape)} in {path.stat().st_size} bytes")
         if matrix.format in ("csr", "csc", "bsr"):
             # Nothing is checked on loading, and to convert or unpack a wild index is to write outside of an array.
             matrix.check_format(full_check=True)
         matrix = matrix.tocsr()
     n_tokens, n_neurons = matrix.shape
     active = np.zeros((n_tokens, (n_neurons + 7) // 8), np.uint8)
-    for start in range(0, n_tokens, 4096):
-        rows = (matrix[start : start + 4096] != 0).toarray()
-        active[start : start + 4096] = np.packbits(rows, axis=1, bitorder="little")
+    step = max(1, _DENSE_CHUNK_BYTES // n_neurons)
+    for start in range(0, n_tokens, step):
+        rows = (matrix[start : start + step] != 0).toarray()
+        active[start : start + step] = np.packbits(rows, axis=1, bitorder="little")
     return {block_in_name(path): BlockTrace(n_neurons, active)}

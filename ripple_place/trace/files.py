@@ -9,6 +9,7 @@ import numpy as np
 
 from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError
+from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.units import parse_count
@@ -38,13 +39,13 @@ def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str,
             remedy="give an activation trace or a profile; a checkpoint or a placement is neither",
         )  # fmt: skip
     try:
-        blocks = json.loads(file.metadata.get("blocks", ""))
+        blocks = parse_json(file.metadata.get("blocks", ""))
         if not isinstance(blocks, dict) or not blocks:
             raise ValueError("no blocks")
         for name, n_neurons in blocks.items():
             if not is_block_name(name) or type(n_neurons) is not int or not 0 < n_neurons < 2**31:
                 raise ValueError(f"{name!r}: {n_neurons!r}")
-    except (ValueError, RecursionError) as cause:
+    except ValueError as cause:
         raise TraceFormatError(
             f"{path}: metadata 'blocks'", found=str(cause), expected='JSON such as {"layers.0": 4096}',
             remedy="record the trace again",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.errors import RipplePlaceError, UsageError
+from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
 from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import BlockProfile, Profile, write_profile
 from ripple_place.graph.statistics import BlockStatistics, block_statistics, count_statistics
+from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import replacing
 from ripple_place.trace.adapters import AdapterSource, is_adapter
 from ripple_place.trace.capture.capture import capture as capture_trace
@@ -220,13 +221,36 @@ def _capture(
             directory, found="an interrupted capture", expected="none",
             remedy="go on with it by --append, or begin anew by --force",
         )  # fmt: skip
-    fitted = None if earlier is None else json.loads(earlier.metadata.get("thresholds", "null"))
+    fitted = None if earlier is None else fitted_thresholds(str(out), earlier)
     try:
         return capture_trace(models[0], params, directory, resume=resume, thresholds=fitted, track=track)
     except RipplePlaceError:
         if not resume:
             shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def fitted_thresholds(where: str, trace: ActivationTrace) -> dict[str, float] | None:
+    """Return the thresholds that were fitted when a trace was recorded, by block; None if there were none to fit.
+
+    Raises
+    ------
+    TraceFormatError
+        If its metadata have something else in their place.
+    """
+    try:
+        thresholds = parse_json(trace.metadata.get("thresholds", "null"))
+        if thresholds is None:
+            return None
+        if not isinstance(thresholds, dict) or not all(
+            type(value) in (int, float) and math.isfinite(value) for value in thresholds.values()
+        ):
+            raise ValueError(repr(thresholds))
+    except (ValueError, OverflowError) as cause:
+        raise TraceFormatError(
+            f"{where}: thresholds", found=str(cause), expected="a number for each block", remedy="record it again"
+        ) from cause
+    return thresholds
 
 
 def _warnings(trace: ActivationTrace, statistics: dict[str, BlockStatistics]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import PlacementError
+from ripple_place.jsontext import parse_json
 from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class RecordedDram:
         if "capacity_neurons" not in metadata:
             return None
         try:
-            capacity = json.loads(metadata["capacity_neurons"])
+            capacity = parse_json(metadata["capacity_neurons"])
             share = None if "dram_budget_share" not in metadata else float(metadata["dram_budget_share"])
             fits = isinstance(capacity, dict) and all(
                 type(n) is int and name in placement.blocks and 0 <= n <= placement.blocks[name].n_neurons

@@ -122,6 +122,7 @@ def test_a_lora_adapter_of_fused_projections(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "tensors", "error", "message"),
     [
+        ({"peft_type": 3}, lora(), CheckpointError, "found peft_type 3; expected a peft config"),
         ({"peft_type": "LOHA"}, lora(), UnsupportedError, "found LOHA; expected LoRA.*[Mm]erge the adapter"),
         ({"target_parameters": ["x"]}, lora(), UnsupportedError, "fused experts"),
         ({}, lora(n_neurons=23), CheckpointError, r"shape \[.*expected 24 neurons"),
@@ -296,6 +297,12 @@ def test_an_importance_matrix_of_experts(tmp_path: Path) -> None:
         (struct.pack("<i", -1), "-1 entries"),
         (dat({"blk.0.ffn_down.weight": np.zeros(24)})[:40], "24 values"),
         (gguf({"blk.0.ffn_down.weight": np.zeros(24)})[:-90], "behind the file's end"),
+        (
+            gguf({"blk.0.ffn_down.weight": np.zeros(24)}).replace(struct.pack("<II", 4, 64), bytes([4, *bytes(7)])),
+            "an alignment of 0 bytes",
+        ),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 1, 1, 2**63), "no entries"),
+        (b"GGUF" + struct.pack("<IQQQI", 3, 0, 1, 0, 9) + struct.pack("<IQ", 9, 1) * 100_000, "recursion"),
         (dat({"blk.0.ffn_up.weight": np.zeros(8)}), "no entry of a down projection"),
         (dat({"blk.0.ffn_down.weight": np.zeros(23)}), "23 values; expected 24"),
         (dat({"blk.9.ffn_down.weight": np.zeros(24)}), "24 values; expected 0"),

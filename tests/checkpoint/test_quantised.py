@@ -368,6 +368,12 @@ def test_weights_that_no_rule_covers(
         ("pack-quantized", {"format": "marlin-24"}, "format marlin-24"),
         ("pack-quantized", {"config_groups": {"a": {}, "b": {}}}, "2 groups of layers"),
         ("awq", {"quant_method": "quip"}, r"quantization_config \(quip\)"),
+        ("gptq in order", {"group_size": 2**40}, "group_size 1099511627776"),
+        ("gptq in order", {"bits": "four"}, "bits 'four'"),
+        ("gptq in order", {"bits": 2}, "a g_idx out of order"),
+        ("pack-quantized", {"config_groups": {"a": {"weights": {"group_size": "x"}}}}, "group_size 'x'"),
+        ("fp8 by block", {"weight_block_size": 128}, "blocks of 128"),
+        ("fp8 by block", {"weight_block_size": [0, 1]}, "weight_block_size 0"),
     ],
 )
 def test_settings_that_no_rule_covers(tmp_path: Path, scheme: str, settings: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ from ripple_place.cli.main import cli
 HEAVY = {"numpy", "numba", "llvmlite", "scipy", "networkx", "torch", "matplotlib", "tqdm", "safetensors"}
 ROOT = Path(ripple_place.__file__).parent
 
-FOUNDATION = {"errors", "units", "blocks", "tensorfile", "torchfile", "placement"}
+FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile", "placement"}
 LAYERS = [
     {"cli"}, {"workflows"}, {"checkpoint", "flash", "ordering"}, {"graph"}, {"trace"}, FOUNDATION,
 ]  # fmt: skip

@@ -14,6 +14,7 @@ import hashlib
 import json
 import random
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -21,27 +22,38 @@ import tempfile
 import tracemalloc
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array, save_npz
 
+import ripple_place
 from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
+from ripple_place.checkpoint.convert import convert
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.journal import JOURNAL_FILE, Journal, finished_files
 from ripple_place.checkpoint.manifest import format_manifest, read_manifest
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.plan import FORMATS, plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import RipplePlaceError
+from ripple_place.flash.device_files import read_device
 from ripple_place.graph.profile import read_profile
-from ripple_place.placement import read_placement
+from ripple_place.placement import ModelPlacement, read_placement
 from ripple_place.torchfile import read_torch_file
 from ripple_place.trace.activation_trace import ActivationTrace
+from ripple_place.trace.adapters import AdapterSource
+from ripple_place.trace.arrays import read_npy, read_npz
+from ripple_place.trace.capture.writer import STATE_FILE, read_state
+from ripple_place.trace.counts import read_counts
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
+from tests.checkpoint.test_carriers import gguf, lora, write_adapter
+from tests.checkpoint.test_quantised import SCHEMES, write_quantised
 from tests.hostile.mutations import mutate_bytes, mutate_container, mutate_json
 from tests.torch_files import write_torch_file
 from tests.trace_builders import block_of, planted_clusters
@@ -51,6 +63,7 @@ if TYPE_CHECKING:
 
     Mutate = Callable[[bytes, random.Random], bytes]
 
+DEVICE_FILE = Path(ripple_place.__file__).parent / "flash" / "devices" / "ufs31-oneplus-ace2.toml"
 ALLOCATED_BYTES = 4 << 20
 """What a reader may allocate beside the file: a chunk to hash by, and what Python itself takes."""
 PER_FILE_BYTE = 64
@@ -83,6 +96,25 @@ class Targets:
         profile([root / "dense"], root / "profile")
         write_torch_file(root / "model_0.pt", {"weight": np.ones((24, 8), "f4"), "bias": np.ones(24, "f4")})
         write_imatrix(root / "imatrix.dat", {f"blk.{layer}.ffn_down.weight": 24 for layer in range(2)})
+        (root / "imatrix.gguf").write_bytes(gguf({f"blk.{layer}.ffn_down.weight": np.ones(24) for layer in range(2)}))
+        write_torch_file(root / "activation_0.pt", np.arange(9))
+        torch = root / "torch"
+        torch.mkdir()
+        (torch / "pytorch_model.bin.index.json").write_text(
+            json.dumps({"weight_map": {f"layer.{n}": f"part-{n}.bin" for n in range(2)}})
+        )
+        for n in range(2):
+            write_torch_file(torch / f"part-{n}.bin", {f"layer.{n}": np.ones((4, 8), "f4")})
+        write_adapter(root / "adapter", lora())
+        active = rng.random((30, 24)) < 0.2
+        np.save(root / "layers.0.npy", active)
+        np.savez(root / "arrays.npz", **{"layers.0": active, "layers.1": active})
+        save_npz(root / "layers.1.npz", csr_array(active), compressed=False)
+        (root / "capture").mkdir()
+        (root / "capture" / "data").write_bytes(bytes(40))
+        state = {"identity": {"model": "m"}, "progress": {"texts": 3}, "sizes": {"data": 40}}
+        (root / "capture" / STATE_FILE).write_text(json.dumps(state))
+        (root / "device.toml").write_bytes(DEVICE_FILE.read_bytes())
         as_json: Mutate = lambda data, rng: mutate_json(json.loads(data), rng)  # noqa: E731
         manifest = root / "out" / "ripple_place" / "manifest.json"
         self.kinds: dict[str, tuple[Path, Mutate, Callable[[], object]]] = {
@@ -104,19 +136,52 @@ class Targets:
                 lambda: verify(self.opt, root / "out"),
             ),
             "torch file": (root / "model_0.pt", mutate_bytes, lambda: read_torch_file(root / "model_0.pt")),
+            "torch index": (torch / "pytorch_model.bin.index.json", as_json, lambda: self._convert(torch)),
+            "adapter config": (
+                root / "adapter" / "adapter_config.json", as_json, lambda: self._plan(self.llama, root / "adapter")
+            ),
+            "adapter": (
+                root / "adapter" / "adapter_model.safetensors", mutate_container,
+                lambda: self._plan(self.llama, root / "adapter"),
+            ),
             "importance matrix": (
                 root / "imatrix.dat", mutate_bytes, lambda: describe_imatrix(model, root / "imatrix.dat", "imatrix.dat")
             ),
+            "importance matrix in GGUF": (
+                root / "imatrix.gguf", mutate_bytes, lambda: describe_imatrix(model, root / "imatrix.gguf", "i.gguf")
+            ),
+            "counts": (
+                root / "activation_0.pt", mutate_bytes,
+                lambda: read_counts(AdapterSource.parse(f"powerinfer:{root}")),
+            ),
+            "array": (root / "layers.0.npy", mutate_bytes, lambda: read_npy(root / "layers.0.npy")),
+            "arrays": (root / "arrays.npz", mutate_bytes, lambda: read_npz(root / "arrays.npz")),
+            "sparse matrix": (root / "layers.1.npz", mutate_bytes, lambda: read_npz(root / "layers.1.npz")),
+            "capture": (root / "capture" / STATE_FILE, as_json, lambda: read_state(root / "capture")),
+            "device": (root / "device.toml", mutate_bytes, lambda: read_device(root / "device.toml")),
             "journal": (
                 root / "unfinished.partial" / JOURNAL_FILE, mutate_bytes,
                 lambda: finished_files(self.unfinished, root / "unfinished.partial"),
             ),
         }  # fmt: skip
+        for scheme in SCHEMES:
+            source = write_quantised(root / scheme, scheme)
+            read = partial(self._plan, source)
+            self.kinds[f"config, {scheme}"] = source / "config.json", as_json, read
+            self.kinds[f"weights, {scheme}"] = source / "model.safetensors", mutate_container, read
         self.sound = {kind: path.read_bytes() for kind, (path, _, _) in self.kinds.items()}
 
-    def _plan(self, source: Path) -> None:
+    def _plan(self, source: Path, adapter: Path | None = None) -> None:
         model = describe_ffn(Checkpoint.open(source))
-        plan_rewrite(model, random_placement(model), self.root / "planned")
+        formats = ["drop-in"] if any(not block.components for block in model.blocks.values()) else FORMATS
+        placement = random_placement(model) if model.checkpoint.path in (self.opt, self.llama) else ModelPlacement({})
+        plan_rewrite(model, placement, self.root / "planned", formats=formats, adapter=adapter)
+
+    def _convert(self, source: Path) -> None:
+        try:
+            convert(source, self.root / "converted")
+        finally:
+            shutil.rmtree(self.root / "converted", ignore_errors=True)
 
     def attempt(self, kind: str, rng: random.Random) -> str | None:
         """Change the file of a kind and read it; return the message, None if it was taken."""

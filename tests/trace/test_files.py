@@ -150,7 +150,7 @@ ONE = {"layers.0": np.ones((3, 4))}
         ({}, {"blocks": '{"layers.0": 9999999999}'}, "found 'layers.0': 9999999999"),
         ({}, {"blocks": '{"layer_0": 4}'}, "found 'layer_0': 4"),
         ({}, {"blocks": '{"layers.00": 4}'}, "found 'layers.00': 4"),
-        ({}, {"blocks": "[" * 100_000}, "metadata 'blocks': found maximum recursion"),
+        ({}, {"blocks": "[" * 100_000}, "metadata 'blocks': found brackets nested too deep"),
         ({}, {"blocks": '{"layers.0": 4, "layers.1": 4}'}, "layers.1: found no activation bits; .*layers.1.active"),
         ({}, {"blocks": '{"layers.0": 9}'}, r"layers.0.active: found shape \[3, 1\]; expected \[n_rows, 2\]"),
         ({}, {"blocks": '{"layers.0": 3}'}, "layers.0.active: found bits set past neuron 2"),

@@ -12,8 +12,9 @@ import pytest
 
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.graph.profile import read_profile
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace
-from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile import fitted_thresholds, profile
 from tests.trace_builders import random_activity, unpack, write_stock_trace
 
 if TYPE_CHECKING:
@@ -140,3 +141,22 @@ def test_a_bad_trace_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TraceFormatError, match=r"b: layers.0.active"):
         profile([good, bad], tmp_path / "p")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "3", '{"layers.0": "x"}', '{"layers.0": NaN}', '{"layers.0": 1' + "0" * 400 + "}"]
+)
+def test_thresholds_that_are_none(text: str) -> None:
+    """A profile is continued by what its metadata say: that must be numbers."""
+    block = BlockTrace(8, np.ones((3, 1), np.uint8))
+    trace = ActivationTrace({"layers.0": block}, 3, np.zeros(1, np.int64), None, {"thresholds": text})
+    with pytest.raises(TraceFormatError, match=r"p: thresholds: found .*expected a number for each block"):
+        fitted_thresholds("p", trace)
+
+
+def test_thresholds() -> None:
+    """None where nothing was fitted."""
+    block = BlockTrace(8, np.ones((3, 1), np.uint8))
+    for metadata, expected in (({}, None), ({"thresholds": '{"layers.0": 0.5}'}, {"layers.0": 0.5})):
+        trace = ActivationTrace({"layers.0": block}, 3, np.zeros(1, np.int64), None, metadata)
+        assert fitted_thresholds("p", trace) == expected

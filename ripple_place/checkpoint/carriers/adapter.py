@@ -10,7 +10,6 @@ huggingface/peft, tuners/lora/layer.py; arXiv 2106.09685.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, f
 from ripple_place.checkpoint.family import matches_any
 from ripple_place.checkpoint.neuron_tensor import NeuronTensor
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorFile
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def describe_adapter(model: FfnModel, directory: Path, name: str) -> list[Carrie
             directory, found=f"no {CONFIG_FILE}", expected="a directory that peft saved", remedy="correct the path"
         )
     try:
-        config: Any = json.loads((directory / CONFIG_FILE).read_bytes())
+        config: Any = parse_json((directory / CONFIG_FILE).read_bytes())
         kind = config["peft_type"]
+        if not isinstance(kind, str):
+            raise ValueError(f"peft_type {kind!r}")
     except (ValueError, KeyError, TypeError) as cause:
         raise CheckpointError(
             directory / CONFIG_FILE, found=str(cause), expected="a peft config", remedy="download it again"

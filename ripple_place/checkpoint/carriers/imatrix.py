@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.ffn import FfnModel
 
-_DOWN = re.compile(r"blk\.(\d+)\.ffn_down(_exps|_shexp)?\.weight(?:\.in_sum2)?")
+_DOWN = re.compile(r"blk\.(0|[1-9][0-9]{0,8})\.ffn_down(_exps|_shexp)?\.weight(?:\.in_sum2)?")
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of the scalar types of GGUF's metadata; 8 is a string, 9 an array."""
 _STRING, _ARRAY, _F32 = 8, 9, 0
@@ -43,7 +43,7 @@ def describe_imatrix(model: FfnModel, path: Path, name: str) -> CarrierFile:
     data = path.read_bytes()
     try:
         entries = list(_gguf_entries(data) if data[:4] == b"GGUF" else _dat_entries(data))
-    except (struct.error, UnicodeDecodeError, KeyError, ValueError) as cause:
+    except (struct.error, KeyError, ValueError, OverflowError, RecursionError) as cause:
         raise CheckpointError(
             path, found=f"no entries ({cause})", expected="an importance matrix of llama.cpp", remedy="copy it again"
         ) from cause
@@ -105,6 +105,8 @@ def _gguf_entries(data: bytes) -> Iterator[tuple[str, int, int]]:
         if key == "general.alignment":
             (alignment,) = struct.unpack_from("<I", data, position + 4)
         position = _skip_value(data, position + 4, kind)
+    if alignment < 1:
+        raise ValueError("an alignment of 0 bytes")
     found = []
     for _ in range(n_tensors):
         name, position = _string(data, position)

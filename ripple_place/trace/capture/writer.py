@@ -10,22 +10,24 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import as_bytes
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
     from ripple_place.trace.capture.text import CalibrationText
 
+_MAX_NAME = 200
 STATE_FILE = "state.json"
 FLUSH_BYTES = 64 * 2**20
 """Rows held in memory before they are written; small enough for laptops, large enough to write in few calls."""
@@ -207,8 +209,10 @@ def read_state(directory: Path) -> dict[str, Any]:
     """
     path = directory / STATE_FILE
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = parse_json(path.read_text(encoding="utf-8"))
         for name, size in state["sizes"].items():
+            if Path(name).name != name or len(name) > _MAX_NAME or type(size) is not int or size < 0:
+                raise ValueError(f"a file {name!r} of {size!r} bytes")
             if (directory / name).stat().st_size < size:
                 raise ValueError(f"{name} shorter than {size} bytes")
         if not (isinstance(state["identity"], dict) and isinstance(state["progress"], dict)):
