@@ -55,6 +55,11 @@ def test_mutated_files() -> None:
     assert min(refused) >= 10
 
 
+def test_more_shards_than_open_files() -> None:
+    """Six hundred shards, of which two hundred may be open; ten thousand in `.ci/run`."""
+    subprocess.run([sys.executable, "-m", "tests.hostile.shards", "--shards", "600"], cwd=ROOT, check=True)
+
+
 @cache
 def targets(root: Path) -> Targets:
     """Return the sound files, made once."""
