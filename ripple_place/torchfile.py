@@ -21,7 +21,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.errors import TensorFileError
+from ripple_place.errors import TensorFileError, UnsupportedError
 from ripple_place.tensorfile import tensor_bytes
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _DTYPES = {
     "BoolStorage": "BOOL",
 }  # fmt: skip
 _MAX_AXES = 16
+_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How torch before 1.6 began its files (torch/serialization.py, MAGIC_NUMBER)."""
 _SAVE_AGAIN = "load it with torch and save it again: torch.save(contiguous tensors or a dict of them)"
 
 
@@ -57,7 +59,9 @@ def read_torch_file(path: Path, error: type[TensorFileError] = TensorFileError) 
     Raises
     ------
     TensorFileError
-        If it is no file of contiguous tensors, is damaged or compressed, or was saved before torch 1.6.
+        If it is no file of contiguous tensors, is damaged or compressed.
+    UnsupportedError
+        If torch before 1.6 saved it.
     OSError
         If it cannot be read.
 
@@ -73,9 +77,13 @@ def read_torch_file(path: Path, error: type[TensorFileError] = TensorFileError) 
     except (ValueError, KeyError, NotImplementedError, RuntimeError, struct.error, OverflowError) as cause:
         raise error(path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_SAVE_AGAIN) from cause
     except zipfile.BadZipFile as cause:
-        raise error(
-            path, found="no zip archive", expected="a file that torch 1.6 or later saved", remedy=_SAVE_AGAIN
-        ) from cause
+        expected = "a file that torch 1.6 or later saved"
+        with path.open("rb") as file:
+            if file.read(len(_LEGACY_MAGIC)) == _LEGACY_MAGIC:
+                raise UnsupportedError(
+                    path, found="the format of torch before 1.6", expected=expected, remedy=_SAVE_AGAIN
+                ) from cause
+        raise error(path, found="no zip archive", expected=expected, remedy=_SAVE_AGAIN) from cause
 
 
 def refresh_checksums(data: bytearray) -> None:

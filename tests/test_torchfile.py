@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ripple_place.errors import CheckpointError, TensorFileError, TraceFormatError
+from ripple_place.errors import CheckpointError, TensorFileError, TraceFormatError, UnsupportedError
 from ripple_place.torchfile import read_torch_file
 from tests.torch_files import write_torch_file
 
@@ -75,9 +75,16 @@ def test_a_pickle_that_runs_code(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip at all", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."])
+def test_the_old_format(tmp_path: Path) -> None:
+    """Torch before 1.6 began its files with a number of its own; such files are sound, and not read."""
+    (tmp_path / "x.pt").write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"more")
+    with pytest.raises(UnsupportedError, match=r"the format of torch before 1.6"):
+        read_torch_file(tmp_path / "x.pt", CheckpointError)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip at all"])
 def test_damaged_files(tmp_path: Path, content: bytes) -> None:
-    """The last is how torch before 1.6 began its files."""
+    """The message says what was expected."""
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"found no zip archive; expected a file that torch 1.6 or later saved"):
         read_torch_file(tmp_path / "x.pt", CheckpointError)

@@ -43,7 +43,9 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     UsageError
         If there are no torch files, or `out` exists or lies inside `path`.
     CheckpointError
-        If a file holds anything but contiguous tensors, is compressed, or was saved before torch 1.6.
+        If a file holds anything but contiguous tensors, is damaged or compressed.
+    UnsupportedError
+        If torch before 1.6 saved it.
     OSError
         If storage refuses. As after any error, there is no `out` then.
 

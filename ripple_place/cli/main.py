@@ -79,8 +79,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        # click raises Abort from what the library raised, which may say how to go on.
+        notes = getattr(interrupt.__cause__ or interrupt, "__notes__", [])
+        click.echo(" ".join(["Interrupted.", *notes]), err=True)
         sys.exit(130)
     except tuple(kind for kind, _ in EXIT_CODES) as error:
         click.echo(f"Error: {_os_error_text(error) if isinstance(error, OSError) else error}", err=True)

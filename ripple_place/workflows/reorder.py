@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.gguf_export import check_exportable, export_gguf
-from ripple_place.checkpoint.outdir import check_free_space
+from ripple_place.checkpoint.outdir import check_free_space, partial_of
 from ripple_place.checkpoint.plan import plan_rewrite, resolve_orders
 from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
@@ -220,7 +220,12 @@ def _rewrite(
     verification = None
     if not params.dry_run:
         progress = track.bytes(plan.total_bytes, "writing and verifying")
-        verification = execute(plan, resume=params.resume, progress=progress)
+        try:
+            verification = execute(plan, resume=params.resume, progress=progress)
+        except KeyboardInterrupt as interrupt:
+            if partial_of(out).exists():
+                interrupt.add_note(f"{partial_of(out)} stays: the same command with --resume goes on from it.")
+            raise
         if params.gguf is not None:
             export_gguf(model, plan.orders, params.gguf)
     unplaced = tuple(name for name in model.blocks if name not in placement.blocks)

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ripple_place import __version__, errors
+from ripple_place.checkpoint.ffn import describe_ffn
+from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.cli.main import EXIT_CODES
-from tests.builders import contents
+from ripple_place.placement import write_placement
+from tests.builders import contents, random_placement
+from tests.failing_call import FailingCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +179,23 @@ def test_a_name_too_long(run: Run, trace: str) -> None:
     outcome = run("profile", trace, "--out", "x" * 300)
     assert outcome.code == 5
     assert "File name too long" in outcome.stderr
+
+
+def test_an_interrupted_rewrite_says_how_to_go_on(
+    run: Run, tmp_path: Path, pico_opt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does go on, to an output that verifies."""
+    model = describe_ffn(Checkpoint.open(pico_opt))
+    write_placement(tmp_path / "p", random_placement(model))
+    arguments = ["reorder", pico_opt, "--placement", "p", "--out", "out"]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", FailingCall(os.fsync, 5, KeyboardInterrupt()))
+        outcome = run(*arguments)
+    assert outcome.code == 130
+    assert "out.partial stays: the same command with --resume goes on from it." in outcome.stderr
+    assert run(*arguments, "--resume").code == 0
+    assert run("verify", pico_opt, "out").code == 0
+    assert not (tmp_path / "out.partial").exists()
 
 
 @pytest.mark.parametrize("command", ["profile", "reorder", "simulate", "verify"])
