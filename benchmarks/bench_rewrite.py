@@ -6,7 +6,8 @@
 Prints, as medians over interleaved runs: seconds of `cp -r` (flushed to storage), of writing each format (flushed
 likewise), of hashing and verifying apart, the ratio of rates, and the CPU time that each took. Both formats are as many
 bytes as two copies, and are compared with two. Before each run the source is dropped from the page cache. Peak memory
-is that of a process of its own, the largest tensor beside it; --memory-only measures nothing else. With
+is that of a process of its own, the largest tensor beside it; --memory-only measures nothing else, such as under a
+limit: `systemd-run --scope -p MemoryMax=1300M python -m benchmarks.bench_rewrite --memory-only ...`. With
 RIPPLE_PLACE_DATA set, and without --size, the models under its `models/` are rewritten instead.
 """
 
@@ -201,12 +202,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure_memory:
         base = peak_rss_kib()
-        rewrite_once(options.measure_memory, options.directory / "out-memory", FORMATS, prove=options.prove)
+        seconds = timed(
+            rewrite_once, options.measure_memory, options.directory / "out-memory", FORMATS, prove=options.prove
+        )
         peak = peak_rss_kib()
         shards = Checkpoint.open(options.measure_memory).shards.values()
         largest = max(extent.length_bytes for shard in shards for extent in shard.tensors.values())
         print(
-            f"{format_bytes(peak << 10)} (imports alone {format_bytes(base << 10)}, "
+            f"{format_bytes(peak << 10)} in {seconds:.0f} s (imports alone {format_bytes(base << 10)}, "
             f"largest tensor {format_bytes(largest)}; twice that and 300 MB are {format_bytes(2 * largest + 300e6)})"
         )
         return
