@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, prefetch, read_into, read_through
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, read_into, read_through
 from ripple_place.checkpoint.permute import component_rows, permuted_tensor
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
@@ -146,7 +146,6 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
     for name, entry in layout.index.items():
         if "order_2" in entry:
             copies[f"{name}.bundles{SECOND}"] = (model.blocks[name], np.array(entry["order_2"], np.int32))
-    following = dict(zip(model.blocks, list(model.blocks.values())[1:], strict=False))
     scratch = Scratch()
     sources = []
     for name, dtype, shape in layout.tensors:
@@ -154,7 +153,7 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
         if name in copies:
             block, order = copies[name]
             stride = layout.index[block.name]["stride_bytes"]
-            pieces = _bundle_pieces(model.checkpoint, block, order, stride, following.get(block.name), scratch)
+            pieces = _bundle_pieces(model.checkpoint, block, order, stride, scratch)
         elif name in model.parts:
             parts = [(tensor, orders[block_name]) for tensor, block_name in model.parts[name]]
             pieces = permuted_tensor(model.checkpoint, parts, scratch)
@@ -210,7 +209,6 @@ def _bundle_pieces(
     block: FfnBlock,
     order: Int32Array,
     stride: int,
-    following: FfnBlock | None,
     scratch: Scratch,
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield a block's bundles, some slots at a time.
@@ -218,11 +216,6 @@ def _bundle_pieces(
     Components are held in memory with a neuron per row: those with a neuron per column are turned, the others held as
     far as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, once the system holds them in its own memory.
     """
-    for component in block.components + (following.components if following else ()):
-        # Storage reads the following block while this one is written.
-        with opened(checkpoint.file_of(component.name)) as descriptor:
-            begin_bytes = checkpoint.extent(component.name).offset_bytes + component.tensor.begin_bytes
-            prefetch(descriptor, begin_bytes, component.tensor.length_bytes)
     held: dict[str, npt.NDArray[np.uint8]] = {}
     budget_bytes = HELD_ROWS_BYTES
     for component in block.components:

@@ -115,16 +115,11 @@ def read_into(descriptor: int, buffer: npt.NDArray[Any], offset_bytes: int) -> N
         view, offset_bytes = view[n_bytes:], offset_bytes + n_bytes
 
 
-def prefetch(descriptor: int, offset_bytes: int, length_bytes: int) -> None:
-    """Ask the kernel to read a range ahead, for the sake of many small reads in another order."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, offset_bytes, length_bytes, os.POSIX_FADV_WILLNEED)
-
-
 def read_through(descriptor: int, offset_bytes: int, length_bytes: int) -> None:
     """Have the system read a range into its own memory before small reads in another order.
 
-    From storage, those would come one by one; and of what it is asked to `prefetch` it takes a few megabytes at most.
+    From storage, those would come one by one; and of what it is asked to read ahead (posix_fadvise) it takes a few
+    megabytes at most.
     """
     for _ in chunks(descriptor, offset_bytes, length_bytes):
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.fileio import Scratch, opened, prefetch
+from ripple_place.checkpoint.fileio import Scratch, opened
 from ripple_place.checkpoint.output_file import OutputFile
 from ripple_place.checkpoint.permute import permuted_tensor
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ripple_place.tensorfile import TensorFile
 
     Int32Array = npt.NDArray[np.int32]
-
-_PREFETCH_BYTES = 256 << 20
 
 
 def write_shard(
@@ -64,11 +62,8 @@ def write_shard(
         if actions[name] != "copied"
     }
     with opened(shard.path) as descriptor, OutputFile(target, is_hashed=is_hashed) as file:
-        scratch, segments = Scratch(), _segments(shard, moved)
-        for (name, offset_bytes, length_bytes), following in zip(segments, [*segments[1:], None], strict=True):
-            if following is not None:
-                # Storage reads the next tensor while this one is permuted and written.
-                prefetch(descriptor, following[1], min(following[2], _PREFETCH_BYTES))
+        scratch = Scratch()
+        for name, offset_bytes, length_bytes in _segments(shard, moved):
             if name is None:
                 file.append_range(descriptor, offset_bytes, length_bytes, progress)
                 continue
