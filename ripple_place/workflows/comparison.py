@@ -94,6 +94,8 @@ def compare_orders(
     """
     frequency, trace = block.frequency, block.trace
     judging = rows_of(trace, trace.n_rows - block.n_judged, trace.n_rows)
+    # What is pinned does not depend on what was read before: the rows searched need not be replayed.
+    judged = block if judging.n_rows == trace.n_rows else block.shortened(0)
     totals = {}
     for name in COMPARED:
         if name not in orders:
@@ -103,7 +105,7 @@ def compare_orders(
         for share in dram_shares:
             capacity = int(share * trace.n_neurons + 1e-6)
             if device is None or bundle_bytes is None:
-                costs.append(block.with_cache("pinned", capacity).serve(orders[name]).judged_total)
+                costs.append(judged.with_cache("pinned", capacity).serve(orders[name]).judged_total)
                 continue
             layout = BlockLayout(placement, BlockExtent.packed(bundle_bytes))
             params = SimulationParams("pinned", {block.name: capacity})
