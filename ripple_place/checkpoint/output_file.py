@@ -10,7 +10,6 @@ import errno
 import hashlib
 import mmap
 import os
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.fileio import ByteArray, Progress
     from ripple_place.tensorfile import Piece
 
-_N_BLOCKS = 3
-"""One is filled while one is written and hashed; the third evens out which of the three is slower."""
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 
 
@@ -57,7 +54,7 @@ class OutputFile:
         self._block = _new_block()
         self._n_filled = 0
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
-        self._in_flight: deque[tuple[ByteArray, Future[None], Future[None]]] = deque()
+        self._in_flight: tuple[ByteArray, Future[None], Future[None]] | None = None
         self._is_direct = False
 
     def __enter__(self) -> OutputFile:
@@ -113,7 +110,7 @@ class OutputFile:
         return self._block[self._n_filled : self._n_filled + n_bytes]
 
     def _fill(self, n_bytes: int) -> None:
-        """Count bytes put into the block; send it off when it is full, and take one that is done with."""
+        """Count bytes put into the block; send it off when it is full, and take the one before, once that is done."""
         self._n_filled += n_bytes
         if self._n_filled < self._block.size:
             return
@@ -121,14 +118,14 @@ class OutputFile:
             self._threads = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
             self._set_direct(True)
         writing, hashing = self._threads
-        block = self._block
-        self._in_flight.append((block, writing.submit(self._write, block), hashing.submit(self._hash, block)))
-        self._block = self._done_block() if len(self._in_flight) == _N_BLOCKS - 1 else _new_block()
+        before, block = self._in_flight, self._block
+        self._in_flight = block, writing.submit(self._write, block), hashing.submit(self._hash, block)
+        self._block = _new_block() if before is None else self._done_block(before)
         self._n_filled = 0
 
-    def _done_block(self) -> ByteArray:
-        """Wait for the oldest block that is on its way, and return it."""
-        block, written, hashed = self._in_flight.popleft()
+    def _done_block(self, in_flight: tuple[ByteArray, Future[None], Future[None]]) -> ByteArray:
+        """Wait for a block that is on its way, and return it."""
+        block, written, hashed = in_flight
         try:
             written.result()
         except OSError as error:
@@ -138,8 +135,8 @@ class OutputFile:
         return block
 
     def _finish(self) -> None:
-        while self._in_flight:
-            self._done_block()
+        if self._in_flight is not None:
+            self._done_block(self._in_flight)
         self._set_direct(False)
         rest = self._block[: self._n_filled]
         self._write(rest)

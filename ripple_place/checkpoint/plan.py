@@ -114,7 +114,7 @@ class RewritePlan:
         blocks = self.model.blocks.values()
         largest = max(tensor.length_bytes for block in blocks for tensor in block.tensors)
         bundles = max(block.n_neurons * block.bundle_bytes for block in blocks) if self.bundle else 0
-        return max(2 * largest, min(bundles, largest + HELD_ROWS_BYTES)) + 7 * CHUNK_BYTES
+        return max(2 * largest, min(bundles, largest + HELD_ROWS_BYTES)) + 6 * CHUNK_BYTES
 
 
 def plan_rewrite(
