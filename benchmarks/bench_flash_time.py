@@ -2,7 +2,7 @@
 
     RIPPLE_PLACE_DATA=... python -m benchmarks.bench_flash_time
     RIPPLE_PLACE_DATA=... python -m benchmarks.bench_flash_time --models opt-relu --blocks 1 --lambdas 5,20 \
-        --budgets 0,10 --effort 4 --out /tmp/part
+        --budgets 0,10 --effort 4 --out part
 
 Cost of a token: lambda x reads + neurons read, in units of one neuron, access collapse over gaps up to lambda; DRAM
 holds the same number of a block's neurons on both sides, and is empty when a judged trace begins.

@@ -297,16 +297,31 @@ def write_tensor_file(
     OSError
         If storage refuses; nothing is left behind.
     """
-    header = build_header(
-        [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors],
-        metadata,
-        data_alignment_bytes=data_alignment_bytes,
-    )
     with replacing(path) as file:
-        file.write(header)
-        for tensor in tensors:
-            n_bytes = sum(file.write(as_bytes(piece)) for piece in tensor.pieces)
-            assert n_bytes == tensor.length_bytes, f"{tensor.name}: {n_bytes} bytes for {tensor.length_bytes}"
+        for piece in tensor_file_pieces(tensors, metadata, data_alignment_bytes=data_alignment_bytes):
+            file.write(piece)
+
+
+def tensor_file_pieces(
+    tensors: Sequence[TensorSource], metadata: Mapping[str, str], *, data_alignment_bytes: int = 8
+) -> Iterator[memoryview]:
+    """Yield the bytes of a safetensors file from its header on; each piece is valid until the next is asked for.
+
+    Parameters as of `write_tensor_file`.
+    """
+    yield memoryview(
+        build_header(
+            [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors],
+            metadata,
+            data_alignment_bytes=data_alignment_bytes,
+        )
+    )
+    for tensor in tensors:
+        n_bytes = 0
+        for piece in map(as_bytes, tensor.pieces):
+            n_bytes += piece.nbytes
+            yield piece
+        assert n_bytes == tensor.length_bytes, f"{tensor.name}: {n_bytes} bytes for {tensor.length_bytes}"
 
 
 def as_bytes(piece: Piece) -> memoryview:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.checkpoint.ffn import FfnBlock, FfnModel
+    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.ffn_block import FfnBlock
     from ripple_place.checkpoint.neuron_tensor import Component
     from ripple_place.checkpoint.shards import Checkpoint
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ripple_place.checkpoint.family import config_size
+from ripple_place.checkpoint.ffn_block import FfnBlock
 from ripple_place.checkpoint.neuron_tensor import Component, NeuronTensor
 from ripple_place.checkpoint.quantised import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
 _PACKED_DTYPES = ("U8", "I32", "U32")
 """Of quantised weights, those whose items hold several integers, if not along the neuron axis then across it."""
 _ORDINALS = {1: "a vector", 2: "a matrix", 3: "a matrix for each expert"}
-
-
-class DescribedBlock(NamedTuple):
-    """What `ripple_place.checkpoint.ffn.FfnBlock` is made of; attributes as there."""
-
-    name: str
-    n_neurons: int
-    hidden: int
-    components: tuple[Component, ...]
-    tensors: tuple[NeuronTensor, ...]
-    untouched: tuple[str, ...]
-    weight_bytes: int
 
 
 class _Stored(NamedTuple):
@@ -62,7 +51,7 @@ class _Sizes(NamedTuple):
 
 def describe_blocks(
     checkpoint: Checkpoint, scheme: Scheme, family: Family, prefix: str, kind: BlockPattern, numbers: Mapping[str, str]
-) -> list[DescribedBlock]:
+) -> list[FfnBlock]:
     """Describe the block of one layer (and expert), or those of all experts that share its tensors.
 
     Raises
@@ -94,7 +83,7 @@ def describe_blocks(
             components += [Component(role, tensor, part) for part, role in enumerate(roles)]
         if len({component.role for component in components}) < sum(len(part.roles) for part in kind.components):
             components = []
-        blocks.append(DescribedBlock(
+        blocks.append(FfnBlock(
             kind.name.format(**of_expert), sizes.n_neurons, sizes.hidden, tuple(components), tuple(tensors),
             tuple(stored.extent.name for stored in present if stored.neuron_axis is None), weight_bytes,
         ))  # fmt: skip

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.checkpoint.ffn import FfnBlock, FfnModel
+    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.ffn_block import FfnBlock
     from ripple_place.checkpoint.neuron_tensor import Component, NeuronTensor
 
     Float64Array = npt.NDArray[np.float64]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OWN_DIRECTORY = "ripple_place"
 """Subdirectory of OUT for everything that the source did not have."""
+BYTES_PER_FILE = 8192
+"""Free space that a file takes beside its bytes: of its last page, and of what file system and manifest keep of it."""
 
 
 def check_output(source: Path, out: Path, *, force: bool) -> None:

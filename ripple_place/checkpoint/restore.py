@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.fileio import ignore_progress
 from ripple_place.checkpoint.manifest import read_manifest
 from ripple_place.checkpoint.outdir import (
+    BYTES_PER_FILE,
     OWN_DIRECTORY,
     check_free_space,
     check_output,
@@ -23,7 +24,8 @@ from ripple_place.checkpoint.plan import PLACEMENT_FILE, resolve_orders, tensor_
 from ripple_place.checkpoint.shard_writer import write_shard
 from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.checkpoint.sidefiles import copy_file
-from ripple_place.errors import UnsupportedError, VerificationError
+from ripple_place.checkpoint.verify import check_recorded
+from ripple_place.errors import UnsupportedError
 from ripple_place.placement import read_placement
 
 if TYPE_CHECKING:
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.checkpoint.fileio import Progress
-
-_BYTES_PER_FILE = 8192
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def restore(
         )  # fmt: skip
     check_output(out, target, force=False)
     files: Mapping[str, Any] = document["source"]["files"]
-    _check_hashes(out, document["files"], "this output is damaged; restore from another copy of it", progress)
+    check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
     model = describe_ffn(Checkpoint.open(out))
     placed = resolve_orders(model, read_placement(out / PLACEMENT_FILE))
     orders = {name: np.argsort(order, kind="stable").astype(np.int32) for name, order in placed.items()}
@@ -110,27 +110,13 @@ def restore(
         check_output(out, target, force=False)
         with installing(directory, target):
             empty_directory(directory)
-            check_free_space(target, n_bytes + _BYTES_PER_FILE * len(files))
+            check_free_space(target, n_bytes + BYTES_PER_FILE * len(files))
             for name in files:
                 if name in model.checkpoint.shards:
                     shard = model.checkpoint.shards[name]
                     write_shard(model, orders, actions, shard, directory / name, progress, is_hashed=False)
                 else:
                     copy_file(out / name, directory / name, progress)
-            _check_hashes(directory, files, "report this: the output is sound, and yet gives another model", progress)
+            check_recorded(directory, files, "report this: the output is sound, and yet gives another model", progress)
             (directory / OWN_DIRECTORY).rmdir()
     return RestoreReport(len(files), n_bytes, tuple(sorted(document["source"]["left_out"])))
-
-
-def _check_hashes(root: Path, files: Mapping[str, Any], remedy: str, progress: Progress) -> None:
-    """Raise unless files have the sizes and hashes that are recorded of them."""
-    for name in files:
-        if not (root / name).is_file():
-            raise VerificationError(root / name, found="no such file", expected="all that is recorded", remedy=remedy)
-    hashes = hash_files([root / name for name in files], progress)
-    for name, entry in files.items():
-        if hashes[root / name] != entry["sha256"]:
-            raise VerificationError(
-                root / name, found=f"SHA-256 {hashes[root / name]}", expected=f"{entry['sha256']}, as recorded",
-                remedy=remedy,
-            )  # fmt: skip

@@ -9,14 +9,14 @@ from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
 from ripple_place.checkpoint.fileio import hash_file, hash_files, ignore_progress
 from ripple_place.checkpoint.journal import Journal, finished_files
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
-from ripple_place.checkpoint.outdir import check_free_space, check_output, installing, locked_directory
+from ripple_place.checkpoint.outdir import BYTES_PER_FILE, check_free_space, check_output, installing, locked_directory
 from ripple_place.checkpoint.output_file import OutputFile
 from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, second_orders
 from ripple_place.checkpoint.shard_writer import write_shard
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
 from ripple_place.placement import write_placement
-from ripple_place.tensorfile import as_bytes, build_header
+from ripple_place.tensorfile import tensor_file_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,6 @@ ASSUMED_BYTES_PER_S = 500e6
 _MANIFEST_BYTES = 1 << 20
 _BYTES_PER_NEURON = 12
 """Of the orders in placement (4) and manifest (its digits and a comma)."""
-_BYTES_PER_FILE = 8192
-"""Of its last page, and of what the file system and the manifest keep of it."""
 
 
 def execute(
@@ -85,7 +83,7 @@ def needed_bytes(plan: RewritePlan) -> int:
     second = second_orders(plan.placement)
     order_bytes = _BYTES_PER_NEURON * sum((1 + (name in second)) * b.n_neurons for name, b in plan.model.blocks.items())
     n_files = len(plan.weight_files) + len(plan.plain_files) + len(plan.carriers) + 2
-    return plan.written_bytes + plan.carrier_bytes + order_bytes + _MANIFEST_BYTES + _BYTES_PER_FILE * n_files
+    return plan.written_bytes + plan.carrier_bytes + order_bytes + _MANIFEST_BYTES + BYTES_PER_FILE * n_files
 
 
 def estimated_seconds(plan: RewritePlan) -> float:
@@ -149,14 +147,11 @@ def _write_placement(plan: RewritePlan, directory: Path) -> str:
 
 def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> str:
     assert plan.bundle is not None
-    header = build_header(plan.bundle.tensors, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES)
+    sources = bundle_sources(plan.model, plan.orders, plan.bundle)
     with OutputFile(directory / BUNDLED_FILE) as file:
-        file.append(header)
-        progress(len(header))
-        for tensor in bundle_sources(plan.model, plan.orders, plan.bundle):
-            for piece in tensor.pieces:
-                file.append(piece)
-                progress(as_bytes(piece).nbytes)
+        for piece in tensor_file_pieces(sources, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES):
+            file.append(piece)
+            progress(piece.nbytes)
     return file.sha256
 
 

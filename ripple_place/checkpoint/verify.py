@@ -192,24 +192,39 @@ def _check_files(source: Path, out: Path, document: Mapping[str, Any], progress:
                     out / file, found="a file that was not written with the rest", expected="only recorded files",
                     remedy="remove it: a loader might take it for part of the model",
                 )  # fmt: skip
-    for root, files, remedy in (
-        (out, recorded, AGAIN),
-        (source, document["source"]["files"], "give the checkpoint from which the output was made, unchanged"),
-    ):
-        for name, entry in files.items():
-            n_bytes = (root / name).stat().st_size if (root / name).is_file() else None
-            if n_bytes != entry["size_bytes"]:
-                raise VerificationError(
-                    root / name, found="no such file" if n_bytes is None else f"{n_bytes} bytes",
-                    expected=f"{entry['size_bytes']} bytes", remedy=remedy,
-                )  # fmt: skip
-        hashes = hash_files([root / name for name in files], progress)
-        for name, entry in files.items():
-            if hashes[root / name] != entry["sha256"]:
-                raise VerificationError(
-                    root / name, found=f"SHA-256 {hashes[root / name]}", expected=f"{entry['sha256']}, as recorded",
-                    remedy=remedy,
-                )  # fmt: skip
+    check_recorded(out, recorded, AGAIN, progress)
+    changed = "give the checkpoint from which the output was made, unchanged"
+    check_recorded(source, document["source"]["files"], changed, progress)
+
+
+def check_recorded(root: Path, files: Mapping[str, Any], remedy: str, progress: Progress = ignore_progress) -> None:
+    """Raise VerificationError unless files have the sizes and hashes that a manifest records of them.
+
+    Parameters
+    ----------
+    root : Path
+        Where they lie.
+    files : mapping of str to mapping
+        `size_bytes` and `sha256`, by name.
+    remedy : str
+        What to do otherwise.
+    progress : callable
+        Called with bytes hashed.
+    """
+    for name, entry in files.items():
+        n_bytes = (root / name).stat().st_size if (root / name).is_file() else None
+        if n_bytes != entry["size_bytes"]:
+            raise VerificationError(
+                root / name, found="no such file" if n_bytes is None else f"{n_bytes} bytes",
+                expected=f"{entry['size_bytes']} bytes", remedy=remedy,
+            )  # fmt: skip
+    hashes = hash_files([root / name for name in files], progress)
+    for name, entry in files.items():
+        if hashes[root / name] != entry["sha256"]:
+            raise VerificationError(
+                root / name, found=f"SHA-256 {hashes[root / name]}", expected=f"{entry['sha256']}, as recorded",
+                remedy=remedy,
+            )  # fmt: skip
 
 
 def _check_side_files(out: Path, document: Mapping[str, Any]) -> int:
