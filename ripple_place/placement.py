@@ -10,12 +10,12 @@ import numpy as np
 
 from ripple_place.blocks import is_block_name, sorted_blocks
 from ripple_place.errors import PlacementError, UsageError
-from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
+from ripple_place.tensorfile import TensorFile, TensorSource, replacing, tensor_file_pieces
 from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -184,6 +184,13 @@ def write_placement(path: str | os.PathLike[str], placement: ModelPlacement) -> 
     OSError
         If storage refuses.
     """
+    with replacing(path) as file:
+        for piece in placement_pieces(placement):
+            file.write(piece)
+
+
+def placement_pieces(placement: ModelPlacement) -> Iterator[memoryview]:
+    """Return the bytes of a placement file, some at a time."""
     tensors = [
         TensorSource.of_array(f"{name}.{part}", array)
         # Widest dtype first keeps every tensor aligned to its own size.
@@ -191,7 +198,7 @@ def write_placement(path: str | os.PathLike[str], placement: ModelPlacement) -> 
         for name, block in placement.blocks.items()
         if (array := getattr(block, part)) is not None
     ]
-    write_tensor_file(path, tensors, {**placement.metadata, "format": PLACEMENT_FORMAT})
+    return tensor_file_pieces(tensors, {**placement.metadata, "format": PLACEMENT_FORMAT})
 
 
 def read_placement(path: str | os.PathLike[str]) -> ModelPlacement:

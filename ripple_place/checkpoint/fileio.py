@@ -134,14 +134,14 @@ def chunks(descriptor: int, offset_bytes: int, length_bytes: int) -> Iterator[By
         yield piece
 
 
-def hash_file(path: Path, progress: Progress = ignore_progress, stop: threading.Event | None = None) -> str:
+def _hash_file(path: Path, progress: Progress, stop: threading.Event) -> str:
     """Return the SHA-256 of a file as hexadecimal digits; of a part of it once `stop` is set."""
     digest = hashlib.sha256()
     with opened(path) as descriptor:
         # Not `chunks`: a file without a known length, read to its end.
         buffer = memoryview(bytearray(CHUNK_BYTES // 8))
         position = 0
-        while not (stop and stop.is_set()) and (n_bytes := os.preadv(descriptor, [buffer], position)):
+        while not stop.is_set() and (n_bytes := os.preadv(descriptor, [buffer], position)):
             digest.update(buffer[:n_bytes])
             position += n_bytes
             progress(n_bytes)
@@ -162,7 +162,7 @@ def hash_files(paths: Iterable[Path], progress: Progress = ignore_progress) -> d
     paths = list(paths)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         try:
-            return dict(zip(paths, pool.map(lambda path: hash_file(path, count, stop), paths), strict=True))
+            return dict(zip(paths, pool.map(lambda path: _hash_file(path, count, stop), paths), strict=True))
         except BaseException:
             stop.set()  # Ctrl-C must not wait for gigabytes.
             raise

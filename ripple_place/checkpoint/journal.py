@@ -17,6 +17,7 @@ from ripple_place.checkpoint.outdir import OWN_DIRECTORY, empty_directory
 from ripple_place.checkpoint.plan import PLACEMENT_FILE
 from ripple_place.errors import UsageError
 from ripple_place.jsontext import parse_json
+from ripple_place.placement import placement_pieces
 from ripple_place.tensorfile import replacing
 
 if TYPE_CHECKING:
@@ -151,12 +152,9 @@ def _is_file_of(path: Path, size_bytes: int | None) -> bool:
 
 
 def _hash_placement(placement: ModelPlacement) -> str:
-    """Return a hash of orders, pinned neurons, frequencies and metadata: of all that the placement file holds."""
-    digest = hashlib.sha256(json.dumps(dict(placement.metadata), sort_keys=True).encode())
-    for name, block in placement.blocks.items():
-        for part in (block.order, block.pinned, block.frequency):
-            digest.update(f"{name} {None if part is None else part.size}\n".encode())
-            digest.update(b"" if part is None else part.tobytes())
+    digest = hashlib.sha256()
+    for piece in placement_pieces(placement):
+        digest.update(piece)
     return digest.hexdigest()
 
 

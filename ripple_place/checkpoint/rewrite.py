@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
-from ripple_place.checkpoint.fileio import hash_file, hash_files, ignore_progress
+from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.journal import Journal, finished_files
 from ripple_place.checkpoint.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.outdir import BYTES_PER_FILE, check_free_space, check_output, installing, locked_directory
@@ -15,11 +15,11 @@ from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_
 from ripple_place.checkpoint.shard_writer import write_shard
 from ripple_place.checkpoint.sidefiles import copy_file
 from ripple_place.checkpoint.verify import compare_output
-from ripple_place.placement import write_placement
+from ripple_place.placement import placement_pieces
 from ripple_place.tensorfile import tensor_file_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
@@ -136,30 +136,29 @@ def seal_output(
     if verify:
         report = compare_output(root, directory, document, progress)
         document = build_manifest(plan, source_hashes, out_files, report.as_json(), carrier_hashes)
-    _write_bytes(directory / MANIFEST_FILE, format_manifest(document).encode())
+    _write_pieces(directory / MANIFEST_FILE, [memoryview(format_manifest(document).encode())])
     return report
 
 
 def _write_placement(plan: RewritePlan, directory: Path) -> str:
-    write_placement(directory / PLACEMENT_FILE, plan.placement)
-    return hash_file(directory / PLACEMENT_FILE)
+    return _write_pieces(directory / PLACEMENT_FILE, placement_pieces(plan.placement))
 
 
 def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> str:
     assert plan.bundle is not None
     sources = bundle_sources(plan.model, plan.orders, plan.bundle)
-    with OutputFile(directory / BUNDLED_FILE) as file:
-        for piece in tensor_file_pieces(sources, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES):
-            file.append(piece)
-            progress(piece.nbytes)
-    return file.sha256
+    pieces = tensor_file_pieces(sources, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES)
+    return _write_pieces(directory / BUNDLED_FILE, pieces, progress)
 
 
 def _write_carrier(plan: RewritePlan, file: CarrierFile, directory: Path) -> str:
-    return _write_bytes(directory / file.name, file.permuted(plan.orders))
+    return _write_pieces(directory / file.name, [memoryview(file.permuted(plan.orders))])
 
 
-def _write_bytes(path: Path, data: bytes | bytearray) -> str:
+def _write_pieces(path: Path, pieces: Iterable[memoryview], progress: Progress = ignore_progress) -> str:
+    """Write a new file and return its SHA-256."""
     with OutputFile(path) as file:
-        file.append(memoryview(data))
+        for piece in pieces:
+            file.append(piece)
+            progress(piece.nbytes)
     return file.sha256

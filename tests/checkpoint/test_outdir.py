@@ -77,7 +77,7 @@ def test_an_error_leaves_nothing(pico_opt: Path, tmp_path: Path, monkeypatch: py
     def fail(*arguments: object) -> None:
         raise OSError(5, "storage is on fire")
 
-    monkeypatch.setattr(rewrite_module, "write_placement", fail)
+    monkeypatch.setattr(rewrite_module, "placement_pieces", fail)
     with pytest.raises(OSError, match="on fire"):
         execute(plan(pico_opt, out, seed=2, force=True))
     assert contents(out) == before

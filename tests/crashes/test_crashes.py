@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +190,25 @@ def test_another_run_is_not_continued(
     assert contents(partial) == before
     execute(plan(pico_llama, tmp_path / "out", **change))
     assert not partial.exists()
+
+
+def test_another_second_copy_is_not_continued(
+    pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The orders of first copies alone do not say what is being written."""
+    model = describe_ffn(Checkpoint.open(pico_llama))
+    placement = random_placement(model, copies=("layers.0",))
+    block = placement.blocks["layers.0"]
+    other = {**placement.blocks, "layers.0": replace(block, order_2=block.order_2[::-1].copy())}
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "ripple_place.checkpoint.rewrite.seal_output", FailingCall(lambda: None, 1, KeyboardInterrupt())
+        )
+        with pytest.raises(KeyboardInterrupt):
+            execute(plan_rewrite(model, placement, tmp_path / "out"))
+    with pytest.raises(UsageError, match="another order of neurons"):
+        execute(plan_rewrite(model, replace(placement, blocks=other), tmp_path / "out"), resume=True)
+    execute(plan_rewrite(model, placement, tmp_path / "out"), resume=True)
 
 
 def test_a_kill_between_the_renames(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
