@@ -149,10 +149,10 @@ def run_child(options: argparse.Namespace) -> None:
     import torch
     import transformers
 
-    from ripple_place.trace.capture.capture import CaptureParams, capture
-    from ripple_place.trace.capture.model import read_config, read_tokenizer
-    from ripple_place.trace.capture.text import CalibrationText, WindowParams, layout_of, read_texts
-    from ripple_place.workflows.tracking import no_track
+    from ripple_place.capture.capture import CaptureParams, capture
+    from ripple_place.capture.model import read_config, read_tokenizer
+    from ripple_place.capture.text import CalibrationText, WindowParams, layout_of, read_texts
+    from ripple_place.tracking import no_track
 
     torch.set_num_threads(options.threads)
     # What torch takes to compute anything at all; and transformers its classes.
@@ -193,10 +193,10 @@ def measure_rules(data: Path, options: argparse.Namespace) -> None:
     """Print perplexity against active share for each kind of rule, and draw it."""
     import torch
 
-    from ripple_place.trace.capture.capture import CaptureParams, capture
-    from ripple_place.trace.capture.rules import ActivityRule
-    from ripple_place.trace.capture.text import WindowParams
-    from ripple_place.workflows.tracking import no_track
+    from ripple_place.capture.capture import CaptureParams, capture
+    from ripple_place.capture.text import WindowParams
+    from ripple_place.trace.activity_rules import ActivityRule
+    from ripple_place.tracking import no_track
 
     torch.set_num_threads(options.threads)
     curves: dict[str, list[tuple[float, float]]] = {"top-k": [], "CATS": [], "TEAL": []}
@@ -229,8 +229,8 @@ def measure_rules(data: Path, options: argparse.Namespace) -> None:
 
 def draw(curves: dict[str, list[tuple[float, float]]], without: float, path: Path) -> None:
     """Draw by how much each rule raises the perplexity; a rule that lowers it by a hair lies on the axis."""
-    from ripple_place.flash.charts import line_chart
-    from ripple_place.flash.svg import standalone
+    from ripple_place.pages.charts import line_chart
+    from ripple_place.pages.svg import standalone
 
     raised = [[(share, max(0.0, value / without - 1)) for share, value in curve] for curve in curves.values()]
     picture = line_chart(

@@ -16,7 +16,8 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from benchmarks.timing import interleaved_seconds
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.kernels.pair_tile import add_pair_counts
 from ripple_place.trace.activation_trace import BlockTrace
 

@@ -23,13 +23,13 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.timing import data_folder
-from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.ordering.flash_time import FlashTimeParams
 from ripple_place.ordering.second_copy import divide, second_order
+from ripple_place.placing.cached_block import CachedBlock
+from ripple_place.placing.dram.misses import order_behind_cache
+from ripple_place.placing.orderings import BlockSearch, starts_of
 from ripple_place.trace.files import read_trace
-from ripple_place.workflows.block_orders import BlockSearch, starts_of
-from ripple_place.workflows.cached_block import CachedBlock
-from ripple_place.workflows.miss_ordering import order_behind_cache
 
 
 def measure(model: str, block: int, break_even_gap: float, share: float, effort: int) -> str:

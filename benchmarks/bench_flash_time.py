@@ -42,17 +42,17 @@ from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.belady import Belady
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import POLICIES
-from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.ordering.baselines import frequency_order, original_order
 from ripple_place.ordering.flash_time import FlashTimeParams
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
+from ripple_place.placing.cached_block import CachedBlock, rows_of
+from ripple_place.placing.comparison import combine, compare_orders
+from ripple_place.placing.dram.misses import REFIT_TURN, order_behind_cache, refit
+from ripple_place.placing.dram.split import CostCurve, curve_capacities, split_by_gain
+from ripple_place.placing.orderings import BlockSearch, order_bits, starts_of
 from ripple_place.trace.sources import read_source
-from ripple_place.workflows.block_orders import BlockSearch, order_bits, starts_of
-from ripple_place.workflows.cached_block import CachedBlock, rows_of
-from ripple_place.workflows.comparison import combine, compare_orders
-from ripple_place.workflows.dram_split import CostCurve, curve_capacities, split_by_gain
-from ripple_place.workflows.miss_ordering import REFIT_TURN, order_behind_cache, refit
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 
 from benchmarks.timing import data_folder
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.trace.sources import read_source

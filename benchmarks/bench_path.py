@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from benchmarks.timing import data_folder
-from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.ordering.path_bound import PairTable, path_bound

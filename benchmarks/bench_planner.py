@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.timing import data_folder, interleaved_seconds
-from ripple_place.flash.device_files import DEFAULT_DEVICE, list_devices, load_device
+from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, load_device
 from ripple_place.flash.layout import Layout
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement

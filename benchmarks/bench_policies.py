@@ -26,7 +26,7 @@ import numpy as np
 from ripple_place.flash.caches.cache import ReadCost
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.replay import replay_block
-from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.kernels.reads import plan_rows
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.placement import NeuronPlacement

@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.journal import Journal
-from ripple_place.checkpoint.outdir import replacing_directory
-from ripple_place.checkpoint.plan import FORMATS, RewritePlan, plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.journal import Journal
+from ripple_place.checkpoint.output.outdir import replacing_directory
+from ripple_place.checkpoint.output.plan import FORMATS, RewritePlan, plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import seal_output, write_output
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.verify import verify
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 from ripple_place.tensorfile import TensorSource, write_tensor_file
 from ripple_place.units import format_bytes, parse_bytes

@@ -30,7 +30,7 @@ import numpy as np
 from ripple_place.flash.caches.cache import Accesses, ReadCost
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import find_policy
-from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.layout import Layout
 from ripple_place.flash.replay import replay_block
 from ripple_place.flash.simulator import SimulationParams, simulate

@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.timing import data_folder
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.graph.statistics import block_statistics
 from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.trace.sources import read_source
-from ripple_place.workflows.tracking import no_track
-from ripple_place.workflows.verdict import VerdictParams, judge
+from ripple_place.tracking import no_track
+from ripple_place.verdict.judge import VerdictParams, judge
 
 if TYPE_CHECKING:
     from ripple_place.trace.activation_trace import ActivationTrace
-    from ripple_place.workflows.verdict import Verdict
+    from ripple_place.verdict.verdict import Verdict
 
 
 def timed_verdict(name: str, trace: ActivationTrace) -> Verdict:

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.ordering.flash_time import FlashTimeParams, flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token

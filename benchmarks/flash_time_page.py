@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ripple_place.workflows.comparison import DRAM_SHARES
+from ripple_place.placing.comparison import DRAM_SHARES
 
 LEAST_RATIO = 1 / 1.01
 

@@ -20,7 +20,8 @@ from typing import Any
 
 RECORD = Path(__file__).parent / "results" / "same_bytes.json"
 EXAMPLES = Path(__file__).parent.parent / "examples"
-TRAIN, HELD_OUT = "examples/tiny-relu-lm-data/train.trace.safetensors", "examples/tiny-relu-lm-data/heldout.trace.safetensors"
+TRAIN = "examples/tiny-relu-lm-data/train.trace.safetensors"
+HELD_OUT = "examples/tiny-relu-lm-data/heldout.trace.safetensors"
 
 EXAMPLE_COMMANDS = {
     "profile": f"profile {TRAIN} --out tiny.profile --html profile.html --graphml tiny.graphml",
@@ -48,16 +49,16 @@ EXAMPLE_COMMANDS = {
     "--effort 1 --copies 2 --out dram-two.placement",
     "dram auto": "reorder --profile tiny.profile --dram-budget 10% --cache auto --bundle-bytes 4KiB --effort 1 "
     "--out dram-auto.placement",
-    "simulate": f"simulate {HELD_OUT} --bundle-bytes 4KiB --layout original --layout frequency.placement --layout flash "
-    "--html report.html --svg reads.svg --sweep dram-budget=0%,10%",
+    "simulate": f"simulate {HELD_OUT} --bundle-bytes 4KiB --layout original --layout frequency.placement "
+    "--layout flash --html report.html --svg reads.svg --sweep dram-budget=0%,10%",
     "simulate placed dram": f"simulate {HELD_OUT} --bundle-bytes 4KiB --layout dram-auto.placement --layout two "
     "--dram-budget placement",
     "simulate planners": f"simulate {HELD_OUT} --bundle-bytes 4KiB --layout original --collapse optimal --bound "
     "--dram-budget 5% --cache sieve --reset-at-segments",
     "simulate token time": f"simulate {HELD_OUT} {TRAIN} --layout original --layout flash-device --layout two "
     "--device ufs4-oneplus12-neuralink --compute-us-per-layer 200us --overlap cluster --transfer",
-    "simulate admission": f"simulate {HELD_OUT} --bundle-bytes 6912 --layout original --device m1-max --collapse adaptive "
-    "--dram-budget 20% --admission linking:4,0.5 --seed 7",
+    "simulate admission": f"simulate {HELD_OUT} --bundle-bytes 6912 --layout original --device m1-max "
+    "--collapse adaptive --dram-budget 20% --admission linking:4,0.5 --seed 7",
     "verify": "verify examples/tiny-relu-lm flash",
     "restore": "verify flash --restore restored",
 }  # fmt: skip
@@ -69,7 +70,8 @@ DATA_COMMANDS = {
     "opt greedy": f"reorder {OPT} --profile opt.profile --ordering greedy --out opt-greedy",
     "opt path": "reorder --profile opt.profile --ordering path --out opt-path.placement",
     "opt flash-time 5": f"reorder {OPT} --profile opt.profile --break-even-gap 5 --out opt-5",
-    "opt flash-time 20": "reorder --profile opt.profile --break-even-gap 20 --ordering flash-time --out opt-20.placement",
+    "opt flash-time 20": "reorder --profile opt.profile --break-even-gap 20 --ordering flash-time "
+    "--out opt-20.placement",
     "opt dram": f"reorder {OPT} --profile opt.profile --dram-budget 10% --cache auto --out opt-dram",
     "opt copies": f"reorder {OPT} --profile opt.profile --copies 2 --out opt-two",
     "opt simulate": f"simulate {OPT_TEST} --layout original --layout opt-greedy --layout opt-5 --layout opt-two",

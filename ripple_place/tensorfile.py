@@ -1,8 +1,8 @@
 """The safetensors container: read and check a header, read tensors as bytes, write a file whole or not at all.
 
 Traces, profiles, placements and checkpoints all lie in this container. The stock ``safetensors`` reader is used to
-check what we write (`ripple_place.checkpoint.verify`); reading and writing go through here because a rewrite needs
-what it does not offer: extents of every tensor, bytes of any dtype without a framework, tensor order and data
+check what we write (`ripple_place.checkpoint.proof.verify`); reading and writing go through here because a rewrite
+needs what it does not offer: extents of every tensor, bytes of any dtype without a framework, tensor order and data
 alignment of our choosing, and tensors streamed in pieces.
 
 References

@@ -10,15 +10,15 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ripple_place.blocks import sorted_blocks
-from ripple_place.checkpoint.manifest import format_manifest, read_manifest
-from ripple_place.checkpoint.plan import MANIFEST_FILE
+from ripple_place.checkpoint.names import MANIFEST_FILE
+from ripple_place.checkpoint.output.manifest import format_manifest, read_manifest
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ripple_place.checkpoint.ffn import FfnModel
-    from ripple_place.checkpoint.neuron_tensor import NeuronTensor
+    from ripple_place.checkpoint.model.ffn import FfnModel
+    from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
     from ripple_place.tensorfile import TensorExtent
 
 Tensors = dict[str, np.ndarray]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from ripple_place.workflows.profile import profile
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, write_checkpoint
+from tests.flash.builders import block_trace, linear_device, trace_of
+from tests.trace_builders import planted_clusters, write_stock_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.trace.activation_trace import ActivationTrace
 
 
 @pytest.fixture
@@ -30,3 +37,32 @@ def pico_llama(tmp_path: Path) -> Path:
         for name, part in (("gate", 1), ("up", 2), ("down", 3))
     }
     return write_checkpoint(tmp_path / "pico-llama", llama_tensors(), llama_config(), shards=shards)
+
+
+@pytest.fixture
+def trace_path(tmp_path: Path) -> Path:
+    """Return a trace of 300 tokens in which three clusters of neurons fire in each layer."""
+    rng = np.random.default_rng(0)
+    blocks = {
+        f"layers.{layer}": planted_clusters(rng, n_clusters=3, cluster_size=8, n_rows=300)[0] for layer in range(2)
+    }
+    return write_stock_trace(tmp_path / "pico.trace.safetensors", blocks, activity="relu>0", model="pico")
+
+
+@pytest.fixture
+def profile_path(tmp_path: Path, trace_path: Path) -> Path:
+    """Return the profile of that trace."""
+    profile([trace_path], tmp_path / "pico.profile")
+    return tmp_path / "pico.profile"
+
+
+@pytest.fixture
+def device() -> DeviceProfile:
+    """Return the linear device with pages of 4 KiB and requests of at most 64 KiB."""
+    return linear_device()
+
+
+@pytest.fixture
+def four_neurons() -> ActivationTrace:
+    """Return three tokens over four neurons: {0, 2}, nothing, {0, 1, 3}."""
+    return trace_of({"layers.0": block_trace(np.array([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 0, 1]]))}, 3)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
-from ripple_place.flash.device_files import DEFAULT_DEVICE, list_devices, load_device, read_device
+from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, load_device, read_device
 from ripple_place.trace.adapters import KINDS
 
 ROOT = Path(__file__).parents[1]

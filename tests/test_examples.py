@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.plan import plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
 from tests.builders import random_placement
 
 SOURCE = Path(__file__).parents[1] / "examples" / "read_bundled.c"

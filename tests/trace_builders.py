@@ -13,7 +13,7 @@ from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
 TRACE_FORMAT = "ripple-place.trace/1"
 """Written out here: a test that imports it would not notice that it changed."""
@@ -43,7 +43,7 @@ def trace_of(*blocks: np.ndarray) -> ActivationTrace:
 
 def bits_of(active: np.ndarray) -> NeuronBits:
     """Return a dense matrix as neuron-major bits."""
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
     return NeuronBits.of_block(block_of(active))
 

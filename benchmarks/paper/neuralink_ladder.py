@@ -20,11 +20,11 @@ from benchmarks.paper.workload import (
     overhead_behind,
     speedup,
 )
-from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.trace.synthetic import MODELS
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
 
 V2, V3 = "arXiv 2410.19274v2", "arXiv 2410.19274v3"
 VANISHED = 1.05  # a gain below 5 % counts as none

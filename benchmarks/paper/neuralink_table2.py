@@ -9,10 +9,10 @@ import numpy as np
 from benchmarks import fit_neuralink_table2 as table2
 from benchmarks.paper.figures import CONSISTENCY, PREDICTION, Figure
 from benchmarks.paper.runs import independent_trace, run, table_device
-from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
 
 SOURCE = "arXiv 2410.19274v3, Table 2"
 N_TOKENS = 32

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.flash.admission import Admission
-from ripple_place.flash.device import DeviceProfile
+from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.layout import Layout
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.placement import ModelPlacement, NeuronPlacement

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.paper.figures import CONSISTENCY, PREDICTION, Figure
 from benchmarks.paper.runs import independent_trace, line_device, run, trace_of
-from ripple_place.flash.device_files import load_device
+from ripple_place.flash.device.files import load_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

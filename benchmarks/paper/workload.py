@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.paper.runs import line_device, run
-from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.ordering.baselines import frequency_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.trace.synthetic import MODELS, SyntheticSource, draw_trace
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.results import LayoutResult
     from ripple_place.trace.activation_trace import ActivationTrace
 

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.checkpoint.ffn import describe_ffn
 from ripple_place.checkpoint.fileio import ignore_progress
-from ripple_place.checkpoint.manifest import read_manifest
-from ripple_place.checkpoint.outdir import (
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.names import OWN_DIRECTORY, PLACEMENT_FILE
+from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.output.outdir import (
     BYTES_PER_FILE,
-    OWN_DIRECTORY,
     check_free_space,
     check_output,
     empty_directory,
     installing,
     locked_directory,
 )
-from ripple_place.checkpoint.plan import PLACEMENT_FILE, resolve_orders, tensor_actions
-from ripple_place.checkpoint.shard_writer import write_shard
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.sidefiles import copy_file
-from ripple_place.checkpoint.verify import check_recorded
+from ripple_place.checkpoint.output.plan import resolve_orders, tensor_actions
+from ripple_place.checkpoint.output.shard_writer import write_shard
+from ripple_place.checkpoint.output.sidefiles import copy_file
+from ripple_place.checkpoint.proof.verify import check_recorded
 from ripple_place.errors import UnsupportedError
 from ripple_place.placement import read_placement
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.checkpoint.bundle import PAGE_BYTES, bundle_sources
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
-from ripple_place.checkpoint.journal import Journal, finished_files
-from ripple_place.checkpoint.manifest import build_manifest, format_manifest
-from ripple_place.checkpoint.outdir import BYTES_PER_FILE, check_free_space, check_output, installing, locked_directory
-from ripple_place.checkpoint.output_file import OutputFile
-from ripple_place.checkpoint.plan import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE, second_orders
-from ripple_place.checkpoint.shard_writer import write_shard
-from ripple_place.checkpoint.sidefiles import copy_file
-from ripple_place.checkpoint.verify import compare_output
+from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
+from ripple_place.checkpoint.output.bundle import PAGE_BYTES, bundle_sources
+from ripple_place.checkpoint.output.journal import Journal, finished_files
+from ripple_place.checkpoint.output.manifest import build_manifest, format_manifest
+from ripple_place.checkpoint.output.outdir import (
+    BYTES_PER_FILE,
+    check_free_space,
+    check_output,
+    installing,
+    locked_directory,
+)
+from ripple_place.checkpoint.output.output_file import OutputFile
+from ripple_place.checkpoint.output.plan import second_orders
+from ripple_place.checkpoint.output.shard_writer import write_shard
+from ripple_place.checkpoint.output.sidefiles import copy_file
+from ripple_place.checkpoint.proof.verify import compare_output
 from ripple_place.placement import placement_pieces
 from ripple_place.tensorfile import tensor_file_pieces
 
@@ -24,8 +31,8 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.fileio import Progress
-    from ripple_place.checkpoint.plan import RewritePlan
-    from ripple_place.checkpoint.verify import VerificationReport
+    from ripple_place.checkpoint.output.plan import RewritePlan
+    from ripple_place.checkpoint.proof.verify import VerificationReport
 
 ASSUMED_BYTES_PER_S = 500e6
 """Bytes written, hashed and compared a second: what benchmarks/bench_rewrite.py finds on two cores and a cloud disk."""

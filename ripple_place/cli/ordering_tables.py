@@ -8,9 +8,9 @@ from ripple_place.cli.rendering import format_table, number, percent
 from ripple_place.units import format_bytes, format_time_us
 
 if TYPE_CHECKING:
-    from ripple_place.workflows.cache_aware import DramReport
-    from ripple_place.workflows.comparison import OrderingComparison
-    from ripple_place.workflows.copies import CopiesReport
+    from ripple_place.placing.comparison import OrderingComparison
+    from ripple_place.placing.dram.place import DramReport
+    from ripple_place.placing.second_copy import CopiesReport
     from ripple_place.workflows.reorder import ReorderReport
 
 _GIB = 1 << 30
@@ -115,7 +115,7 @@ def copies_line(copies: CopiesReport) -> str:
 
 def comparison_text(comparison: OrderingComparison) -> str:
     """Return what orderings cost without DRAM and with the hottest neurons in DRAM, and what that comes to."""
-    from ripple_place.workflows.comparison import DRAM_SHARES
+    from ripple_place.placing.comparison import DRAM_SHARES
 
     shares = [percent(share, 0) for share in DRAM_SHARES]
     what = "flash time/token" if comparison.unit == "us" else "cost/token"

@@ -95,12 +95,12 @@ def profile(
     Then the verdict: what ordering on the first half of the trace saves on the second, for each block and for all, and
     whether more text would help. The columns are explained in docs/profiling.md.
     """
-    from ripple_place.flash.device_files import load_device
-    from ripple_place.trace.capture.capture import CaptureParams
-    from ripple_place.trace.capture.rules import ActivityRule
-    from ripple_place.trace.capture.text import WindowParams
+    from ripple_place.capture.capture import CaptureParams
+    from ripple_place.capture.text import WindowParams
+    from ripple_place.flash.device.files import load_device
+    from ripple_place.trace.activity_rules import ActivityRule
+    from ripple_place.verdict.judge import VerdictParams
     from ripple_place.workflows.profile import profile as run
-    from ripple_place.workflows.verdict import VerdictParams
 
     if not texts and not any(path.is_dir() for path in sources):
         _refuse_capture_options()

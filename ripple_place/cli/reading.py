@@ -68,7 +68,7 @@ def reading_params(params: dict[str, Any]) -> dict[str, Any]:
     UsageError
         If there is an overlap but nothing to overlap with.
     """
-    from ripple_place.flash.conditions import ReadConditions
+    from ripple_place.flash.device.conditions import ReadConditions
     from ripple_place.flash.token_time import ComputeParams
 
     params = dict(params)

@@ -26,8 +26,8 @@ from ripple_place.units import format_bytes, format_rate, format_time_us
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ripple_place.checkpoint.plan import RewritePlan
-    from ripple_place.checkpoint.verify import VerificationReport
+    from ripple_place.checkpoint.output.plan import RewritePlan
+    from ripple_place.checkpoint.proof.verify import VerificationReport
     from ripple_place.workflows.reorder import ReorderReport
 
 
@@ -117,11 +117,11 @@ def reorder(
     neuron's weights are contiguous, the placement, and a manifest. What was written is verified before it appears.
     Without CHECKPOINT, writes the placement file alone.
     """
-    from ripple_place.checkpoint.plan import FORMATS
-    from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
+    from ripple_place.checkpoint.output.plan import FORMATS
+    from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
+    from ripple_place.placing.params import ReorderParams
     from ripple_place.workflows.reorder import apply_placement
     from ripple_place.workflows.reorder import reorder as run
-    from ripple_place.workflows.reorder_params import ReorderParams
 
     _check_source_of_order(checkpoint, profile, placement)
     by_time = ordering == "flash-time" or (ordering == "auto" and (checkpoint is not None or bundle_bytes is not None))
@@ -250,7 +250,7 @@ def _plan_lines(plan: RewritePlan) -> list[str]:
 
 
 def _plan_figures(plan: RewritePlan) -> dict[str, Any]:
-    from ripple_place.checkpoint.outdir import free_bytes_at
+    from ripple_place.checkpoint.output.outdir import free_bytes_at
     from ripple_place.checkpoint.rewrite import estimated_seconds, needed_bytes
 
     n_permuted = sum(action != "copied" for action in plan.actions.values())

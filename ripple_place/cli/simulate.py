@@ -26,7 +26,7 @@ def _list_devices(context: click.Context, option: click.Parameter, wanted: bool)
     """Print the shipped device profiles and stop."""
     if not wanted or context.resilient_parsing:
         return
-    from ripple_place.flash.device_files import list_devices, load_device
+    from ripple_place.flash.device.files import list_devices, load_device
 
     devices = [load_device(name) for name in list_devices()]
     rows = [
@@ -94,11 +94,11 @@ def simulate(
     (reads rounded out to pages and split at the device's largest request) and the bytes they fetch; amplification,
     bytes fetched for each byte of an active neuron; and effective bandwidth, which counts only those.
     """
-    from ripple_place.flash.picture import token_picture
-    from ripple_place.flash.report import report_html
-    from ripple_place.flash.svg import standalone
+    from ripple_place.outputs import check_output_file
+    from ripple_place.pages.picture import token_picture
+    from ripple_place.pages.simulation_page import report_html
+    from ripple_place.pages.svg import standalone
     from ripple_place.tensorfile import replacing
-    from ripple_place.workflows.outputs import check_output_file
     from ripple_place.workflows.simulate import SimulateParams
     from ripple_place.workflows.simulate import simulate as run
 

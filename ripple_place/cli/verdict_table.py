@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ripple_place.cli.rendering import format_table
 
 if TYPE_CHECKING:
-    from ripple_place.workflows.verdict import Verdict
+    from ripple_place.verdict.verdict import Verdict
 
 MAX_ROWS, FIRST_ROWS = 8, 4
 """Up to so many blocks are listed; of more, the first few."""
@@ -15,7 +15,7 @@ MAX_ROWS, FIRST_ROWS = 8, 4
 
 def verdict_text(verdict: Verdict) -> str:
     """Return the table of blocks, notes on those that placement cannot help, and the verdict in sentences."""
-    from ripple_place.workflows.verdict_text import BLOCK_HEAD, block_row
+    from ripple_place.verdict.sentences import BLOCK_HEAD, block_row, sentences
 
     parts = []
     names = list(verdict.blocks)
@@ -28,7 +28,7 @@ def verdict_text(verdict: Verdict) -> str:
         shown_notes = notes if len(notes) <= MAX_ROWS else notes[:FIRST_ROWS]
         lines = [f"{name}: {note}." for name, note in shown_notes]
         parts.append("\n".join([*lines, *_more(len(notes) - len(shown_notes))]))
-    parts.append("\n".join(f"- {sentence}" for sentence in verdict.sentences))
+    parts.append("\n".join(f"- {sentence}" for sentence in sentences(verdict)))
     return "\n\n".join(parts)
 
 

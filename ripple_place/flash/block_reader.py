@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.planner_adaptive import AdaptivePlanner
-from ripple_place.flash.planner_fixed import FixedGapPlanner
-from ripple_place.flash.planner_optimal import OptimalPlanner
-from ripple_place.flash.planner_two_copies import TwoCopyPlanner
+from ripple_place.flash.planners.adaptive import AdaptivePlanner
+from ripple_place.flash.planners.fixed import FixedGapPlanner
+from ripple_place.flash.planners.optimal import OptimalPlanner
+from ripple_place.flash.planners.two_copies import TwoCopyPlanner
 from ripple_place.kernels.faults import charge_faults
 from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.replay import Chunk
 

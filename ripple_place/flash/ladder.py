@@ -10,7 +10,7 @@ from ripple_place.flash.simulator import simulate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.planner import ReadPlan
+from ripple_place.flash.planners.plan import ReadPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.flash.block_reader import ChunkReads
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.trace.activation_trace import ActivationTrace

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.replay import Chunk
     from ripple_place.flash.token_time import ComputeParams

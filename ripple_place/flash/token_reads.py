@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
 PANEL_BYTES = 16 * 2**20
 """Largest panel of counts held at once: the fewer bytes, the likelier they are still in a cache when they are read."""

@@ -11,7 +11,7 @@ from ripple_place.graph.statistics import MIN_FIRINGS, N_BEST
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
     Int32Array = npt.NDArray[np.int32]
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from scipy.sparse import csr_array
 
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
 N_BEST = 8
 """Neighbours of each neuron whose lift is looked at."""

@@ -57,7 +57,7 @@ def plan_rows_adaptive(
     fastest_page_us : float
         Time of a page at the most bandwidth that the device reaches.
     parameters : ndarray of shape (N_PARAMETERS,), float64
-        See `ripple_place.flash.planner.AdaptiveParams`.
+        See `ripple_place.flash.planners.plan.AdaptiveParams`.
     counts : ndarray of shape (N_COUNTS,), int64
     sums : ndarray of shape (N_SUMS,), float64
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from scipy.sparse import csr_array
 
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from ripple_place.kernels.top_neighbors import LOW_BITS, update_top_neighbors
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
 
 def nearest_by_cosine(bits: NeuronBits, n_neighbors: int) -> npt.NDArray[np.int32]:

@@ -13,7 +13,7 @@ from ripple_place.kernels import one_tree as kernels
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ripple_place.graph.coactivation import NeuronBits
+    from ripple_place.graph.neuron_bits import NeuronBits
 
     Int32Array = npt.NDArray[np.int32]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
 from ripple_place.kernels import path_search as kernels
 from ripple_place.ordering.path_bound import PairTable, PathBound, path_bound
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+
+    from ripple_place.graph.neuron_bits import NeuronBits
 
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.graph.coactivation import NeuronBits
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.kernels import two_copies as kernels
 from ripple_place.kernels.reads import slots_in_order
 from ripple_place.ordering.flash_time import flash_time_order

@@ -14,8 +14,8 @@ import numpy as np
 
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.trace.arrays import read_arrays
-from ripple_place.trace.capture.rules import ActivityRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

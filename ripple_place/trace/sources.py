@@ -37,7 +37,7 @@ def read_source(path: Path) -> ActivationTrace:
     UsageError
         If there is nothing at `path`, its ending says nothing, or there is no such synthetic workload.
     UnsupportedError
-        If `path` is a directory: `ripple_place.trace.capture` records from models.
+        If `path` is a directory: `ripple_place.capture` records from models.
     TraceFormatError
         If the content is no trace.
     """

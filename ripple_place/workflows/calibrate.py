@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.device_writer import write_device
+from ripple_place.flash.device.writer import write_device
 from ripple_place.flash.storage.cache_checks import cache_warnings
 from ripple_place.flash.storage.calibration import (
     N_MIXES,
@@ -25,13 +25,13 @@ from ripple_place.flash.storage.filesystem import FileSystem, file_system_of
 from ripple_place.flash.storage.queue_reader import QueueReader
 from ripple_place.flash.storage.scratch import scratch_file
 from ripple_place.flash.storage.sweep import Cell, sweep
-from ripple_place.workflows.outputs import check_output_file
-from ripple_place.workflows.tracking import Track, no_track
+from ripple_place.outputs import check_output_file
+from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
 
 DEPTHS = (1, 2, 4, 8, 16, 32)
 """Depths of the sweep: up to the 32 entries of the one command queue of UFS 4.0 (arXiv 2406.06282, section 2.3)."""

@@ -20,8 +20,8 @@ from ripple_place.flash.storage.measurement import (
     sample_requests,
 )
 from ripple_place.flash.storage.queue_reader import QueueReader
-from ripple_place.workflows.outputs import check_output_file
-from ripple_place.workflows.tracking import Track, no_track
+from ripple_place.outputs import check_output_file
+from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ripple_place.flash.conditions import ConditionedDevice
+    from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.requests import RequestList
     from ripple_place.workflows.simulate import SimulateReport
 

@@ -9,31 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.capture.capture import capture as capture_trace
+from ripple_place.capture.extra import require_capture_extra
 from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
 from ripple_place.graph.export import write_graphml
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.graph.profile import BlockProfile, Profile, write_profile
 from ripple_place.graph.statistics import BlockStatistics, block_statistics, count_statistics
 from ripple_place.jsontext import parse_json
+from ripple_place.outputs import check_output_file
+from ripple_place.pages.profile_page import profile_page
 from ripple_place.tensorfile import replacing
 from ripple_place.trace.adapters import AdapterSource, is_adapter
-from ripple_place.trace.capture.capture import capture as capture_trace
-from ripple_place.trace.capture.extra import require_capture_extra
 from ripple_place.trace.counts import read_counts
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.sources import join_traces, read_source
 from ripple_place.trace.union import union_of_segments
-from ripple_place.workflows.outputs import check_output_file
-from ripple_place.workflows.profile_page import profile_page
-from ripple_place.workflows.tracking import Track, no_track
-from ripple_place.workflows.verdict import SHORT_TRACE_TOKENS, Verdict, VerdictParams, judge
+from ripple_place.tracking import Track, no_track
+from ripple_place.verdict.judge import VerdictParams, judge
+from ripple_place.verdict.sentences import sentences
+from ripple_place.verdict.verdict import SHORT_TRACE_TOKENS, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ripple_place.capture.capture import Capture, CaptureParams
     from ripple_place.trace.activation_trace import ActivationTrace
-    from ripple_place.trace.capture.capture import Capture, CaptureParams
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ class ProfileReport:
             "profile": self.digest,
             **({} if self.capture is None else {"capture": self.capture.to_json()}),
             "blocks": {name: statistics.to_json() for name, statistics in self.statistics.items()},
-            "verdict": None if self.verdict is None else self.verdict.to_json(),
+            "verdict": None
+            if self.verdict is None
+            else {"sentences": [*sentences(self.verdict)], **self.verdict.to_json()},
             "warnings": list(self.warnings),
         }
 
@@ -110,7 +115,7 @@ def profile(
     Raises
     ------
     UsageError, UnsupportedError, TraceFormatError, CheckpointError, OSError
-        As for `read_source`, `ripple_place.trace.capture.capture` and `write_profile`; `UsageError` also if an output
+        As for `read_source`, `ripple_place.capture.capture` and `write_profile`; `UsageError` also if an output
         exists.
     """
     if append and force:

@@ -7,38 +7,38 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.gguf_export import check_exportable, export_gguf
-from ripple_place.checkpoint.outdir import check_free_space, partial_of
-from ripple_place.checkpoint.plan import plan_rewrite, resolve_orders
-from ripple_place.checkpoint.quantised import REORDER_FIRST
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.gguf_export import check_exportable, export_gguf
+from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
+from ripple_place.checkpoint.output.plan import plan_rewrite, resolve_orders
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
-from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError, UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
+from ripple_place.outputs import check_output_file
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
-from ripple_place.workflows.cache_aware import AUTO
-from ripple_place.workflows.outputs import check_output_file
-from ripple_place.workflows.placing import place_neurons
-from ripple_place.workflows.reorder_params import ReorderParams
-from ripple_place.workflows.tracking import Track, no_track
+from ripple_place.placing.dram.place import AUTO
+from ripple_place.placing.params import ReorderParams
+from ripple_place.placing.place import place_neurons
+from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ripple_place.checkpoint.ffn import FfnModel
-    from ripple_place.checkpoint.plan import RewritePlan
-    from ripple_place.checkpoint.verify import VerificationReport
+    from ripple_place.checkpoint.model.ffn import FfnModel
+    from ripple_place.checkpoint.output.plan import RewritePlan
+    from ripple_place.checkpoint.proof.verify import VerificationReport
     from ripple_place.graph.profile import Profile
-    from ripple_place.workflows.block_report import BlockReport
-    from ripple_place.workflows.cache_aware import DramReport
-    from ripple_place.workflows.comparison import OrderingComparison
-    from ripple_place.workflows.copies import CopiesReport
-    from ripple_place.workflows.placing import Placed
+    from ripple_place.placing.block_report import BlockReport
+    from ripple_place.placing.comparison import OrderingComparison
+    from ripple_place.placing.dram.place import DramReport
+    from ripple_place.placing.place import Placed
+    from ripple_place.placing.second_copy import CopiesReport
 
 
 @dataclass(frozen=True)

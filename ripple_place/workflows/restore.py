@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.manifest import read_manifest
+from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.restore import RestoreReport, restore_bytes
 from ripple_place.checkpoint.restore import restore as restore_checkpoint
-from ripple_place.workflows.tracking import Track, no_track
+from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from pathlib import Path

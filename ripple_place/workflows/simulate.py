@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
-from ripple_place.checkpoint.manifest import Manifest, read_manifest
+from ripple_place.checkpoint.output.manifest import Manifest, read_manifest
 from ripple_place.errors import PlacementError, UsageError
 from ripple_place.flash.admission import Admission
-from ripple_place.flash.conditions import ReadConditions, under
-from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.device.conditions import ReadConditions, under
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.layout import BlockExtent, Layout
-from ripple_place.flash.report import Report, make_report
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.graph.profile import read_profile
 from ripple_place.ordering.baselines import frequency_order
+from ripple_place.pages.simulation_page import Report, make_report
 from ripple_place.placement import ModelPlacement, NeuronPlacement, check_bundle_bytes, read_placement
+from ripple_place.placing.dram.choose import choose_dram, unused_dram_warnings
+from ripple_place.placing.dram.recorded import PLACEMENT, RecordedDram
 from ripple_place.trace.sources import read_sources
-from ripple_place.workflows.recorded_dram import PLACEMENT, RecordedDram
-from ripple_place.workflows.simulated_dram import choose_dram, unused_dram_warnings
-from ripple_place.workflows.tracking import Track, no_track
+from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ripple_place.flash.conditions import ConditionedDevice
-    from ripple_place.flash.report import SweepCurves
+    from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.token_reads import TokenReads
     from ripple_place.flash.token_time import ComputeParams
+    from ripple_place.pages.simulation_page import SweepCurves
     from ripple_place.trace.activation_trace import ActivationTrace
 
 ORIGINAL = "original"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import UsageError
+from ripple_place.tracking import Track, no_track
 from ripple_place.units import parse_bytes, parse_share_or_bytes
 from ripple_place.workflows.simulate import simulate
-from ripple_place.workflows.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.manifest import read_manifest
-from ripple_place.checkpoint.verify import VerificationReport, verification_bytes
-from ripple_place.checkpoint.verify import verify as verify_output
+from ripple_place.capture.logits import check_can_run, compare_logits
+from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.proof.verify import VerificationReport, verification_bytes
+from ripple_place.checkpoint.proof.verify import verify as verify_output
 from ripple_place.errors import CheckpointError
-from ripple_place.workflows.logits import check_can_run, compare_logits
-from ripple_place.workflows.tracking import Track, no_track
+from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ripple_place.checkpoint.ffn import FfnModel, describe_ffn
-from ripple_place.checkpoint.manifest import read_manifest
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.model.ffn import FfnModel, describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError, VerificationError
 from ripple_place.torchfile import read_torch_file
 from tests.builders import adjust_manifest, llama_config, llama_tensors, random_placement, write_checkpoint

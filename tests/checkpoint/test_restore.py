@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ripple_place.checkpoint import restore as restore_module
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.manifest import read_manifest
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.output.plan import plan_rewrite
 from ripple_place.checkpoint.restore import restore, restore_bytes
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import UnsupportedError, UsageError, VerificationError
 from tests.builders import contents, random_placement
 

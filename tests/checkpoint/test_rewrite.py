@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from ripple_place.checkpoint import fileio, permute
-from ripple_place.checkpoint.ffn import FfnModel, describe_ffn
-from ripple_place.checkpoint.manifest import read_manifest
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint import fileio
+from ripple_place.checkpoint.model.ffn import FfnModel, describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output import permute
+from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.output.plan import plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import PlacementError, UsageError
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
 from tests.builders import (
@@ -179,12 +180,14 @@ def test_small_chunks(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.Monk
     rewrite(pico_llama, tmp_path / "one")
     for module in (fileio, permute):
         monkeypatch.setattr(module, "CHUNK_BYTES", 100)
-    for module_name in ("bundle", "compare"):
+    for module_name in ("output.bundle", "proof.compare"):
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}.CHUNK_BYTES", 100)
-    for module_name in ("permute", "compare"):
+    for module_name in ("output.permute", "proof.compare"):
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}._TRANSPOSE_ROWS", 3)
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}._TRANSPOSE_COLUMNS", 5)
-    monkeypatch.setattr("ripple_place.checkpoint.bundle.HELD_ROWS_BYTES", 500)  # Holds the gate, not the up rows.
+    monkeypatch.setattr(
+        "ripple_place.checkpoint.output.bundle.HELD_ROWS_BYTES", 500
+    )  # Holds the gate, not the up rows.
     monkeypatch.delattr(os, "copy_file_range", raising=False)
     rewrite(pico_llama, tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")

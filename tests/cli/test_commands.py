@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
-from ripple_place.flash.device_files import list_devices
+from ripple_place.flash.device.files import list_devices
 from tests.golden_files import check_golden
 
 if TYPE_CHECKING:

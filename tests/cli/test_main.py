@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ripple_place import __version__, errors
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.shards import Checkpoint
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.cli.main import EXIT_CODES
 from ripple_place.placement import write_placement
 from tests.builders import contents, random_placement

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ripple_place.capture import extra
 from ripple_place.graph.profile import read_profile
-from ripple_place.trace.capture import extra
 from ripple_place.trace.files import read_trace
 from tests.torch_files import write_torch_file
 from tests.trace_builders import random_activity, unpack, write_stock_trace

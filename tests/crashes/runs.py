@@ -28,9 +28,9 @@ import numpy as np
 import ripple_place.checkpoint.rewrite
 import ripple_place.workflows.reorder  # Imported before the forks, not by each.
 from ripple_place.blocks import sorted_blocks
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.journal import JOURNAL_FILE
-from ripple_place.checkpoint.shards import Checkpoint
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.journal import JOURNAL_FILE
 from ripple_place.cli.main import main as command_line
 from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
 from tests.builders import contents, llama_config, llama_tensors, write_checkpoint

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ripple_place.checkpoint import outdir
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.journal import JOURNAL_FILE
-from ripple_place.checkpoint.plan import RewritePlan, plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output import outdir
+from ripple_place.checkpoint.output.journal import JOURNAL_FILE
+from ripple_place.checkpoint.output.plan import RewritePlan, plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
 from ripple_place.errors import UsageError
 from tests.builders import contents, random_placement
 from tests.failing_call import FailingCall
@@ -115,7 +115,7 @@ def interrupted(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **opti
     """Leave what a run leaves that was killed before its last rename; return that directory."""
     with monkeypatch.context() as patched:
         patched.setattr(outdir, "_install", FailingCall(lambda: None, 1, KeyboardInterrupt()))
-        patched.setattr("ripple_place.checkpoint.journal.Journal.remove", lambda journal: None)
+        patched.setattr("ripple_place.checkpoint.output.journal.Journal.remove", lambda journal: None)
         with pytest.raises(KeyboardInterrupt):
             execute(plan(source, out, **options))
     return out.with_name(f"{out.name}.partial")

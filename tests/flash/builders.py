@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ripple_place.flash.device import DeviceProfile
+from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
 from ripple_place.placement import NeuronPlacement
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace

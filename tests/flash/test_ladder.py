@@ -14,7 +14,7 @@ from ripple_place.flash.simulator import SimulationParams, simulate
 from tests.flash.builders import block_trace, layout_of, trace_of
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.trace.activation_trace import ActivationTrace
 
 

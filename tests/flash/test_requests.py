@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.conditions import ReadConditions, under
-from ripple_place.flash.device_files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.device.conditions import ReadConditions, under
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
 from ripple_place.flash.requests import block_bases, list_requests, sample_tokens
 from ripple_place.flash.simulator import SimulationParams, simulate
@@ -20,7 +20,7 @@ from tests.flash.builders import block_trace, layout_of, linear_device, trace_of
 from tests.reference import read_plan
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.trace.activation_trace import ActivationTrace
 
 SETTINGS = settings(max_examples=25, deadline=None)

@@ -20,7 +20,7 @@ from tests.reference import caches
 from tests.reference import simulate as reference
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.trace.activation_trace import ActivationTrace
 
 SECTION_5_KEYS = {

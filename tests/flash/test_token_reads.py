@@ -12,7 +12,7 @@ from ripple_place.flash.token_reads import busiest_block, median_row, reads_of_r
 from tests.flash.builders import block_trace, layout_of, trace_of
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.trace.activation_trace import ActivationTrace
 
 NO_GAP = SimulationParams(gap=0)

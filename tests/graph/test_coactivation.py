@@ -6,7 +6,8 @@ import numba
 import numpy as np
 import pytest
 
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.neuron_bits import NeuronBits
 from tests.reference import coactivation as reference
 from tests.trace_builders import bits_of, block_of, planted_clusters, random_activity
 

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ripple_place.errors import TraceFormatError
-from ripple_place.graph.coactivation import NeuronBits, neighbor_graph
+from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.graph.profile import BlockProfile, Profile, read_profile, write_profile
 from ripple_place.trace.files import read_trace, write_trace
 from tests.trace_builders import random_activity, trace_of, unpack, write_stock_trace

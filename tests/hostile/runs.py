@@ -30,30 +30,30 @@ import numpy as np
 from scipy.sparse import csr_array, save_npz
 
 import ripple_place
+from ripple_place.capture.writer import STATE_FILE, read_state
 from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
-from ripple_place.checkpoint.convert import convert
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.journal import JOURNAL_FILE, Journal, finished_files
-from ripple_place.checkpoint.manifest import format_manifest, read_manifest
-from ripple_place.checkpoint.plan import FORMATS, plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.convert import convert
+from ripple_place.checkpoint.output.journal import JOURNAL_FILE, Journal, finished_files
+from ripple_place.checkpoint.output.manifest import format_manifest, read_manifest
+from ripple_place.checkpoint.output.plan import FORMATS, plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import RipplePlaceError
-from ripple_place.flash.device_files import read_device
+from ripple_place.flash.device.files import read_device
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, read_placement
 from ripple_place.torchfile import read_torch_file
 from ripple_place.trace.activation_trace import ActivationTrace
 from ripple_place.trace.adapters import AdapterSource
 from ripple_place.trace.arrays import read_npy, read_npz
-from ripple_place.trace.capture.writer import STATE_FILE, read_state
 from ripple_place.trace.counts import read_counts
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
+from tests.checkpoint.model.test_quantised import SCHEMES, write_quantised
 from tests.checkpoint.test_carriers import gguf, lora, write_adapter
-from tests.checkpoint.test_quantised import SCHEMES, write_quantised
 from tests.hostile.mutations import mutate_bytes, mutate_container, mutate_json
 from tests.torch_files import write_torch_file
 from tests.trace_builders import block_of, planted_clusters

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.restore import restore
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.verify import verify
 from tests.builders import contents, llama_config, llama_tensors, random_placement, write_checkpoint
 
 N_OPEN_FILES = 200

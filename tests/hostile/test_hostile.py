@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.manifest import format_manifest, read_manifest
-from ripple_place.checkpoint.manifest_form import malformed_key
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.manifest import format_manifest, read_manifest
+from ripple_place.checkpoint.output.manifest_form import malformed_key
+from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.output.sidefiles import list_side_files
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.sidefiles import list_side_files
-from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import CheckpointError, RipplePlaceError, TraceFormatError, UsageError
 from ripple_place.tensorfile import TensorFile, build_header
 from ripple_place.trace.files import read_trace

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ripple_place.flash.device import DeviceProfile
+from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.ordering.flash_cost import FlashCost

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripple_place.checkpoint.neuron_tensor import keeps_granules
+from ripple_place.checkpoint.model.neuron_tensor import keeps_granules
 from ripple_place.ordering.granule import expand_order, granule_frequency, granule_trace, n_granules
 from ripple_place.trace.activation_trace import BlockTrace
 

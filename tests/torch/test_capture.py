@@ -9,18 +9,18 @@ import torch
 import transformers
 from torch.nn.functional import linear
 
+from ripple_place.capture import layerwise
+from ripple_place.capture import model as models
+from ripple_place.capture import text as text_module
+from ripple_place.capture.capture import CaptureParams, capture
+from ripple_place.capture.experts import run_experts
+from ripple_place.capture.recorder import pack_on_device
+from ripple_place.capture.stubs import same_calls
+from ripple_place.capture.text import WindowParams
 from ripple_place.errors import UnsupportedError, UsageError
-from ripple_place.trace.capture import layerwise
-from ripple_place.trace.capture import model as models
-from ripple_place.trace.capture import text as text_module
-from ripple_place.trace.capture.capture import CaptureParams, capture
-from ripple_place.trace.capture.experts import run_experts
-from ripple_place.trace.capture.recorder import pack_on_device
-from ripple_place.trace.capture.rules import ActivityRule
-from ripple_place.trace.capture.stubs import same_calls
-from ripple_place.trace.capture.text import WindowParams
+from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.trace.files import read_trace, write_trace
-from ripple_place.workflows.tracking import no_track
+from ripple_place.tracking import no_track
 from tests.torch.capture_models import CAUSAL, ENCODER_DECODER, load, write_model, write_text
 from tests.trace_builders import unpack
 

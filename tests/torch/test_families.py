@@ -4,13 +4,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.capture.logits import compare_logits
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import UnsupportedError, VerificationError
-from ripple_place.workflows.logits import compare_logits
 from ripple_place.workflows.verify import verify as verify_workflow
 from tests.builders import adjust_manifest, random_placement, swap_neurons
 from tests.torch.models import CONFIGS, EXPERT_MODELS, logits, save_random

@@ -8,11 +8,11 @@ import pytest
 import torch
 import transformers
 
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.verify import verify
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-relu-lm"

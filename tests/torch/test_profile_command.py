@@ -174,7 +174,7 @@ def test_a_checkpoint_that_lacks_a_tensor(run, tmp_path, by_layer):
 
 def test_interrupted_while_counting(run, model, tmp_path, monkeypatch):
     """All rows are there and only the counts are missing: the model is not even loaded again."""
-    from ripple_place.trace.capture import model as models
+    from ripple_place.capture import model as models
 
     arguments = ["profile", model, "--text", "a.txt", *SIZES, "--whole-model"]
     real = workflow.write_profile

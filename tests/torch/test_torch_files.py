@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from ripple_place.checkpoint.convert import convert
-from ripple_place.checkpoint.ffn import describe_ffn
-from ripple_place.checkpoint.plan import plan_rewrite
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.convert import convert
+from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.checkpoint.shards import Checkpoint
-from ripple_place.checkpoint.verify import verify
 from ripple_place.errors import CheckpointError
 from tests.builders import llama_config, llama_tensors, random_placement, write_checkpoint
 from tests.torch.models import CONFIGS, auto_class, logits

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.device_files import read_device
+from ripple_place.flash.device.files import read_device
 from ripple_place.flash.storage import scratch
 from ripple_place.workflows.calibrate import CalibrateParams, calibrate
 

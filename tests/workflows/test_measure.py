@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.conditions import ReadConditions
+from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.storage.direct_file import DirectFile
 from ripple_place.flash.storage.measurement import measurement_warnings
 from ripple_place.workflows.measure import MeasureParams, MeasureReport, measure_simulated, measured_depth

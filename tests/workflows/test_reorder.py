@@ -18,17 +18,17 @@ from ripple_place.errors import (
     UnsupportedError,
     UsageError,
 )
-from ripple_place.flash.device_files import load_device
+from ripple_place.flash.device.files import load_device
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
+from ripple_place.placing.params import DEFAULT_EFFORT, ORDERINGS, ReorderParams
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.reorder import apply_placement, reorder
-from ripple_place.workflows.reorder_params import DEFAULT_EFFORT, ORDERINGS, ReorderParams
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.verify import verify
 from tests.builders import contents, opt_config, opt_tensors, write_checkpoint

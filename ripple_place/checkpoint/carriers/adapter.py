@@ -15,8 +15,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error, unsupported_error
-from ripple_place.checkpoint.family import matches_any
-from ripple_place.checkpoint.neuron_tensor import NeuronTensor
+from ripple_place.checkpoint.model.family import matches_any
+from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorFile
@@ -24,7 +24,7 @@ from ripple_place.tensorfile import TensorFile
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.tensorfile import TensorExtent
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.checkpoint.neuron_tensor import NeuronTensor
+    from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
 
     Int32Array = npt.NDArray[np.int32]
 

@@ -15,14 +15,14 @@ import struct
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error
-from ripple_place.checkpoint.neuron_tensor import NeuronTensor
+from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
 from ripple_place.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.model.ffn import FfnModel
 
 _DOWN = re.compile(r"blk\.(0|[1-9][0-9]{0,8})\.ffn_down(_exps|_shexp)?\.weight(?:\.in_sum2)?")
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}

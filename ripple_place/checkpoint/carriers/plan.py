@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ripple_place.checkpoint.carriers.adapter import describe_adapter
 from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
 from ripple_place.checkpoint.carriers.predictor import LAYER_FILE, describe_layer_file
-from ripple_place.checkpoint.outdir import OWN_DIRECTORY
+from ripple_place.checkpoint.names import OWN_DIRECTORY
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
-    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.model.ffn import FfnModel
 
 ADAPTER_DIRECTORY = f"{OWN_DIRECTORY}/adapter"
 CARRIER_DIRECTORY = f"{OWN_DIRECTORY}/carriers"

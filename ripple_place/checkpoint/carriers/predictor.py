@@ -15,14 +15,14 @@ import re
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error, unsupported_error
-from ripple_place.checkpoint.neuron_tensor import NeuronTensor
+from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
 from ripple_place.errors import CheckpointError
 from ripple_place.torchfile import read_torch_file, refresh_checksums
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ripple_place.checkpoint.ffn import FfnModel
+    from ripple_place.checkpoint.model.ffn import FfnModel
 
 LAYER_FILE = re.compile(r"(model|activation)_(0|[1-9]\d*)\.pt")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.flash.device import DeviceProfile
+from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.storage.queue_reader import QueueReader
 
 if TYPE_CHECKING:

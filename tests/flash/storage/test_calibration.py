@@ -24,7 +24,7 @@ from ripple_place.flash.storage.calibration import (
 from ripple_place.flash.storage.sweep import Cell
 
 if TYPE_CHECKING:
-    from ripple_place.flash.device import DeviceProfile
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.storage.direct_file import DirectFile
 
 

@@ -1,0 +1,218 @@
+"""Watches the sites of a model while it runs: applies the activity rule, packs bits, hands them to the writer."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.capture.experts import run_experts
+from ripple_place.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from ripple_place.capture.sites import Site
+    from ripple_place.capture.text import Rows
+    from ripple_place.capture.writer import TraceWriter
+    from ripple_place.trace.activity_rules import ActivityRule
+
+
+class Recorder:
+    """The hooks of a capture.
+
+    Between `attach` and its end every forward of the model passes through the recorder, which is in one of three
+    modes: it lets everything pass (`off`), keeps absolute values to fit thresholds on (`fitting`), or records
+    (`recording`). While recording, what does not count as active is set to zero where the rule changes the output, so
+    that later layers see what they would see on a device that skips those neurons.
+
+    Parameters
+    ----------
+    rule : ActivityRule
+    writer : TraceWriter
+    sites : sequence of Site
+    magnitudes : bool
+        Also record what the active neurons put out.
+    thresholds : mapping of str to float
+        By `Site.block`, for rules that are fitted; `fit` adds to them.
+    """
+
+    def __init__(
+        self,
+        rule: ActivityRule,
+        writer: TraceWriter,
+        sites: Sequence[Site],
+        *,
+        magnitudes: bool = False,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        self.rule, self.writer, self.sites, self.magnitudes = rule, writer, sites, magnitudes
+        self.thresholds = dict(thresholds or {})
+        self._mode = "off"
+        self._rows: Mapping[str, Rows] = {}
+        self._positions: dict[str, Any] = {}
+        self._gate: dict[str, Any] = {}
+        self._fit_values: dict[str, list[Any]] = {}
+
+    @contextmanager
+    def attach(self, device: str) -> Iterator[None]:
+        """Watch the sites until the end of the context; the model is as before afterwards.
+
+        Raises
+        ------
+        UnsupportedError
+            While the model runs, if a down projection sees other positions than those of the batch.
+        """
+        handles, replaced = [], []
+        self._device = device
+        try:
+            for site in self.sites:
+                if self.rule.uses_gate and site.gate is not None:
+                    handles.append(site.gate.register_forward_hook(partial(self._see_gate, site)))
+                if site.n_experts:
+                    site.module.forward = partial(self._run_experts, site)
+                    replaced.append(site.module)
+                else:
+                    handles.append(site.module.register_forward_pre_hook(partial(self._see_down, site)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for module in replaced:
+                del module.forward
+            self._gate.clear()
+
+    def off(self) -> None:
+        """Let everything pass from now on."""
+        self._mode = "off"
+
+    def recording(self, rows: Mapping[str, Rows]) -> None:
+        """Record the next forward, of a batch with these rows."""
+        self._set("record", rows)
+
+    def fitting(self, rows: Mapping[str, Rows]) -> None:
+        """Keep the absolute values of the next forward."""
+        self._set("fit", rows)
+
+    def _set(self, mode: str, rows: Mapping[str, Rows]) -> None:
+        import torch
+
+        self._mode, self._rows = mode, rows
+        self._positions = {stack: torch.from_numpy(part.positions).to(self._device) for stack, part in rows.items()}
+
+    def fit(self) -> None:
+        """Set the thresholds of all sites that values were kept of, and forget the values.
+
+        The experts of a layer share one threshold: some of them see too few tokens for one of their own.
+        """
+        import torch
+
+        for name, values in self._fit_values.items():
+            self.thresholds[name] = self.rule.fit(torch.cat(values))
+        self._fit_values.clear()
+
+    def _see_gate(self, site: Site, module: Any, inputs: Any, output: Any) -> None:
+        if self._mode != "off":
+            self._gate[site.block] = output.detach().flatten(0, -2)
+
+    def _see_down(self, site: Site, module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Pre-hook of a down projection."""
+        if self._mode == "off":
+            return None
+        values = inputs[0].detach().flatten(0, -2)
+        expected = self._rows[site.stack].n_positions
+        if values.shape[0] != expected:
+            raise UnsupportedError(
+                site.path, found=f"{values.shape[0]} rows for {expected} positions", expected="one for each position",
+                remedy="record a trace with your own code (docs/formats.md)",
+            )  # fmt: skip
+        positions, tokens = self._positions[site.stack], self._rows[site.stack].tokens
+        kept = self._see(site, site.block, values, positions, tokens if site.stack else None)
+        return None if kept is None else (kept.view_as(inputs[0]), *inputs[1:])
+
+    def _run_experts(self, site: Site, hidden_states: Any, top_k_index: Any, top_k_weights: Any) -> Any:
+        """Take the place of the forward of fused experts."""
+        import torch
+
+        token_of = None
+        if self._mode != "off":
+            rows = self._rows[site.stack]
+            token_of = torch.full((rows.n_positions,), -1, dtype=torch.int32, device=self._device)
+            token_of[self._positions[site.stack]] = torch.from_numpy(rows.tokens).to(self._device)
+
+        def show(expert: int, position: Any, values: Any) -> Any:
+            if token_of is None:
+                return values
+            tokens = token_of[position]
+            # Rows come by the place that the expert takes among a token's choices: put them in the order of the text.
+            recorded = torch.nonzero(tokens >= 0).flatten()
+            recorded = recorded[torch.argsort(tokens[recorded])]
+            index = tokens[recorded].cpu().numpy()
+            kept = self._see(site, f"{site.block}.{expert}", values.detach(), recorded, index)
+            return values if kept is None else kept
+
+        return run_experts(site.module, hidden_states, top_k_index, top_k_weights, show)
+
+    def _see(
+        self, site: Site, block: str, values: Any, recorded: Any, token_index: npt.NDArray[np.int32] | None
+    ) -> Any:
+        """Fit or record one block's rows; return the values to go on with, or None to leave them as they are."""
+        gate = self._gate.pop(site.block, None) if self.rule.uses_gate and site.gate is not None else None
+        if self._mode == "fit":
+            looked_at = values if gate is None else gate
+            self._fit_values.setdefault(site.block, []).append(looked_at[recorded].abs().flatten().float())
+            return None
+        threshold = self.thresholds.get(site.block)
+        if self.rule.changes_output:
+            active = self.rule.active(values, gate, threshold)
+            self._record(block, active[recorded], values, recorded, token_index)
+            return values * active
+        # Nothing is changed: only what is recorded needs to be looked at.
+        chosen = values[recorded]
+        self._record(block, self.rule.active(chosen, None, threshold), values, recorded, token_index)
+        return None
+
+    def _record(
+        self, block: str, active: Any, values: Any, recorded: Any, token_index: npt.NDArray[np.int32] | None
+    ) -> None:
+        magnitudes = None
+        if self.magnitudes:
+            neurons = active.nonzero()[:, 1]
+            magnitudes = (
+                active.sum(dim=1).cpu().numpy(),
+                neurons.to("cpu").numpy().astype(np.int32),
+                values[recorded][active].float().cpu().numpy(),
+            )
+        self.writer.append(block, pack_bits(active), token_index, magnitudes)
+
+
+def pack_bits(active: Any) -> npt.NDArray[np.uint8]:
+    """Return a boolean tensor as packed bits, packed on the device that holds it, so that only bits are copied.
+
+    Parameters
+    ----------
+    active : torch.Tensor of shape (n_rows, n_neurons), bool
+
+    Returns
+    -------
+    ndarray of shape (n_rows, ceil(n_neurons / 8)), uint8
+        Little bit order.
+    """
+    if active.device.type == "cpu":
+        return np.packbits(active.numpy(), axis=1, bitorder="little")
+    return pack_on_device(active)
+
+
+def pack_on_device(active: Any) -> npt.NDArray[np.uint8]:
+    """Return the same as `pack_bits`, by torch's operations alone."""
+    import torch
+
+    padded = torch.nn.functional.pad(active.to(torch.uint8), (0, -active.shape[1] % 8))
+    weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=active.device)
+    bits = padded.view(active.shape[0], padded.shape[1] // 8, 8)
+    packed: npt.NDArray[np.uint8] = (bits * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
+    return packed

@@ -1,0 +1,1 @@
+"""What lies where in a checkpoint: its shards, its family, and the tensors that hold the neurons of each FFN block."""

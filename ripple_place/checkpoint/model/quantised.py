@@ -1,0 +1,311 @@
+"""Quantised weights: which stored tensors stand for a matrix, and how the neuron axis runs through each of them.
+
+Moving outputs (the neurons of up and gate) is exact under every scheme here: scales and zeros by output move along.
+Moving inputs (the neurons of down) is exact where scales do not depend on the input, or where an index (GPTQ's `g_idx`)
+says which group an input belongs to; else inputs may only move with their group. That is recorded as the granule of the
+tensors concerned, and an order that does not keep granules whole is refused.
+
+References
+----------
+GPTQ: AutoGPTQ, nn_modules/qlinear/qlinear_cuda.py. AWQ: casper-hansen/AutoAWQ, modules/linear/gemm.py.
+compressed-tensors: compressors/quantized_compressors/pack_quantized.py. bitsandbytes: functional.py (QuantState).
+MXFP4: transformers, integrations/mxfp4.py. FP8: transformers, integrations/finegrained_fp8.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.checkpoint.fileio import opened, read_into
+from ripple_place.checkpoint.model.neuron_tensor import Packing
+from ripple_place.errors import UnsupportedArchitectureError
+from ripple_place.jsontext import parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ripple_place.checkpoint.model.shards import Checkpoint
+
+AWQ_LANES = (0, 2, 4, 6, 1, 3, 5, 7)
+NIBBLES_HIGH_FIRST = (1, 0)
+REORDER_FIRST = "reorder the checkpoint before it was quantised, then quantise the result"
+_STORED_AS = {".qweight": ".weight", ".weight_packed": ".weight", "_blocks": ""}
+_METHODS = ("gptq", "awq", "compressed-tensors", "fp8", "fbgemm_fp8", "bitsandbytes", "mxfp4")
+_FREE_COMPANIONS = ("input_scale", "activation_scale", "weight_format", "weight_shape", "input_scale_ub")
+
+_PACKED_DEFAULTS = (("num_bits", 4), ("group_size", 128))
+
+
+@dataclass(frozen=True)
+class Field:
+    """A stored tensor of a quantised matrix.
+
+    Attributes
+    ----------
+    name : str
+    neuron_axis : int or None
+        Which of its axes the neurons run along, None if none does.
+    granule : int
+        Neurons to one place on that axis.
+    packing : Packing or None
+    shape : tuple of int
+        As the tensor is to be taken, where not as stored.
+    is_weight : bool
+        Whether it is the weights rather than scales and the like.
+    """
+
+    name: str
+    neuron_axis: int | None
+    shape: tuple[int, ...]
+    granule: int = 1
+    packing: Packing | None = None
+    is_weight: bool = False
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a checkpoint says that it is quantised.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    method : str or None
+        None where it is not quantised.
+    settings : mapping of str to anything
+        `quantization_config`.
+    """
+
+    checkpoint: Checkpoint
+    method: str | None
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Scheme:
+        """Return the scheme of a checkpoint.
+
+        Raises
+        ------
+        UnsupportedArchitectureError
+            If no rule covers its method.
+        """
+        settings = checkpoint.config.get("quantization_config")
+        if settings is None:
+            return cls(checkpoint, None, {})
+        method = settings.get("quant_method", "unnamed") if isinstance(settings, dict) else str(settings)
+        if method not in _METHODS or not isinstance(settings, dict):
+            raise UnsupportedArchitectureError(
+                checkpoint.path, found=f"a quantization_config ({method})",
+                expected=f"weights that are not quantised, or by {', '.join(_METHODS)}", remedy=REORDER_FIRST,
+            )  # fmt: skip
+        return cls(checkpoint, method, settings)
+
+    def fields(self, name: str, *, outputs: bool) -> list[Field]:
+        """Return the stored tensors of a matrix ``[out, in]``; empty if it is stored as it is, or not at all.
+
+        Parameters
+        ----------
+        name : str
+            Of the matrix in a checkpoint that is not quantised.
+        outputs : bool
+            Whether its outputs are neurons (up, gate), or its inputs (down).
+
+        Raises
+        ------
+        UnsupportedArchitectureError
+            If its neurons cannot be moved exactly.
+        """
+        return [field for field in self._all_fields(name, outputs) if field.name in self.checkpoint.shard_of]
+
+    def _all_fields(self, name: str, outputs: bool) -> list[Field]:
+        """Return the stored tensors of a matrix, among them optional ones that may not be there."""
+        module = name.removesuffix(".weight")
+        stored = self.checkpoint.shard_of
+        if f"{module}.qweight" in stored:
+            return self._awq(module, outputs) if self.method == "awq" else self._gptq(module, outputs)
+        if f"{module}.weight_packed" in stored:
+            return self._packed(module, outputs)
+        if f"{name}_blocks" in stored:
+            return self._mxfp4(name, outputs)
+        if f"{name}.absmax" in stored:
+            return self._bitsandbytes_4bit(name, outputs)
+        if name in stored:
+            return self._scaled(name, module, outputs)
+        return []
+
+    def _gptq(self, module: str, outputs: bool) -> list[Field]:
+        """Return ``qweight`` [in bits / 32, out], ``qzeros`` [in / G, out bits / 32], ``scales`` [in / G, out]."""
+        self._require(module, self.method == "gptq", f"{module}.qweight without GPTQ or AWQ in quantization_config")
+        bits = self._setting("bits", 4)
+        self._require(module, bits in (2, 3, 4, 8), f"{bits} bits")
+        qweight, qzeros, scales, g_idx = (f"{module}.{part}" for part in ("qweight", "qzeros", "scales", "g_idx"))
+        packing = Packing(bits)
+        if outputs:
+            return [self._field(qweight, 1, is_weight=True), self._field(qzeros, 1, packing=packing),
+                    self._field(scales, 1), self._field(g_idx, None)]  # fmt: skip
+        n_groups = self._shape(scales)[0]
+        weight = self._field(qweight, 0, packing=packing, is_weight=True)
+        n_in = weight.shape[0] * 32 // bits
+        if self.settings.get("desc_act") and g_idx in self.checkpoint.shard_of:
+            return [weight, self._field(g_idx, 0), self._field(scales, None), self._field(qzeros, None)]
+        group = n_in if n_groups == 1 else self._setting("group_size", 128)
+        if g_idx in self.checkpoint.shard_of:
+            found = self._read(g_idx, np.int32)
+            in_order = np.array_equal(found, np.arange(n_in) // group)
+            self._require(module, in_order, "a g_idx out of order, but desc_act not set")
+        by_group = None if n_groups == 1 else 0
+        return [weight, self._field(scales, by_group, granule=group), self._field(qzeros, by_group, granule=group),
+                self._field(g_idx, None)]  # fmt: skip
+
+    def _awq(self, module: str, outputs: bool) -> list[Field]:
+        """Return ``qweight`` [in, out / 8], ``qzeros`` [in / G, out / 8], ``scales`` [in / G, out]."""
+        version = str(self.settings.get("version", "gemm")).lower()
+        bits = self._setting("bits", 4)
+        self._require(module, version == "gemm" and bits == 4, f"AWQ {version} of {bits} bits")
+        qweight, qzeros, scales = (f"{module}.{part}" for part in ("qweight", "qzeros", "scales"))
+        packing = Packing(4, AWQ_LANES)
+        if outputs:
+            return [self._field(qweight, 1, packing=packing, is_weight=True), self._field(qzeros, 1, packing=packing),
+                    self._field(scales, 1)]  # fmt: skip
+        group = self._setting("group_size", 128)
+        by_group = None if self._shape(scales)[0] == 1 else 0
+        return [self._field(qweight, 0, is_weight=True), self._field(qzeros, by_group, granule=group),
+                self._field(scales, by_group, granule=group)]  # fmt: skip
+
+    def _packed(self, module: str, outputs: bool) -> list[Field]:
+        """Return compressed-tensors' ``weight_packed`` [out, in bits / 32] and what belongs to it."""
+        stored_as = self.settings.get("format")
+        self._require(module, stored_as == "pack-quantized", f"packed weights of the format {stored_as}")
+        weights = self._group_settings("weights")
+        bits, group = (self._count(key, weights.get(key), default) for key, default in _PACKED_DEFAULTS)
+        self._require(module, bits in (2, 4, 8), f"{bits} bits")
+        weight, scale, zero, g_idx = (
+            f"{module}.{part}" for part in ("weight_packed", "weight_scale", "weight_zero_point", "weight_g_idx")
+        )
+        rest = [self._field(f"{module}.weight_shape", None)]
+        if outputs:
+            return [self._field(weight, 0, is_weight=True), self._field(scale, 0),
+                    self._field(zero, 0, packing=Packing(bits)), self._field(g_idx, None), *rest]  # fmt: skip
+        fields = [self._field(weight, 1, packing=Packing(bits), is_weight=True), *rest]
+        if g_idx in self.checkpoint.shard_of:
+            return [*fields, self._field(g_idx, 0), self._field(scale, None), self._field(zero, None)]
+        by_group = None if self._shape(scale)[-1] == 1 else 1
+        return [*fields, self._field(scale, by_group, granule=group), self._field(zero, by_group, granule=group)]
+
+    def _mxfp4(self, name: str, outputs: bool) -> list[Field]:
+        """Return ``_blocks`` [E, out, in / 32, 16] and ``_scales`` [E, out, in / 32]: 32 inputs to a scale."""
+        blocks, scales = f"{name}_blocks", f"{name}_scales"
+        if outputs:
+            return [self._field(blocks, 1, is_weight=True), self._field(scales, 1)]
+        n_experts, n_out, n_blocks, n_bytes = self._shape(blocks)
+        merged = (n_experts, n_out, n_blocks * n_bytes)
+        return [Field(blocks, 2, merged, packing=Packing(4), is_weight=True), self._field(scales, 2, granule=32)]
+
+    def _bitsandbytes_4bit(self, name: str, outputs: bool) -> list[Field]:
+        """Return the flat bytes of a matrix, two weights each, and a scale for each block of the flat weights."""
+        stored = self.checkpoint.shard_of
+        nested = f"{name}.nested_absmax" in stored
+        self._require(name, not nested, "bitsandbytes' double quantisation: its scales are quantised in blocks of 256")
+        states = [tensor for tensor in stored if tensor.startswith(f"{name}.quant_state.bitsandbytes__")]
+        self._require(name, len(states) == 1, "a 4-bit weight without its quant_state")
+        try:
+            state = parse_json(self._read(states[0], np.uint8).tobytes())
+            (n_out, n_in), block = state["shape"], state["blocksize"]
+            if any(type(size) is not int or size < 1 for size in (n_out, n_in, block)):
+                raise ValueError(f"shape {state['shape']}, blocksize {block}")
+        except (ValueError, KeyError, TypeError) as cause:
+            self._require(name, False, f"a quant_state that says no shape ({cause})")
+            raise
+        self._require(name, n_in % block == 0, f"blocks of {block} that do not fill rows of {n_in}")
+        rest = [self._field(states[0], None), self._field(f"{name}.quant_map", None)]
+        if outputs:
+            return [Field(name, 0, (n_out, n_in // 2), is_weight=True),
+                    Field(f"{name}.absmax", 0, (n_out, n_in // block)), *rest]  # fmt: skip
+        return [Field(name, 1, (n_out, n_in // 2), packing=Packing(4, NIBBLES_HIGH_FIRST), is_weight=True),
+                Field(f"{name}.absmax", 1, (n_out, n_in // block), granule=block), *rest]  # fmt: skip
+
+    def _scaled(self, name: str, module: str, outputs: bool) -> list[Field]:
+        """Return a weight of whole bytes and its scale: one, one for each output, or one for each block of both."""
+        shape = self._shape(name)
+        axis = len(shape) - 2 if outputs else len(shape) - 1
+        fields = [Field(name, axis, shape, is_weight=True)]
+        for part in (*_FREE_COMPANIONS, "SCB", "weight_scale", "weight_scale_inv", "weight_zero_point"):
+            companion = f"{module}.{part}"
+            if companion not in self.checkpoint.shard_of:
+                continue
+            scale = self._shape(companion)
+            if part in _FREE_COMPANIONS or int(np.prod(scale)) == 1:
+                fields.append(self._field(companion, None))
+            elif scale in ((shape[0],), (shape[0], 1)):
+                fields.append(self._field(companion, 0 if outputs else None))
+            else:
+                fields.append(self._by_block(companion, shape, outputs))
+        return fields if len(fields) > 1 else []
+
+    def _by_block(self, companion: str, shape: tuple[int, ...], outputs: bool) -> Field:
+        """Return a scale [out / B, in / B]."""
+        block = self.settings.get("weight_block_size", self._group_settings("weights").get("block_structure"))
+        block = [128, 128] if block is None else block
+        self._require(companion, isinstance(block, list) and len(block) == 2, f"blocks of {block!r}")
+        block = [self._count("weight_block_size", size, 128) for size in block]
+        expected = tuple(-(-size // b) for size, b in zip(shape, block, strict=False))
+        self._require(companion, self._shape(companion) == expected, f"shape {list(self._shape(companion))}")
+        axis = 0 if outputs else 1
+        return self._field(companion, axis, granule=block[axis])
+
+    def _field(
+        self, name: str, axis: int | None, *, granule: int = 1, packing: Packing | None = None, is_weight: bool = False
+    ) -> Field:
+        shape = self._shape(name) if name in self.checkpoint.shard_of else ()
+        return Field(name, axis, shape, 1 if axis is None else granule, packing, is_weight)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        self._require(name, name in self.checkpoint.shard_of, f"no tensor {name}")
+        return self.checkpoint.extent(name).shape
+
+    def _read(self, name: str, dtype: type) -> np.ndarray[tuple[int, ...], Any]:
+        extent = self.checkpoint.extent(name)
+        values: np.ndarray[tuple[int, ...], Any] = np.empty(extent.length_bytes // np.dtype(dtype).itemsize, dtype)
+        with opened(self.checkpoint.file_of(name)) as descriptor:
+            read_into(descriptor, values, extent.offset_bytes)
+        return values
+
+    def _setting(self, key: str, default: int) -> int:
+        return self._count(key, self.settings.get(key), default)
+
+    def _count(self, key: str, value: Any, default: int) -> int:
+        """Return a setting that counts something; where it is missing, or -1 for all there are, the default."""
+        if value is None or value == -1:
+            return default
+        self._require(key, type(value) is int and 0 < value < 2**31, f"{key} {value!r}")
+        count: int = value
+        return count
+
+    def _group_settings(self, key: str) -> Mapping[str, Any]:
+        """Return what compressed-tensors says of the weights; one group of layers is all that is taken."""
+        groups = self.settings.get("config_groups")
+        groups = list(groups.values()) if isinstance(groups, dict) else []
+        self._require("config_groups", len(groups) <= 1, f"{len(groups)} groups of layers")
+        value = groups[0].get(key) if groups and isinstance(groups[0], dict) else None
+        return value if isinstance(value, dict) else {}
+
+    def _require(self, where: str, holds: bool, found: str) -> None:
+        if not holds:
+            raise UnsupportedArchitectureError(
+                f"{self.checkpoint.path}: {where}", found=found,
+                expected="quantised weights whose neurons can be moved exactly", remedy=REORDER_FIRST,
+            )  # fmt: skip
+
+
+def logical_name(tensor: str) -> str:
+    """Return the name that a stored tensor's matrix has in a checkpoint that is not quantised.
+
+    >>> logical_name("layers.0.mlp.up_proj.qweight")
+    'layers.0.mlp.up_proj.weight'
+    """
+    for ending, plain in _STORED_AS.items():
+        if tensor.endswith(ending):
+            return tensor.removesuffix(ending) + plain
+    return tensor

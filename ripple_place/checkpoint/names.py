@@ -1,0 +1,9 @@
+"""The names that an output directory gives to what is ours in it."""
+
+from __future__ import annotations
+
+OWN_DIRECTORY = "ripple_place"
+"""Subdirectory of OUT for everything that the source did not have."""
+BUNDLED_FILE = f"{OWN_DIRECTORY}/bundled.safetensors"
+PLACEMENT_FILE = f"{OWN_DIRECTORY}/placement.safetensors"
+MANIFEST_FILE = f"{OWN_DIRECTORY}/manifest.json"

@@ -1,0 +1,258 @@
+"""The flash-contiguous file: all weights of a neuron side by side, neurons in the order of their slots.
+
+`bundled.safetensors` holds, per block, ``{block}.bundles`` (slot by slot: gate row, up row, down column) and
+``{block}.padding`` up to the next page when needed, where the placement has a second order the same once more as
+``{block}.bundles_2`` and ``{block}.padding_2``, then the resident tensors under their own names. Data starts on a
+page boundary, so every block does. Readers that know nothing of this package need the index alone, which stands in the
+file's metadata and in the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, read_into, read_through
+from ripple_place.checkpoint.output.permute import component_rows, permuted_tensor
+from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.model.ffn import FfnModel
+    from ripple_place.checkpoint.model.ffn_block import FfnBlock
+    from ripple_place.checkpoint.model.neuron_tensor import Component
+    from ripple_place.checkpoint.model.shards import Checkpoint
+
+    Int32Array = npt.NDArray[np.int32]
+
+BUNDLED_FORMAT = "ripple-place.bundled/1"
+PAGE_BYTES = 4096
+"""Page of phone and server storage alike; blocks start on a multiple of it."""
+HELD_ROWS_BYTES = 256 << 20
+"""Memory for components with a neuron per row, beside the turned one: two of a 7B model's fit."""
+SECOND = "_2"
+"""Behind a name, what belongs to the second copy."""
+_ZEROS = np.zeros(PAGE_BYTES, np.uint8)
+
+
+@dataclass(frozen=True)
+class BundleLayout:
+    """What `bundled.safetensors` will hold.
+
+    Attributes
+    ----------
+    tensors : tuple of (name, dtype, shape)
+        In file order.
+    index : mapping of str to mapping
+        Per block: offset_bytes from the file's start, stride_bytes, components (role, tensor, dtype, offset_bytes in
+        the bundle, length_bytes), dtype, n_neurons, order; with a second copy its offset_2_bytes and order_2.
+    header_bytes, size_bytes : int
+        Of the file.
+    """
+
+    tensors: tuple[tuple[str, str, tuple[int, ...]], ...]
+    index: Mapping[str, Mapping[str, Any]]
+    header_bytes: int
+    size_bytes: int
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Metadata strings of the file."""
+        return _metadata(self.index)
+
+    @property
+    def second_copy_bytes(self) -> int:
+        """Bytes that second copies add, their padding included; 0 without."""
+        sizes = [b["n_neurons"] * b["stride_bytes"] for b in self.index.values() if "order_2" in b]
+        return sum(size + -size % PAGE_BYTES for size in sizes)
+
+
+def stride_bytes(block: FfnBlock, stride: str) -> int:
+    """Return the bytes from one bundle to the next: as large as the bundle, or rounded up to pages."""
+    return block.bundle_bytes if stride == "packed" else -(-block.bundle_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+def plan_bundle(
+    model: FfnModel, orders: Mapping[str, Int32Array], stride: str, second_orders: Mapping[str, Int32Array]
+) -> BundleLayout:
+    """Lay out the bundled file of a model.
+
+    Parameters
+    ----------
+    model : FfnModel
+    orders : mapping of str to ndarray of int32
+        ``order[slot]`` of every block.
+    stride : {"packed", "page"}
+    second_orders : mapping of str to ndarray of int32
+        The same of the second copy, of those blocks that have one.
+
+    Raises
+    ------
+    CheckpointError
+        If a resident tensor has the name of a bundle.
+    UnsupportedError
+        If the index is too long for a safetensors header.
+    """
+    tensors: list[tuple[str, str, tuple[int, ...]]] = []
+    relative: dict[str, int] = {}
+    position = 0
+    for block in model.blocks.values():
+        for suffix in ("", SECOND) if block.name in second_orders else ("",):
+            tensors.append((f"{block.name}.bundles{suffix}", *_bundle_shape(block, stride)))
+            relative[block.name + suffix] = position
+            position += block.n_neurons * stride_bytes(block, stride)
+            if padding := -position % PAGE_BYTES:
+                tensors.append((f"{block.name}.padding{suffix}", "U8", (padding,)))
+                position += padding
+    for name in _resident_names(model):
+        extent = model.checkpoint.extent(name)
+        tensors.append((name, extent.dtype, extent.shape))
+        position += extent.length_bytes
+    names = [name for name, _, _ in tensors]
+    if len(set(names)) < len(names):
+        raise CheckpointError(
+            model.checkpoint.path, found="a tensor named like a neuron bundle", expected="none like layers.0.bundles",
+            remedy="give the original checkpoint; this one seems to be a bundled file",
+        )  # fmt: skip
+    # Offsets stand in the header, whose length they change: start short and repeat. A later start never makes the
+    # header shorter, so this ends.
+    start = PAGE_BYTES
+    while True:
+        index = {name: _index_entry(block, orders[name], start + relative[name], stride)
+                 for name, block in model.blocks.items()}  # fmt: skip
+        for name, order in second_orders.items():
+            index[name] |= {"offset_2_bytes": start + relative[name + SECOND], "order_2": order.tolist()}
+        header = build_header(tensors, _metadata(index), data_alignment_bytes=PAGE_BYTES)
+        if len(header) == start:
+            break
+        start = len(header)
+    if start > MAX_HEADER_BYTES:
+        raise UnsupportedError(
+            "bundled.safetensors", found=f"an index of {start} bytes", expected=f"at most {MAX_HEADER_BYTES}",
+            remedy="write the drop-in format only",
+        )  # fmt: skip
+    return BundleLayout(tuple(tensors), index, start, start + position)
+
+
+def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: BundleLayout) -> list[TensorSource]:
+    """Return the tensors of the bundled file, whose bytes are read when they are written."""
+    copies = {f"{name}.bundles": (block, orders[name]) for name, block in model.blocks.items()}
+    for name, entry in layout.index.items():
+        if "order_2" in entry:
+            copies[f"{name}.bundles{SECOND}"] = (model.blocks[name], np.array(entry["order_2"], np.int32))
+    scratch = Scratch()
+    sources = []
+    for name, dtype, shape in layout.tensors:
+        pieces: Any
+        if name in copies:
+            block, order = copies[name]
+            stride = layout.index[block.name]["stride_bytes"]
+            pieces = _bundle_pieces(model.checkpoint, block, order, stride, scratch)
+        elif name in model.parts:
+            parts = [(tensor, orders[block_name]) for tensor, block_name in model.parts[name]]
+            pieces = permuted_tensor(model.checkpoint, parts, scratch)
+        elif name in model.checkpoint.shard_of:
+            pieces = _resident_pieces(model.checkpoint, name)
+        else:
+            pieces = [_ZEROS[: tensor_bytes(dtype, shape)]]
+        sources.append(TensorSource(name, dtype, shape, pieces))
+    return sources
+
+
+def _metadata(index: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {"format": BUNDLED_FORMAT, "index": json.dumps(index, separators=(",", ":"))}
+
+
+def _bundle_shape(block: FfnBlock, stride: str) -> tuple[str, tuple[int, ...]]:
+    """Return dtype and shape of a block's bundles: weights where that is all there is, else bytes."""
+    if block.dtype is not None and stride_bytes(block, stride) == block.bundle_bytes:
+        return block.dtype, (block.n_neurons, len(block.components), block.hidden)
+    return "U8", (block.n_neurons, stride_bytes(block, stride))
+
+
+def _index_entry(block: FfnBlock, order: Int32Array, offset_bytes: int, stride: str) -> dict[str, Any]:
+    components = []
+    offset_in_bundle = 0
+    for component in block.components:
+        components.append({
+            "role": component.role, "tensor": component.name, "dtype": component.dtype,
+            "offset_bytes": offset_in_bundle, "length_bytes": component.neuron_bytes,
+        })  # fmt: skip
+        offset_in_bundle += component.neuron_bytes
+    return {
+        "offset_bytes": offset_bytes, "stride_bytes": stride_bytes(block, stride), "components": components,
+        "dtype": block.dtype or "mixed", "n_neurons": block.n_neurons, "order": order.tolist(),
+    }  # fmt: skip
+
+
+def _resident_names(model: FfnModel) -> list[str]:
+    """Return the tensors that are in no bundle, widest dtype first, else in checkpoint order."""
+    bundled = {component.name for block in model.blocks.values() for component in block.components}
+    names = [name for name in model.checkpoint.shard_of if name not in bundled]
+    return sorted(names, key=lambda name: -DTYPE_BITS[model.checkpoint.extent(name).dtype])
+
+
+def _resident_pieces(checkpoint: Checkpoint, name: str) -> Iterator[npt.NDArray[np.uint8]]:
+    extent = checkpoint.extent(name)
+    with opened(checkpoint.file_of(name)) as descriptor:
+        yield from chunks(descriptor, extent.offset_bytes, extent.length_bytes)
+
+
+def _bundle_pieces(
+    checkpoint: Checkpoint,
+    block: FfnBlock,
+    order: Int32Array,
+    stride: int,
+    scratch: Scratch,
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield a block's bundles, some slots at a time.
+
+    Components are held in memory with a neuron per row: those with a neuron per column are turned, the others held as
+    far as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, once the system holds them in its own memory.
+    """
+    held: dict[str, npt.NDArray[np.uint8]] = {}
+    budget_bytes = HELD_ROWS_BYTES
+    for component in block.components:
+        if component.rows_begin_bytes is None:
+            held[component.role] = component_rows(checkpoint, component, scratch).view(np.uint8)
+        elif component.length_bytes <= budget_bytes:
+            held[component.role] = scratch.array(component.role, (block.n_neurons, component.neuron_bytes), np.uint8)
+            budget_bytes -= component.length_bytes
+            with opened(checkpoint.file_of(component.name)) as descriptor:
+                begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+                read_into(descriptor, held[component.role], begin_bytes)
+        else:
+            with opened(checkpoint.file_of(component.name)) as descriptor:
+                begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+                read_through(descriptor, begin_bytes, component.length_bytes)
+    slots_per_piece = max(1, min(block.n_neurons, CHUNK_BYTES // stride))
+    buffer = np.zeros((slots_per_piece, stride), np.uint8)
+    for first in range(0, block.n_neurons, slots_per_piece):
+        neurons = order[first : first + slots_per_piece]
+        piece = buffer[: neurons.size]
+        offset = 0
+        for component in block.components:
+            part = piece[:, offset : offset + component.neuron_bytes]
+            if component.role in held:
+                part[:] = held[component.role][neurons]
+            else:
+                _read_rows(checkpoint, component, neurons, part)
+            offset += component.neuron_bytes
+        yield piece
+
+
+def _read_rows(checkpoint: Checkpoint, component: Component, neurons: Int32Array, part: npt.NDArray[np.uint8]) -> None:
+    """Read the rows of some neurons, each into its row of `part`."""
+    assert component.rows_begin_bytes is not None
+    offset_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+    row_bytes = component.neuron_bytes
+    with opened(checkpoint.file_of(component.name)) as descriptor:
+        for row, neuron in zip(part, neurons.tolist(), strict=True):
+            read_into(descriptor, row, offset_bytes + neuron * row_bytes)

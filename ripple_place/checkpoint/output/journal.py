@@ -1,0 +1,203 @@
+"""The journal of a rewrite: which files of ``OUT.partial`` are finished, so that a killed run can be continued.
+
+A line of JSON says what is being written (the order, the options, the source's files), then one for each finished file
+gives its size and hash. Nothing of it is trusted further than it can be checked: a run that continues hashes every file
+that the journal names, and writes the others again. So no line needs to reach storage before the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from ripple_place import __version__
+from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.names import OWN_DIRECTORY, PLACEMENT_FILE
+from ripple_place.checkpoint.output.outdir import empty_directory
+from ripple_place.errors import UsageError
+from ripple_place.jsontext import parse_json
+from ripple_place.placement import placement_pieces
+from ripple_place.tensorfile import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from ripple_place.checkpoint.fileio import Progress
+    from ripple_place.checkpoint.output.plan import RewritePlan
+    from ripple_place.placement import ModelPlacement
+
+JOURNAL_FORMAT = "ripple-place.journal/1"
+JOURNAL_FILE = f"{OWN_DIRECTORY}/journal.jsonl"
+_START_OVER = "repeat the command as it was, or leave out --resume and start over"
+
+
+class Journal:
+    """The journal of one rewrite.
+
+    Parameters
+    ----------
+    plan : RewritePlan
+    directory : Path
+        ``OUT.partial``; all that is there but the finished files is removed.
+    finished : mapping of str to str
+        SHA-256 of each file that is finished, by name; see `finished_files`.
+
+    Raises
+    ------
+    OSError
+        If storage refuses.
+    """
+
+    def __init__(self, plan: RewritePlan, directory: Path, finished: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self._path = directory / JOURNAL_FILE
+        self._finished = dict(finished or {})
+        empty_directory(directory, but={directory / name for name in (JOURNAL_FILE, *self._finished)})
+        with replacing(self._path) as file:
+            file.write(_line(describe_run(plan)))
+            for name, sha256 in self._finished.items():
+                file.write(self._entry(name, sha256))
+        self._file = self._path.open("ab", buffering=0)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a file is finished."""
+        return name in self._finished
+
+    def add(self, name: str, sha256: str) -> None:
+        """Record a file that has just been finished, with its hash."""
+        self._finished[name] = sha256
+        self._file.write(self._entry(name, sha256))
+
+    def hashes(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the hashes of finished files."""
+        return {name: self._finished[name] for name in names}
+
+    def remove(self) -> None:
+        """Remove the journal: the output is whole."""
+        self._path.unlink()
+
+    def _entry(self, name: str, sha256: str) -> bytes:
+        return _line({"file": name, "size_bytes": (self.directory / name).stat().st_size, "sha256": sha256})
+
+
+def finished_files(plan: RewritePlan, directory: Path, progress: Progress = ignore_progress) -> dict[str, str]:
+    """Return what an interrupted run has finished: SHA-256 by name, of files that have it.
+
+    Parameters
+    ----------
+    plan : RewritePlan
+    directory : Path
+        ``OUT.partial``; nothing is finished where it, or its journal, is not there.
+    progress : callable
+        Called with bytes hashed.
+
+    Raises
+    ------
+    UsageError
+        If the interrupted run had another order, source, or options, or was of another version.
+    OSError
+        If a file cannot be read.
+    """
+    path = directory / JOURNAL_FILE
+    if not path.is_file():
+        return {}
+    head, entries = _read(path)
+    _require_same_run(directory, head, describe_run(plan))
+    there = {
+        name: directory / name
+        for name, size_bytes in _written_files(plan).items()
+        if name in entries and _is_file_of(directory / name, size_bytes)
+    }
+    hashes = hash_files(there.values(), progress)
+    return {name: entries[name] for name, file in there.items() if hashes[file] == entries[name]}
+
+
+def describe_run(plan: RewritePlan) -> dict[str, Any]:
+    """Return all that the bytes of an output depend on, as the head of its journal.
+
+    Of the source's files that is their size and the time of their last change: to hash them would take as long as to
+    write the output. What slips through is found when the output is verified.
+    """
+    root = plan.model.checkpoint.path
+    files = {name: root / name for name in plan.source_files} | {file.name: file.source for file in plan.carriers}
+    return {
+        "format": JOURNAL_FORMAT,
+        "tool_version": __version__,
+        "formats": list(plan.formats),
+        "stride": plan.stride,
+        "placement_sha256": _hash_placement(plan.placement),
+        "source": {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in sorted(files.items())},
+    }
+
+
+def _written_files(plan: RewritePlan) -> dict[str, int | None]:
+    """Return the files that `write_output` writes, with their sizes as far as they are known."""
+    sizes: dict[str, int | None] = {**plan.weight_files, **plan.plain_files, PLACEMENT_FILE: None}
+    return sizes | dict.fromkeys([file.name for file in plan.carriers])
+
+
+def _is_file_of(path: Path, size_bytes: int | None) -> bool:
+    return path.is_file() and not path.is_symlink() and size_bytes in (None, path.stat().st_size)
+
+
+def _hash_placement(placement: ModelPlacement) -> str:
+    digest = hashlib.sha256()
+    for piece in placement_pieces(placement):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the head of a journal and the hashes of the files it names, up to the line at which the run was killed."""
+    documents = []
+    for line in path.read_bytes().splitlines():
+        try:
+            document = parse_json(line)
+        except ValueError:
+            break
+        if not isinstance(document, dict):
+            break
+        documents.append(document)
+    head = documents[0] if documents else {}
+    entries = {
+        document["file"]: document["sha256"]
+        for document in documents[1:]
+        if isinstance(document.get("file"), str) and isinstance(document.get("sha256"), str)
+    }
+    return head, entries
+
+
+def _require_same_run(directory: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise unless the interrupted run would have written what is to be written now; say what differs."""
+    if found == expected:
+        return
+    key = next((key for key in expected if found.get(key) != expected[key]), "format")
+    was, is_now = found.get(key), expected[key]
+    if key == "source":
+        was = was if isinstance(was, dict) else {}
+        name = min(name for name in {*was, *is_now} if was.get(name) != is_now.get(name))
+        raise UsageError(
+            directory, found=f"an interrupted run whose source had another {name} (by size or time of change)",
+            expected="the source as it was", remedy="leave out --resume and start over",
+        )  # fmt: skip
+    what = "order of neurons, or record of how it came about" if key == "placement_sha256" else f"{key} ({was})"
+    raise UsageError(
+        directory, found=f"an interrupted run with another {what}",
+        expected="the one asked for now" if key == "placement_sha256" else f"{is_now}, as asked for now",
+        remedy=_START_OVER,
+    )  # fmt: skip
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,141 @@
+"""Tensors in another neuron order, as a stream of bytes: at most one tensor is held in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, opened, read_into
+from ripple_place.checkpoint.output.packed import permuted_packed
+from ripple_place.kernels.gather import gather_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
+    from ripple_place.checkpoint.model.shards import Checkpoint
+
+    AnyArray = npt.NDArray[Any]
+    Int32Array = npt.NDArray[np.int32]
+
+_UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_TRANSPOSE_ROWS, _TRANSPOSE_COLUMNS = 256, 32
+"""Block in which a transpose runs fastest: 512 bytes written at a time, 8 MB of pages touched."""
+
+
+def permuted_tensor(
+    checkpoint: Checkpoint, parts: Iterable[tuple[NeuronTensor, Int32Array]], scratch: Scratch | None = None
+) -> Iterator[AnyArray]:  # fmt: skip
+    """Yield the bytes of a tensor of several blocks: its parts, in file order, each with its order."""
+    scratch = scratch or Scratch()
+    for tensor, order in parts:
+        yield from permuted_pieces(checkpoint, tensor, order, scratch)
+
+
+def permuted_pieces(
+    checkpoint: Checkpoint, tensor: NeuronTensor, order: Int32Array, scratch: Scratch
+) -> Iterator[AnyArray]:
+    """Yield a tensor's bytes with its neurons in another order.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    tensor : NeuronTensor
+    order : ndarray of shape (n_neurons,), int32
+        Neuron ``order[slot]`` goes to slot `slot`.
+    scratch : Scratch
+        Memory for what is held.
+
+    Yields
+    ------
+    ndarray
+        C-contiguous, valid until the next is asked for.
+
+    Notes
+    -----
+    A long row of the neuron axis (the whole tensor, where a neuron's bytes are contiguous) is held in memory and
+    gathered from; short ones stream through, some at a time. Packed tensors are held whole.
+    """
+    offset_bytes = checkpoint.extent(tensor.name).offset_bytes + tensor.begin_bytes
+    units = np.ascontiguousarray(tensor.unit_order(order))
+    with opened(checkpoint.file_of(tensor.name)) as descriptor:
+        if tensor.packing is not None:
+            yield from permuted_packed(descriptor, offset_bytes, tensor, order)
+        elif tensor.n_rows > 1 and tensor.unit_bytes in _UNSIGNED:
+            yield from _permuted_items(descriptor, offset_bytes, tensor, units)
+        elif tensor.row_bytes <= CHUNK_BYTES:
+            yield from _permuted_short_rows(descriptor, offset_bytes, tensor, units)
+        else:
+            for row in range(tensor.n_rows):
+                yield from _permuted_long_row(descriptor, offset_bytes + row * tensor.row_bytes, tensor, units, scratch)
+
+
+def component_rows(checkpoint: Checkpoint, component: Component, scratch: Scratch) -> AnyArray:
+    """Return a component with a neuron per row, in checkpoint order, however the tensor stores it.
+
+    It lies in the scratch memory of the component's role.
+
+    Returns
+    -------
+    ndarray of shape (n_neurons, hidden)
+        Unsigned, as wide as the tensor's elements.
+    """
+    tensor = component.tensor
+    n_neurons, n_after, n_parts = tensor.n_neurons, tensor.n_after, tensor.n_parts
+    out = scratch.array(component.role, (n_neurons, tensor.n_before, n_after), _UNSIGNED[tensor.item_bytes])
+    rows_per_piece = min(tensor.n_before, _TRANSPOSE_ROWS)
+    shape = (n_neurons, n_parts) if tensor.interleaved else (n_parts, n_neurons)
+    buffer = np.empty((rows_per_piece, *shape, n_after), out.dtype)
+    offset_bytes = checkpoint.extent(tensor.name).offset_bytes + tensor.begin_bytes
+    with opened(checkpoint.file_of(tensor.name)) as descriptor:
+        for begin in range(0, tensor.n_before, rows_per_piece):
+            piece = buffer[: tensor.n_before - begin]
+            read_into(descriptor, piece, offset_bytes + begin * buffer[0].nbytes)
+            source = piece[:, :, component.part] if tensor.interleaved else piece[:, component.part]
+            end = begin + len(piece)
+            for first in range(0, n_neurons, _TRANSPOSE_COLUMNS):
+                columns = slice(first, first + _TRANSPOSE_COLUMNS)
+                out[columns, begin:end] = source[:, columns].swapaxes(0, 1)
+    return out.reshape(n_neurons, component.hidden)
+
+
+def _permuted_items(descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array) -> Iterator[AnyArray]:
+    """Permute the columns of a matrix, some rows at a time."""
+    rows_per_piece = max(1, min(tensor.n_rows, CHUNK_BYTES // tensor.row_bytes))
+    buffer = np.empty((rows_per_piece, tensor.n_units), _UNSIGNED[tensor.unit_bytes])
+    out = np.empty_like(buffer)
+    unsigned_units = units.view(np.uint32)
+    for first in range(0, tensor.n_rows, rows_per_piece):
+        piece = buffer[: tensor.n_rows - first]
+        read_into(descriptor, piece, offset_bytes + first * tensor.row_bytes)
+        gather_columns(piece, unsigned_units, out[: len(piece)])
+        yield out[: len(piece)]
+
+
+def _permuted_short_rows(
+    descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array
+) -> Iterator[AnyArray]:
+    rows_per_piece = max(1, min(tensor.n_rows, CHUNK_BYTES // max(1, tensor.row_bytes)))
+    buffer = np.empty((rows_per_piece, tensor.n_units, tensor.unit_bytes), np.uint8)
+    for first in range(0, tensor.n_rows, rows_per_piece):
+        piece = buffer[: tensor.n_rows - first]
+        read_into(descriptor, piece, offset_bytes + first * tensor.row_bytes)
+        yield np.take(piece, units, axis=1)
+
+
+def _permuted_long_row(
+    descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array, scratch: Scratch
+) -> Iterator[AnyArray]:
+    """Permute one run along the neuron axis, held in memory."""
+    shape = (tensor.n_units, tensor.unit_bytes // tensor.item_bytes)
+    source = scratch.array("row", shape, _UNSIGNED[tensor.item_bytes])
+    read_into(descriptor, source, offset_bytes)
+    slots_per_piece = max(1, CHUNK_BYTES // tensor.unit_bytes)
+    buffer = np.empty((min(slots_per_piece, units.size), source.shape[1]), source.dtype)
+    for first in range(0, units.size, slots_per_piece):
+        some = units[first : first + slots_per_piece]
+        # "clip" because numpy buffers the result of "raise"; the order is known to be a permutation.
+        yield np.take(source, some, axis=0, out=buffer[: some.size], mode="clip")

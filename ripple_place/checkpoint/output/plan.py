@@ -1,0 +1,243 @@
+"""The plan of a rewrite: everything that will be written, known and checked before the first byte is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.checkpoint.carriers.plan import plan_carriers
+from ripple_place.checkpoint.fileio import CHUNK_BYTES
+from ripple_place.checkpoint.model.neuron_tensor import keeps_granules
+from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.names import BUNDLED_FILE
+from ripple_place.checkpoint.output.bundle import HELD_ROWS_BYTES, BundleLayout, plan_bundle
+from ripple_place.checkpoint.output.outdir import check_output
+from ripple_place.checkpoint.output.sidefiles import SideFiles, list_side_files
+from ripple_place.errors import PlacementError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from ripple_place.checkpoint.carriers.carrier import CarrierFile
+    from ripple_place.checkpoint.model.ffn import FfnModel
+    from ripple_place.placement import ModelPlacement
+
+    Int32Array = npt.NDArray[np.int32]
+
+FORMATS = ("drop-in", "bundled")
+STRIDES = ("packed", "page")
+
+
+@dataclass(frozen=True)
+class RewritePlan:
+    """What a rewrite will do.
+
+    Attributes
+    ----------
+    model : FfnModel
+    placement : ModelPlacement
+    orders : mapping of str to ndarray of int32
+        ``order[slot]`` of every block of the model, those without a placement in original order.
+    out : Path
+    formats : tuple of str
+        Of `FORMATS`.
+    stride : {"packed", "page"}
+    actions : mapping of str to str
+        Tensor -> ``copied``, ``rows`` or ``columns``.
+    bundle : BundleLayout or None
+    side_files : SideFiles
+    carriers : tuple of CarrierFile
+        Files from elsewhere that are permuted along.
+    force : bool
+        Whether an earlier output may be replaced.
+    """
+
+    model: FfnModel
+    placement: ModelPlacement
+    orders: Mapping[str, Int32Array]
+    out: Path
+    formats: tuple[str, ...]
+    stride: str
+    actions: Mapping[str, str]
+    bundle: BundleLayout | None
+    side_files: SideFiles
+    carriers: tuple[CarrierFile, ...]
+    force: bool
+
+    @property
+    def weight_files(self) -> dict[str, int]:
+        """Size of each weight file that will lie in OUT, by name."""
+        shards = self.model.checkpoint.shards
+        sizes = {name: shard.size_bytes for name, shard in shards.items()} if "drop-in" in self.formats else {}
+        return sizes | ({BUNDLED_FILE: self.bundle.size_bytes} if self.bundle else {})
+
+    @property
+    def plain_files(self) -> dict[str, int]:
+        """Size of each file that is copied as it is, by name: the side files, and the shard index where shards are."""
+        sizes = dict(self.side_files.copied)
+        checkpoint = self.model.checkpoint
+        if checkpoint.index_name is not None and "drop-in" in self.formats:
+            sizes[checkpoint.index_name] = (checkpoint.path / checkpoint.index_name).stat().st_size
+        return sizes
+
+    @property
+    def source_files(self) -> dict[str, int]:
+        """Size of each file of the source that the output is made from, by name."""
+        return {name: shard.size_bytes for name, shard in self.model.checkpoint.shards.items()} | self.plain_files
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes that will lie in OUT, but for manifest, placement and what comes from elsewhere."""
+        return sum(self.weight_files.values()) + sum(self.plain_files.values())
+
+    @property
+    def carrier_bytes(self) -> int:
+        """Bytes of the files from elsewhere."""
+        return sum(file.source.stat().st_size for file in self.carriers)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that `execute` reports as progress: written, hashed in the source, and weights compared."""
+        return self.written_bytes + sum(self.source_files.values()) + sum(self.weight_files.values())
+
+    @property
+    def peak_ram_bytes(self) -> int:
+        """Estimate of the memory that tensors take: of a block's bundles while writing, of two while verifying."""
+        blocks = self.model.blocks.values()
+        largest = max(tensor.length_bytes for block in blocks for tensor in block.tensors)
+        bundles = max(block.n_neurons * block.bundle_bytes for block in blocks) if self.bundle else 0
+        return max(2 * largest, min(bundles, largest + HELD_ROWS_BYTES)) + 6 * CHUNK_BYTES
+
+
+def plan_rewrite(
+    model: FfnModel,
+    placement: ModelPlacement,
+    out: str | os.PathLike[str],
+    *,
+    formats: Collection[str] = FORMATS,
+    stride: str = "packed",
+    adapter: Path | None = None,
+    carriers: Sequence[Path] = (),
+    force: bool = False,
+) -> RewritePlan:
+    """Plan the rewrite of a checkpoint in another neuron order.
+
+    Parameters
+    ----------
+    model : FfnModel
+    placement : ModelPlacement
+        Blocks that it lacks stay in their original order.
+    out : path-like
+        Directory to be written.
+    formats : collection of str
+        ``drop-in`` for the checkpoint that any tool loads, ``bundled`` for the flash-contiguous file, or both.
+    stride : {"packed", "page"}
+        Distance of bundles in the bundled file: their size, or that rounded up to 4096 bytes.
+    adapter : Path, optional
+        Directory of a LoRA adapter to permute along.
+    carriers : sequence of Path
+        Importance matrices, predictors and counts to permute along; see `ripple_place.checkpoint.carriers.plan`.
+    force : bool
+        Replace an earlier output.
+
+    Raises
+    ------
+    UsageError
+        If a format or the stride is unknown, OUT exists (without `force`), or OUT and the source are not apart, or the
+        source is itself an output.
+    PlacementError
+        If the placement has a block that the model lacks, or one of another number of neurons.
+    CheckpointError
+        If an entry of the source directory cannot be copied, or a carrier is malformed or of another model.
+    UnsupportedError
+        If the bundled file's index outgrows its header, weights are packed so that they cannot be bundled, or the
+        placement parts neurons that share a scale.
+    """
+    if not formats or set(formats) - set(FORMATS):
+        raise UsageError("formats", found=repr(sorted(formats)), expected=" or ".join(FORMATS), remedy="name those")
+    if stride not in STRIDES:
+        raise UsageError("stride", found=repr(stride), expected=" or ".join(STRIDES), remedy="name one of those")
+    out = Path(out)
+    check_output(model.checkpoint.path, out, force=force)
+    orders = resolve_orders(model, placement)
+    _check_granules(model, orders)
+    if "bundled" in formats:
+        _check_bundles(model)
+    return RewritePlan(
+        model=model,
+        placement=placement,
+        orders=orders,
+        out=out,
+        formats=tuple(name for name in FORMATS if name in formats),
+        stride=stride,
+        actions=tensor_actions(model, orders),
+        bundle=plan_bundle(model, orders, stride, second_orders(placement)) if "bundled" in formats else None,
+        side_files=list_side_files(model.checkpoint),
+        carriers=tuple(plan_carriers(model, adapter, carriers)),
+        force=force,
+    )
+
+
+def _check_granules(model: FfnModel, orders: Mapping[str, Int32Array]) -> None:
+    """Raise if an order takes neurons out of the granule whose scale they share."""
+    for name, block in model.blocks.items():
+        for tensor in block.tensors:
+            if not keeps_granules(orders[name], tensor.granule):
+                raise UnsupportedError(
+                    f"{model.checkpoint.path}: tensor {tensor.name}",
+                    found=f"values for {tensor.granule} neurons each, and a placement of {name} that parts those",
+                    expected=f"{tensor.granule} neighbours to stay together",
+                    remedy=f"order with --granule {block.granule}, or {REORDER_FIRST}",
+                )  # fmt: skip
+
+
+def _check_bundles(model: FfnModel) -> None:
+    """Raise if a neuron's weights cannot be put side by side."""
+    for name, block in model.blocks.items():
+        if not block.components:
+            raise UnsupportedError(
+                f"{model.checkpoint.path}: {name}", found="packed weights, several to a word",
+                expected="whole bytes for each neuron in the bundled file", remedy="add --format drop-in",
+            )  # fmt: skip
+
+
+def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int32Array]:
+    """Return the order of every block of a model, the original one where the placement has none.
+
+    Raises
+    ------
+    PlacementError
+        If the placement has a block that the model lacks, or one of another number of neurons.
+    """
+    for name, block in placement.blocks.items():
+        n_neurons = model.blocks[name].n_neurons if name in model.blocks else 0
+        if block.n_neurons != n_neurons:
+            raise PlacementError(
+                f"placement: {name}", found=f"{block.n_neurons} neurons",
+                expected=f"{n_neurons}, as {model.checkpoint.path} has" if n_neurons else "a block that the model has",
+                remedy="use a placement that was computed for this model",
+            )  # fmt: skip
+    return {
+        name: placement.blocks[name].order if name in placement.blocks else np.arange(block.n_neurons, dtype=np.int32)
+        for name, block in model.blocks.items()
+    }
+
+
+def second_orders(placement: ModelPlacement) -> dict[str, Int32Array]:
+    """Return the order of the second copy of every block that the placement gives one."""
+    return {name: block.order_2 for name, block in placement.blocks.items() if block.order_2 is not None}
+
+
+def tensor_actions(model: FfnModel, orders: Mapping[str, Int32Array]) -> dict[str, str]:
+    """Return what happens to every tensor: ``copied``, or its ``rows``, ``columns`` or ``packed`` integers permuted."""
+    actions = dict.fromkeys(model.checkpoint.shard_of, "copied")
+    for name, block in model.blocks.items():
+        if not np.array_equal(orders[name], np.arange(block.n_neurons)):
+            actions.update({tensor.name: tensor.action for tensor in block.tensors})
+    return actions

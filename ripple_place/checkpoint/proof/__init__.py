@@ -1,0 +1,1 @@
+"""The proof that an output is the same model, permuted."""

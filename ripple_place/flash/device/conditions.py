@@ -1,0 +1,185 @@
+"""The conditions that a reader works under: its core, its queue depth, the device's heat, and how it accesses the file.
+
+What the papers measured of these are throughputs of one-page reads. Each is applied as time that every request takes
+in addition, whatever its length: the cost of looking an address up, of a core that submits slowly, of a queue that
+runs empty. So each effect fades with the length of reads, as PowerInfer-2 reports of the range (arXiv 2406.06282,
+section 2.3) and as lanes do on a OnePlus 15R (128 KiB requests take 64 us longer at two lanes than at eight, 1 MiB
+ones 35 us: a factor of 1.95 and of 1.08). Heat is different: it lowers the bandwidth that the longest requests reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.device.latency import LatencyLine
+from ripple_place.flash.device.profile import DeviceProfile
+from ripple_place.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReadConditions:
+    """How reads are issued, as far as it differs from how the profile was measured.
+
+    Parameters
+    ----------
+    core : str, optional
+        Core that issues the reads; None: that of the profile.
+    queue_depth : int, optional
+        Reads kept in flight; None: enough to saturate the device, or one where the file is memory-mapped and the
+        profile knows depths (a thread that faults waits).
+    thermal : {"cold", "warm"}
+    access : {"direct", "mmap"}
+        By request, or by faults in a memory-mapped file.
+    """
+
+    core: str | None = None
+    queue_depth: int | None = None
+    thermal: str = "cold"
+    access: str = "direct"
+
+
+@dataclass(frozen=True)
+class ConditionedDevice(DeviceProfile):
+    """A device profile as a reader under given conditions sees it; made by `under`.
+
+    Parameters
+    ----------
+    conditions : ReadConditions
+    span_bytes : int, optional
+        Range of addresses that reads are spread over; None: that of the profile's form.
+    """
+
+    conditions: ReadConditions = ReadConditions()
+    span_bytes: int | None = None
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether reads are page faults in a memory-mapped file."""
+        return self.conditions.access == "mmap"
+
+    @property
+    def one_page_throughput(self) -> dict[str, float]:
+        """Throughput of one-page reads under each condition that applies, relative to that of the form."""
+        factors = {}
+        if self.range_bytes and self.span_bytes is not None:
+            # Straight lines over the logarithm, flat outside: the papers give two points.
+            ranges = np.log(np.array(self.range_bytes, np.float64))
+            factors["range"] = float(np.interp(np.log(self.span_bytes), ranges, self.range_factor))
+        if self.conditions.core is not None:
+            factors["core"] = self.core_factor[self.cores.index(self.conditions.core)]
+        if self.conditions.queue_depth is not None:
+            factors["queue_depth"] = float(np.interp(self.conditions.queue_depth, self.queue_depths, self.queue_factor))
+        return factors
+
+    @property
+    def extra_us(self) -> float:
+        """Time that each request takes more than the form says; negative in a range smaller than the form's."""
+        page_us = float(super().request_us(self.page_bytes))
+        return sum(page_us * (1 / factor - 1) for factor in self.one_page_throughput.values())
+
+    def request_us(self, size_bytes: npt.ArrayLike) -> Float64Array:
+        """Return the time of single requests of the given sizes under the conditions."""
+        size = np.asarray(size_bytes, np.float64)
+        time_us = self._with_overhead(size, self.extra_us)
+        if self.conditions.thermal == "cold":
+            return time_us
+        assert self.warm_bandwidth_factor is not None
+        cold_bandwidth = self.max_request_bytes / float(super().request_us(self.max_request_bytes))
+        return np.maximum(time_us, size / (self.warm_bandwidth_factor * cold_bandwidth))
+
+    def describe(self) -> str:
+        """Return the conditions as a phrase: how reads are issued."""
+        depth, core = self.conditions.queue_depth, self.conditions.core
+        return ", ".join(
+            [
+                "by page faults of a mapped file" if self.is_mapped else "by direct requests",
+                "at a queue depth that saturates the device" if depth is None else f"at queue depth {depth}",
+                *([] if core is None else [f"from a {core} core"]),
+                f"on a {self.conditions.thermal} device",
+            ]
+        )
+
+    @property
+    def condition_warnings(self) -> tuple[str, ...]:
+        """How numbers under these conditions may mislead, as sentences without a full stop."""
+        warnings = []
+        if self.range_bytes and self.span_bytes is not None and self.span_bytes > self.range_bytes[-1]:
+            warnings.append(
+                f"reads are spread over {format_bytes(self.span_bytes)}, more than the "
+                f"{format_bytes(self.range_bytes[-1])} that {self.name} has numbers for; real ones may be slower"
+            )
+        if self.is_mapped and not self.queue_depths:
+            warnings.append(
+                f"a thread waits for each of its page faults, but {self.name} knows no queue depths: the times are "
+                "those of as many threads as saturate the device"
+            )
+        return tuple(warnings)
+
+    def own_line(self) -> LatencyLine | None:
+        """Return the line that the device is by definition, None if heat or a small range bend it."""
+        line, extra_us = super().own_line(), self.extra_us
+        if line is None or self.conditions.thermal == "warm" or line.overhead_us + extra_us < 0:
+            return None
+        return LatencyLine(line.overhead_us + extra_us, line.bandwidth_bytes_per_s)
+
+
+def under(
+    device: DeviceProfile, conditions: ReadConditions | None = None, span_bytes: int | None = None
+) -> ConditionedDevice:
+    """Return `device` as a reader under `conditions` sees it.
+
+    Parameters
+    ----------
+    device : DeviceProfile
+    conditions : ReadConditions, optional
+        Default: those of the profile.
+    span_bytes : int, optional
+        Range of addresses that reads are spread over: the bytes of all blocks that a token reads from.
+
+    Raises
+    ------
+    UsageError
+        If the profile knows nothing of a condition.
+    """
+    conditions = conditions or ReadConditions()
+    known_access = ["direct"] + (["mmap"] if device.read_ahead_bytes is not None else [])
+    known_thermal = ["cold"] + (["warm"] if device.warm_bandwidth_factor is not None else [])
+    if conditions.core is not None:
+        _check_known(device, "--core", conditions.core, device.cores)
+    _check_known(device, "--thermal", conditions.thermal, known_thermal)
+    _check_known(device, "--access", conditions.access, known_access)
+    depth, depths = conditions.queue_depth, device.queue_depths
+    if depth is not None and not (depths and depth >= depths[0]):
+        raise UsageError(
+            f"--queue-depth {depth}",
+            found=f"device {device.name} knows " + (f"depths from {depths[0]} on" if depths else "no queue depths"),
+            expected=f"at least {depths[0]}" if depths else "no --queue-depth: its times are those of a full queue",
+            remedy="give a depth that the profile knows" if depths else "leave it out, or choose another device",
+        )
+    if depth is None and conditions.access == "mmap" and depths:
+        conditions = ReadConditions(conditions.core, depths[0], conditions.thermal, conditions.access)
+    own = {entry.name: getattr(device, entry.name) for entry in fields(DeviceProfile)}
+    return ConditionedDevice(**own, conditions=conditions, span_bytes=span_bytes)
+
+
+def _check_known(device: DeviceProfile, option: str, value: str, known: Iterable[str]) -> None:
+    """Check that the profile has numbers for the value of an option."""
+    known = tuple(known)
+    if value not in known:
+        names = ", ".join(known)
+        raise UsageError(
+            f"{option} {value}", found=f"device {device.name} knows {names or 'none'}",
+            expected=f"one of {names}" if known else f"no {option}",
+            remedy=("name one" if known else f"leave {option} out") + ", or choose a device whose profile knows more",
+        )  # fmt: skip

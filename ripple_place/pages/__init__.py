@@ -1,0 +1,1 @@
+"""Pages and pictures: results drawn as HTML and SVG."""

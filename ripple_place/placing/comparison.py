@@ -1,0 +1,126 @@
+"""The field's question: what co-activation is worth beyond hot-cold order once the hottest neurons are in DRAM.
+
+PowerInfer-2 and Neuron Chunking doubt that it is worth much, Neuralink says 1.25 times; the answer differs by model,
+and `reorder` gives it for the one at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.flash.layout import BlockExtent, BlockLayout
+from ripple_place.flash.simulator import SimulationParams, simulate_block
+from ripple_place.placement import NeuronPlacement
+from ripple_place.placing.cached_block import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.placing.cached_block import CachedBlock
+
+    Int32Array = npt.NDArray[np.int32]
+    Float64Array = npt.NDArray[np.float64]
+
+COMPARED = ("original", "frequency", "greedy", "path", "flash-time")
+"""Orderings of the table, in its order; those that were computed."""
+DRAM_SHARES = (0.0, 0.05, 0.1, 0.2)
+"""Of each block's neurons, the hottest, pinned."""
+
+
+@dataclass(frozen=True)
+class OrderingComparison:
+    """What orderings cost a token, all blocks together, on tokens that none of them has seen.
+
+    Attributes
+    ----------
+    cost_per_token : mapping of str to tuple of float
+        By ordering, one cost for each of `dram_shares`.
+    unit : str
+        ``us``, flash time on the device; or ``neurons``, lambda x reads + neurons read.
+    n_tokens : int
+        Tokens that judged.
+    held_out : bool
+        False if the trace is too short to hold any out: then they are those that were searched.
+    dram_shares : tuple of float
+        Of each block's neurons, the hottest, pinned.
+    """
+
+    cost_per_token: Mapping[str, tuple[float, ...]]
+    unit: str
+    n_tokens: int
+    held_out: bool
+    dram_shares: tuple[float, ...] = DRAM_SHARES
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``orderings`` entry of ``reorder --json``."""
+        return {
+            "unit": self.unit,
+            "n_tokens": self.n_tokens,
+            "held_out": self.held_out,
+            "dram_shares": list(self.dram_shares),
+            "cost_per_token": {name: list(costs) for name, costs in self.cost_per_token.items()},
+        }
+
+    @property
+    def beyond_hot_cold(self) -> tuple[float, ...]:
+        """What frequency order costs over the best of the others, for each of `dram_shares`; 1 without others."""
+        hot_cold = self.cost_per_token["frequency"]
+        others = [costs for name, costs in self.cost_per_token.items() if name not in ("original", "frequency")]
+        best = [min(costs) for costs in zip(*others, strict=True)] if others else hot_cold
+        return tuple(cold / least if least else 1.0 for cold, least in zip(hot_cold, best, strict=True))
+
+
+def compare_orders(
+    block: CachedBlock, orders: Mapping[str, Int32Array], device: DeviceProfile | None, bundle_bytes: int | None,
+    dram_shares: Sequence[float] = DRAM_SHARES,
+) -> dict[str, Float64Array]:  # fmt: skip
+    """Return what each order costs on a block's judging rows, in all, for each of `dram_shares`.
+
+    Parameters
+    ----------
+    block : CachedBlock
+        Its rows and frequencies; what is pinned goes by those of the rows searched.
+    orders : mapping of str to ndarray of shape (n_neurons,), int32
+    device, bundle_bytes
+        With both, flash time in the simulator; else lambda x reads + neurons read.
+    dram_shares : sequence of float
+        Of the block's neurons, the hottest, pinned.
+    """
+    frequency, trace = block.frequency, block.trace
+    judging = rows_of(trace, trace.n_rows - block.n_judged, trace.n_rows)
+    # What is pinned does not depend on what was read before: the rows searched need not be replayed.
+    judged = block if judging.n_rows == trace.n_rows else block.shortened(0)
+    totals = {}
+    for name in COMPARED:
+        if name not in orders:
+            continue
+        placement = NeuronPlacement(orders[name], frequency=frequency)
+        costs = []
+        for share in dram_shares:
+            capacity = int(share * trace.n_neurons + 1e-6)
+            if device is None or bundle_bytes is None:
+                costs.append(judged.with_cache("pinned", capacity).serve(orders[name]).judged_total)
+                continue
+            layout = BlockLayout(placement, BlockExtent.packed(bundle_bytes))
+            params = SimulationParams("pinned", {block.name: capacity})
+            result, _ = simulate_block(block.name, judging, layout, device, params, max(1, judging.n_rows))
+            costs.append(result.totals.flash_time_us)
+        totals[name] = np.array(costs)
+    return totals
+
+
+def combine(
+    blocks: Iterable[Mapping[str, Float64Array]], unit: str, n_tokens: int, *, held_out: bool,
+    dram_shares: Sequence[float] = DRAM_SHARES,
+) -> OrderingComparison:  # fmt: skip
+    """Return the comparison over all blocks: the orderings that every block has."""
+    blocks = list(blocks)
+    names = [name for name in COMPARED if all(name in block for block in blocks)]
+    costs = {name: tuple((np.sum([b[name] for b in blocks], axis=0) / n_tokens).tolist()) for name in names}
+    return OrderingComparison(costs, unit, n_tokens, held_out, tuple(dram_shares))

@@ -1,0 +1,159 @@
+"""The verdict on a profile: how much reordering can help this model, and whether the trace is long enough to tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.requests import sample_tokens
+from ripple_place.placement import check_bundle_bytes
+from ripple_place.placing.block_report import FEW_ROWS, why_helpless
+from ripple_place.verdict.score import Charge, combine_scores, score_block, searched_and_judged
+from ripple_place.verdict.verdict import ASSUMED_BUNDLE_BYTES, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.graph.statistics import BlockStatistics
+    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.tracking import Track
+
+MAX_SEARCHED_ROWS, MAX_JUDGED_ROWS = 8192, 4096
+MAX_BLOCK_WORK = 2**40
+"""Pairs x rows of one block: 4096 rows of 16,384 neurons. Of wider blocks, fewer rows are looked at."""
+MAX_WORK = 2**42
+"""Pairs x rows of all blocks: 4 blocks of 16,384 neurons, 32 of 4096. Of larger models some blocks are looked at,
+spread evenly."""
+
+
+@dataclass(frozen=True)
+class VerdictParams:
+    """What reads cost, for the verdict.
+
+    Parameters
+    ----------
+    device : DeviceProfile, optional
+        Default the default device, unless a break-even gap is given.
+    bundle_bytes : int, optional
+        Bytes of a neuron's weights: costs are flash times then.
+    break_even_gap : float, optional
+        In place of a device's.
+
+    Raises
+    ------
+    UsageError
+        If both a break-even gap and a device or bytes are given, or a number is out of range.
+    """
+
+    device: DeviceProfile | None = None
+    bundle_bytes: int | None = None
+    break_even_gap: float | None = None
+
+    def __post_init__(self) -> None:
+        check_bundle_bytes(self.bundle_bytes)
+        if self.break_even_gap is None:
+            return
+        if self.device is not None or self.bundle_bytes is not None:
+            raise UsageError(
+                "--break-even-gap", found="--device or --bundle-bytes as well", expected="what reads cost, said once",
+                remedy="leave --break-even-gap out, or the others",
+            )  # fmt: skip
+        if not 0 <= self.break_even_gap < float("inf"):
+            raise UsageError(
+                "--break-even-gap", found=str(self.break_even_gap), expected="a number of at least 0",
+                remedy="give the neurons that take as long to read as a read takes to start",
+            )  # fmt: skip
+
+    def charge(self) -> Charge:
+        """Return what reads cost."""
+        if self.break_even_gap is not None:
+            return Charge(self.break_even_gap)
+        device = self.device or load_device(DEFAULT_DEVICE)
+        gap = device.break_even_gap(self.bundle_bytes or ASSUMED_BUNDLE_BYTES)
+        return Charge(gap, device, self.bundle_bytes)
+
+
+def judge(
+    trace: ActivationTrace, statistics: Mapping[str, BlockStatistics], params: VerdictParams, track: Track
+) -> Verdict:
+    """Order blocks on the first half of a trace, judge by the second, and say what that means.
+
+    Parameters
+    ----------
+    trace : ActivationTrace
+    statistics : mapping of str to BlockStatistics
+        Of each block.
+    params : VerdictParams
+    track : Track
+
+    Notes
+    -----
+    Cost is bounded: see `MAX_WORK`. Deterministic; nothing is drawn.
+    """
+    charge, middle = params.charge(), middle_token(trace)
+    notes, scored = {}, []
+    for name, block in trace.blocks.items():
+        if block.n_rows == 0:
+            notes[name] = "no token reaches it"
+        elif block.n_rows < 2 * FEW_ROWS or not statistics[name].active_share:
+            notes[name] = why_helpless(block, None, None) or _too_few(block.n_rows)
+        elif min(row := middle_row(trace, name, middle), block.n_rows - row) < FEW_ROWS:
+            notes[name] = _too_few(block.n_rows)
+        else:
+            scored.append(name)
+    blocks = {}
+    for name in track(_sample(trace, scored), "judging orders"):
+        block = trace.blocks[name]
+        halves = searched_and_judged(
+            block, middle_row(trace, name, middle), _max_rows(block.n_neurons), MAX_JUDGED_ROWS
+        )
+        blocks[name] = score_block(name, *halves, charge)
+        costs = blocks[name].score.orderings.cost_per_token
+        if note := why_helpless(block, costs["original"][0], min(costs["frequency"][0], costs["greedy"][0])):
+            notes[name] = note
+    overall = None
+    if blocks:
+        shares = [(block.score, trace.blocks[name].n_rows / trace.n_tokens) for name, block in blocks.items()]
+        overall = combine_scores(shares, max(block.judged.n_rows for block in blocks.values()))
+    return Verdict(charge, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics)
+
+
+def middle_token(trace: ActivationTrace) -> int:
+    """Return the first token of the half that judges: the segment start next to the middle, if it is near enough.
+
+    Near is within an eighth of the tokens; otherwise the middle itself, inside a segment.
+    """
+    middle = trace.n_tokens // 2
+    start = int(trace.segment_starts[np.argmin(np.abs(trace.segment_starts - middle))])
+    return start if abs(start - middle) <= trace.n_tokens // 8 and start else middle
+
+
+def middle_row(trace: ActivationTrace, name: str, middle: int) -> int:
+    """Return the first row of a block that judges."""
+    index = trace.blocks[name].token_index
+    return middle if index is None else int(np.searchsorted(index, middle))
+
+
+def _too_few(n_rows: int) -> str:
+    return f"nothing can be said: {n_rows} tokens reach it, too few for one half to judge the other"
+
+
+def _max_rows(n_neurons: int) -> int:
+    return max(FEW_ROWS, min(MAX_SEARCHED_ROWS, MAX_BLOCK_WORK // n_neurons**2))
+
+
+def _sample(trace: ActivationTrace, names: list[str]) -> list[str]:
+    """Return as many blocks, spread evenly, as `MAX_WORK` allows; at least one if there is any."""
+    work = []
+    for name in names:
+        block = trace.blocks[name]
+        work.append(block.n_neurons**2 * min(_max_rows(block.n_neurons), block.n_rows // 2))
+    n_sampled = len(names)
+    while n_sampled > 1 and sum(work[i] for i in sample_tokens(len(names), n_sampled)) > MAX_WORK:
+        n_sampled -= 1
+    return [names[i] for i in sample_tokens(len(names), n_sampled)] if names else []

@@ -1,0 +1,85 @@
+"""What a verdict is: figures of each judged block and of all together, and whether the trace was long enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ripple_place.graph.statistics import BlockStatistics
+    from ripple_place.verdict.score import BlockScore, Charge, Score
+
+ASSUMED_BUNDLE_BYTES = 4096
+"""Where nobody says how long a neuron's weights are: OPT-350M's, up and down at two bytes a weight."""
+SHORT_TRACE_TOKENS = 1024
+"""Below this a block's pair counts are mostly noise: a pair that fires together for 1 % of tokens does so 10 times."""
+STILL_LEARNING = 0.01
+"""More text is worth its while if the last doubling lowered the cost by this much: doublings bring less and less, and
+a percent is what they may well bring once more, while whole orderings differ by ten."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a profile promises of reordering.
+
+    Attributes
+    ----------
+    charge : Charge
+    n_tokens : int
+        Of the trace.
+    n_blocks : int
+        Of the trace; `blocks` has those that were looked at.
+    overall : Score or None
+        Blocks together, per token; None if none has enough tokens.
+    blocks : mapping of str to BlockScore
+        In model order.
+    notes : mapping of str to str
+        Why placement cannot help a block, or why nothing can be said of it.
+    statistics : mapping of str to BlockStatistics
+    """
+
+    charge: Charge
+    n_tokens: int
+    n_blocks: int
+    overall: Score | None
+    blocks: Mapping[str, BlockScore]
+    notes: Mapping[str, str]
+    statistics: Mapping[str, BlockStatistics]
+
+    @property
+    def is_long_enough(self) -> bool | None:
+        """Whether more text would hardly lower the cost; None if the trace is too short to tell."""
+        if self.overall is None or self.overall.last_doubling is None or self.n_tokens < SHORT_TRACE_TOKENS:
+            return None
+        return self.overall.last_doubling < STILL_LEARNING
+
+    @property
+    def assumed_bundle_bytes(self) -> int:
+        """Bytes of a neuron that lambda belongs to."""
+        return self.charge.bundle_bytes or ASSUMED_BUNDLE_BYTES
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``verdict`` entry of ``profile --json``, but for its sentences."""
+        charge = self.charge
+        return {
+            "unit": charge.unit,
+            "device": None if charge.device is None else charge.device.name,
+            "bundle_bytes": charge.bundle_bytes,
+            "break_even_gap": charge.break_even_gap,
+            "gap": charge.gap,
+            "helps": None if self.overall is None else self.overall.is_gain,
+            "long_enough": self.is_long_enough,
+            "n_blocks": self.n_blocks,
+            "n_blocks_judged": len(self.blocks),
+            "overall": None if self.overall is None else self.overall.to_json(),
+            "blocks": {
+                name: {
+                    **(self.blocks[name].score.to_json() if name in self.blocks else {}),
+                    "note": self.notes.get(name),
+                }
+                for name in self.statistics
+                if name in self.blocks or name in self.notes
+            },
+        }

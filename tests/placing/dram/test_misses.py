@@ -1,0 +1,111 @@
+"""Ordering what a cache leaves: never worse than what there was, and better where the cache leaves something else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ripple_place.ordering.flash_time import FlashTimeParams
+from ripple_place.placing.cached_block import CachedBlock
+from ripple_place.placing.dram.misses import order_behind_cache, put_back, silent_last
+from ripple_place.placing.orderings import BlockSearch, order_bits, starts_of
+from tests.trace_builders import bits_of, block_of, planted_clusters, unpack
+
+
+def search_misses(break_even_gap: float, effort: int = 4):
+    """Return what orders misses by search, as `reorder` does."""
+    return BlockSearch(FlashTimeParams(break_even_gap, effort), [0, 0]).order_misses
+
+
+def hot_neurons_between(rng: np.random.Generator, n_rows: int) -> np.ndarray:
+    """Return activity of six clusters of six, and of twelve neurons that fire half of the time, scattered."""
+    active = planted_clusters(rng, n_clusters=8, cluster_size=6, n_rows=n_rows)[0]
+    hot = rng.permutation(48)[:12]
+    active[:, hot] |= rng.random((n_rows, 12)) < 0.5
+    return active
+
+
+@pytest.mark.parametrize("policy", ["lru", "s3fifo", "greedydual", "pinned", "pinned+lru"])
+def test_never_worse_than_the_plain_orders_behind_the_same_cache(policy: str) -> None:
+    """On the tokens held out, whatever the policy; and what is returned is what was measured."""
+    rng = np.random.default_rng(3)
+    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(rng, 600)), 480, 4.0).with_cache(policy, 20)
+    plain = starts_of(bits_of(unpack(block.trace)[:480]), [0])
+    best, tried = order_behind_cache(block, plain, search_misses(4.0))
+    assert [candidate.name for candidate in tried][:4] == [
+        "greedy", "frequency", "original", "greedy, pinned by worth" if policy.startswith("pinned") else "misses 1",
+    ]  # fmt: skip
+    assert best.served.held_out == min(candidate.served.held_out for candidate in tried)
+    assert best.served.held_out == block.serve(best.order, best.pinned).held_out
+    assert sorted(best.order) == list(range(48))
+    assert best.name.startswith("misses") or not policy.startswith("pinned")
+    assert (best.pinned is None) == (not policy.startswith("pinned"))
+
+
+def test_pinned_neurons_lie_out_of_the_way() -> None:
+    """No read goes through them: they are behind all that is read."""
+    rng = np.random.default_rng(4)
+    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(rng, 600)), 480, 4.0).with_cache("pinned", 12)
+    plain = {"original": np.arange(48, dtype=np.int32)}
+    best, _ = order_behind_cache(block, plain, search_misses(4.0))
+    assert best.name.startswith("misses")
+    assert best.pinned is not None
+    assert set(best.order[-12:]) == set(best.pinned)
+
+
+def test_without_a_way_to_order_misses_the_best_plain_order_stays() -> None:
+    """Random and original orders do not look at activations."""
+    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(np.random.default_rng(5), 100)), 80, 4.0)
+    order = np.arange(48, dtype=np.int32)
+    best, tried = order_behind_cache(block.with_cache("lru", 5), {"original": order}, None)
+    assert (best.name, len(tried)) == ("original", 1)
+    pinned, tried = order_behind_cache(block.with_cache("pinned", 5), {"original": order}, None)
+    assert [candidate.name for candidate in tried] == ["original", "original, pinned by worth"]
+    assert pinned.order.tolist() == order.tolist()
+
+
+def test_greedy_on_the_misses() -> None:
+    """Any ordering of activations orders misses as well, without search."""
+    rng = np.random.default_rng(6)
+    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(rng, 800)), 640, 4.0).with_cache("pinned", 12)
+    greedy = order_bits(bits_of(unpack(block.trace)[:640]), "greedy", [0], effort=0)
+    best, tried = order_behind_cache(
+        block, {"greedy": greedy}, lambda searched, *_: order_bits(bits_of(unpack(searched)), "greedy", [0], effort=0)
+    )
+    assert best.served.held_out < tried[0].served.held_out
+
+
+@pytest.mark.parametrize(
+    ("active", "capacity"),
+    [
+        (np.zeros((10, 6), bool), 2),
+        (np.ones((10, 6), bool), 6),
+        (np.ones((10, 6), bool), 0),
+        (np.ones((1, 6), bool), 2),
+        (np.ones((0, 6), bool), 2),
+        (np.ones((10, 1), bool), 1),
+    ],
+    ids=["none fires", "all in DRAM", "no DRAM", "one token", "no token", "one neuron"],
+)
+@pytest.mark.parametrize("policy", ["lru", "pinned", "s3fifo", "greedydual", "pinned+lru"])
+def test_degenerate_blocks(active: np.ndarray, capacity: int, policy: str) -> None:
+    """A valid placement comes out of each, with everything searched or a row held out."""
+    n_rows, n_neurons = active.shape
+    plain = {"original": np.arange(n_neurons, dtype=np.int32)}
+    for n_searched in {n_rows, max(0, n_rows - 1)}:
+        block = CachedBlock.of("layers.0", block_of(active), n_searched, 3.0).with_cache(policy, capacity)
+        best, _ = order_behind_cache(block, plain, search_misses(3.0))
+        assert sorted(best.order) == list(range(n_neurons))
+
+
+def test_silent_neurons_last_never_costs() -> None:
+    """Distances between those that are read only shrink; back among them, each lies behind its old predecessor."""
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        order, pinned = rng.permutation(15).astype(np.int32), np.flatnonzero(rng.random(15) < 0.4)
+        is_read = np.ones(15, bool)
+        is_read[pinned] = False
+        moved = silent_last(order, is_read)
+        assert sorted(moved) == list(range(15))
+        assert [n for n in moved if is_read[n]] == [n for n in order if is_read[n]]
+        assert put_back(moved, pinned, order).tolist() == order.tolist()
