@@ -23,13 +23,17 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.timing import data_folder
-from ripple_place.graph.neuron_bits import NeuronBits
+from ripple_place.flash.read_cost import ReadCost
+from ripple_place.ordering.activity import Activity
 from ripple_place.ordering.flash_time import FlashTimeParams
+from ripple_place.ordering.registry import ORDERINGS
 from ripple_place.ordering.second_copy import divide, second_order
 from ripple_place.placing.cached_block import CachedBlock
 from ripple_place.placing.dram.misses import order_behind_cache
-from ripple_place.placing.orderings import BlockSearch, starts_of
+from ripple_place.placing.orderer import BlockOrderer
+from ripple_place.placing.search_clock import SearchClock
 from ripple_place.trace.files import read_trace
+from ripple_place.trace.split_block import SplitBlock
 
 
 def measure(model: str, block: int, break_even_gap: float, share: float, effort: int) -> str:
@@ -42,22 +46,24 @@ def measure(model: str, block: int, break_even_gap: float, share: float, effort:
         for part in ("train", "test")
     )
     capacity = int(share * learned.n_neurons)
-    training = CachedBlock.of(name, learned, learned.n_rows, break_even_gap)
+    cost_of_reads = ReadCost.by_line(break_even_gap)
+    training = CachedBlock.of_rows(name, SplitBlock.unsplit(learned), cost_of_reads)
     training = training.with_cache("s3fifo" if capacity else "none", capacity)
-    search = BlockSearch(FlashTimeParams(break_even_gap, effort), [0, block])
-    starts = starts_of(NeuronBits.of_block(learned), search.seed)
-    orders = {**starts, "flash-time": search(learned, None, starts).order}
+    orderer, flash_time = BlockOrderer(cost_of_reads, effort, (0, block), SearchClock(1)), ORDERINGS["flash-time"]
+    activity = Activity.of_rows(training.rows)
+    starts = orderer.plain(activity)
+    orders = {**starts, "flash-time": orderer.make(flash_time, activity.with_starts(starts)).order}
     order = orders["flash-time"]
     if capacity:
-        order = order_behind_cache(training, orders, search.order_misses)[0].order
+        order = order_behind_cache(training, orders, orderer.misses_by(flash_time))[0].order
     misses = training.serve(order, with_trace=True).misses.trace
     started = time.process_time()
-    order_2 = second_order(misses, order, search.params, np.random.default_rng(0))
+    order_2 = second_order(misses, order, FlashTimeParams(cost_of_reads, effort), np.random.default_rng(0))
     order_seconds = time.process_time() - started
-    test = replace(training, trace=judged, n_searched=judged.n_rows)
+    test = replace(training, rows=SplitBlock.unsplit(judged))
     one = test.serve(order, with_trace=True)
     started = time.process_time()
-    two = divide(one.misses.trace, order, order_2, break_even_gap)
+    two = divide(one.misses.trace, order, order_2, cost_of_reads)
     seconds = time.process_time() - started
     n_missed = int(np.bitwise_count(one.misses.trace.active).sum(dtype=np.int64))
     cost, reads = one.searched, float(one.misses.row_reads.mean())
@@ -90,7 +96,7 @@ def divide_small() -> None:
     from ripple_place.trace.activation_trace import BlockTrace
 
     order = np.arange(8, dtype=np.int32)
-    divide(BlockTrace(8, np.full((1, 1), 0b101, np.uint8)), order, order, 1.0)
+    divide(BlockTrace(8, np.full((1, 1), 0b101, np.uint8)), order, order, ReadCost.by_line(1.0))
 
 
 if __name__ == "__main__":

@@ -42,17 +42,21 @@ from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.belady import Belady
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import POLICIES
-from ripple_place.graph.neuron_bits import NeuronBits
-from ripple_place.ordering.baselines import frequency_order, original_order
-from ripple_place.ordering.flash_time import FlashTimeParams
-from ripple_place.ordering.greedy_path import greedy_path
+from ripple_place.flash.read_cost import ReadCost
+from ripple_place.ordering.activity import Activity
+from ripple_place.ordering.frequency import frequency_order
+from ripple_place.ordering.original import original_order
+from ripple_place.ordering.registry import ORDERINGS
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
-from ripple_place.placing.cached_block import CachedBlock, rows_of
+from ripple_place.placing.cached_block import CachedBlock
 from ripple_place.placing.comparison import combine, compare_orders
-from ripple_place.placing.dram.misses import REFIT_TURN, order_behind_cache, refit
+from ripple_place.placing.dram.misses import order_behind_cache, order_what_misses
 from ripple_place.placing.dram.split import CostCurve, curve_capacities, split_by_gain
-from ripple_place.placing.orderings import BlockSearch, order_bits, starts_of
+from ripple_place.placing.orderer import BlockOrderer, MissOrderer
+from ripple_place.placing.refit import REFIT_TURN
+from ripple_place.placing.search_clock import SearchClock
 from ripple_place.trace.sources import read_source
+from ripple_place.trace.split_block import SplitBlock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,23 +99,25 @@ class Training:
     plain: dict[str, np.ndarray]
     refit: np.ndarray
     path: np.ndarray
-    search: BlockSearch
+    order_misses: MissOrderer
 
 
 def prepare(trace, name: str, break_even_gap: float, effort: int) -> Training:
-    block, n_rows = trace.blocks[name], trace.n_tokens
-    cut = int(trace.segment_starts[-VALIDATION_SEGMENTS])
-    seed = [0, int(name.rpartition(".")[2])]
-    search = BlockSearch(FlashTimeParams(break_even_gap, effort), seed)
-    tuned = CachedBlock.of(name, block, cut, break_even_gap)
-    starts = starts_of(NeuronBits.of_block(rows_of(block, 0, cut)), seed)
-    found = search(rows_of(block, 0, cut), rows_of(block, cut, n_rows), starts)
-    bits = NeuronBits.of_block(block)
-    greedy = greedy_path(bits)
-    path = order_bits(bits, "path", seed, effort)
-    refitted = search.order_misses(block, None, found.order, REFIT_TURN)
-    whole = CachedBlock.of(name, block, n_rows, break_even_gap)
-    return Training(tuned, whole, greedy, {**starts, "flash-time": found.order}, refitted, path, search)
+    rows = SplitBlock(trace.blocks[name], int(trace.segment_starts[-VALIDATION_SEGMENTS]))
+    cost = ReadCost.by_line(break_even_gap)
+    orderer = BlockOrderer(cost, effort, (0, int(name.rpartition(".")[2])), SearchClock(1))
+    order_misses = orderer.misses_by(ORDERINGS["flash-time"])
+    tuned = CachedBlock.of_rows(name, rows, cost)
+    activity = Activity.of_rows(rows)
+    starts = orderer.plain(activity)
+    found = orderer.make(ORDERINGS["flash-time"], activity.with_starts(starts)).order
+    whole = tuned.unsplit()
+    everything = Activity.of_rows(whole.rows)
+    greedy = orderer.make(ORDERINGS["greedy"], everything).order
+    path = orderer.make(ORDERINGS["path"], everything).order
+    refitted = order_misses(whole.rows, found, REFIT_TURN)
+    whole = CachedBlock.of_rows(name, whole.rows, cost)
+    return Training(tuned, whole, greedy, {**starts, "flash-time": found}, refitted, path, order_misses)
 
 
 def best_admission(training: Training, capacity: int) -> str:
@@ -145,7 +151,7 @@ def tune(training: Training, capacity: int, baseline_capacity: int, policies: li
         candidates = {}
         for policy in rank_policies(training, capacity, policies)[:n_policies]:
             block = training.block.with_cache(policy, capacity)
-            candidates[policy], _ = order_behind_cache(block, training.plain, training.search.order_misses)
+            candidates[policy], _ = order_behind_cache(block, training.plain, training.order_misses)
         validation = {policy: candidate.served.held_out for policy, candidate in candidates.items()}
         cache = min(validation, key=validation.__getitem__)
         best = candidates[cache]
@@ -155,7 +161,10 @@ def tune(training: Training, capacity: int, baseline_capacity: int, policies: li
             "chosen": best.name, "validation": validation,
         }  # fmt: skip
         tuned = replace(learned, order=best.order, pinned=best.pinned)
-        refitted = replace(tuned, order=refit(whole, best, training.search.order_misses))
+        refitted = tuned
+        if best.is_searched:
+            order = order_what_misses(whole, best.order, best.pinned, training.order_misses, REFIT_TURN)
+            refitted = replace(tuned, order=order)
     placements = {
         "greedy": replace(learned, order=training.greedy), "path": replace(learned, order=training.path),
         "tuned": tuned, "refit": refitted,
@@ -221,7 +230,7 @@ def judge(path: Path, name: str, trace, break_even_gap: float, share: float) -> 
     """Score one tuned cell on one judged trace."""
     cell = Tuned.load(path)
     about, greedy = cell.about, cell.placements["greedy"]
-    block = CachedBlock(name, trace.blocks[name], 0, break_even_gap, greedy)
+    block = CachedBlock(name, SplitBlock(trace.blocks[name], 0), ReadCost.by_line(break_even_gap), greedy)
     even = int(share * block.trace.n_neurons + 1e-6)
     plain = block if even == 0 else block.with_cache("s3fifo", even)
     baseline = {"s3fifo" if even else "no cache": plain.serve(greedy.order)}
@@ -250,12 +259,13 @@ def answer(paths: dict[str, Path], trace, break_even_gap: float) -> dict[str, li
     costs = []
     for name, path in paths.items():
         placed = Tuned.load(path).placements
-        block = CachedBlock(name, trace.blocks[name], 0, break_even_gap, placed["greedy"])
+        rows, cost = SplitBlock(trace.blocks[name], 0), ReadCost.by_line(break_even_gap)
+        block = CachedBlock(name, rows, cost, placed["greedy"])
         orders = {
             "original": original_order(block.trace.n_neurons), "frequency": frequency_order(block.frequency),
             "greedy": placed["greedy"].order, "path": placed["path"].order, "flash-time": placed["refit"].order,
         }  # fmt: skip
-        costs.append(compare_orders(block, orders, None, None))
+        costs.append(compare_orders(block, orders))
     table = combine(costs, "neurons", trace.n_tokens, held_out=True)
     return {name: list(values) for name, values in table.cost_per_token.items()}
 

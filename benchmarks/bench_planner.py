@@ -22,11 +22,12 @@ from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, load_d
 from ripple_place.flash.layout import Layout
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
+from ripple_place.placing.params import PlacingParams
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.sources import read_source
 from ripple_place.units import whole_gap
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import ReorderParams, reorder
+from ripple_place.workflows.reorder import reorder
 
 BUNDLE_KIB = (1, 4, 16)
 GAPS = (*range(13), 14, 16, 18, 20, 24, 28, 32, 40, 48)
@@ -64,7 +65,7 @@ def main() -> None:
     original = ModelPlacement({name: NeuronPlacement.original(block.n_neurons) for name, block in test.blocks.items()})
     with tempfile.TemporaryDirectory() as scratch:
         profile([paths["train"]], Path(scratch) / "profile")
-        reorder(None, Path(scratch) / "profile", Path(scratch) / "greedy", ReorderParams(ordering="greedy"))
+        reorder(None, Path(scratch) / "profile", Path(scratch) / "greedy", PlacingParams(ordering="greedy"))
         placements = {"original": original, "greedy": read_placement(Path(scratch) / "greedy")}
     print(f"{'device':28s} {'KiB':>3s} {'order':9s} {'off':>7s} {'auto':>12s} {'+rounding':>12s} {'best on train':>14s}"
           f" {'adaptive':>9s}   flash time over optimal")  # fmt: skip

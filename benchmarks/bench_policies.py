@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import ReadCost
 from ripple_place.flash.caches.registry import find_policy
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
 from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.kernels.reads import plan_rows
@@ -73,7 +73,7 @@ def cases(folder: Path, *, validate: bool) -> Iterator[Case]:
 def judge(case: Case, policy: str, capacity: int, break_even_gap: float) -> tuple[float, float]:
     """Return the cost per token, in neurons, and the share of accesses that hit."""
     gap = int(break_even_gap)
-    cache = find_policy(policy)(capacity, case.placement, ReadCost(gap, break_even_gap))
+    cache = find_policy(policy)(capacity, case.placement, ReadCost(break_even_gap, gap))
     n_reads = n_neurons_read = n_accesses = n_hits = 0
     for chunk in replay_block(case.judged, case.placement, cache):
         first_slot, last_slot = np.empty((2, chunk.slots.size), np.int32)

@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.timing import data_folder
+from ripple_place.placing.params import PlacingParams
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import ReorderParams, reorder
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 
 
@@ -30,7 +31,7 @@ def main() -> None:
         profile([train], learned)
         layouts = ["original"]
         for ordering in ("frequency", "greedy"):
-            reorder(None, learned, Path(scratch) / ordering, ReorderParams(ordering=ordering))
+            reorder(None, learned, Path(scratch) / ordering, PlacingParams(ordering=ordering))
             layouts.append(str(Path(scratch) / ordering))
         exact, collapsed = (
             simulate([test], layouts, SimulateParams(bundle_bytes=4096, gap=gap)).results for gap in (0, 5)

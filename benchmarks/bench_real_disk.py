@@ -35,11 +35,12 @@ from ripple_place.flash.storage.measurement import Measurement, measure, sample_
 from ripple_place.flash.storage.queue_reader import QueueReader
 from ripple_place.flash.storage.scratch import scratch_file
 from ripple_place.flash.storage.sweep import random_offsets
+from ripple_place.placing.params import PlacingParams
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import write_trace
 from ripple_place.workflows.calibrate import CalibrateParams, CalibrateReport, calibrate
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import ReorderParams, reorder
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def main() -> None:
         profile([train], scratch / "profile")
         layouts = ["original"]
         for ordering in ORDERINGS:
-            reorder(None, scratch / "profile", scratch / ordering, ReorderParams(ordering=ordering))
+            reorder(None, scratch / "profile", scratch / ordering, PlacingParams(ordering=ordering))
             layouts.append(str(scratch / ordering))
         params = CalibrateParams(scratch_bytes=DATA_BYTES, depth=options.depth, n_repeats=options.repeats)
         with priority(realtime=options.realtime):

@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import Accesses, ReadCost
+from ripple_place.flash.caches.cache import Accesses
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.layout import Layout
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.placement import ModelPlacement, NeuronPlacement
@@ -45,7 +46,7 @@ POLICIES = ("none", "lru", "fifo", "lfu", "s3fifo", "sieve", "greedydual", "pinn
 THEIR_NAMES = {"lru": "LRU", "fifo": "FIFO", "lfu": "LFU", "s3fifo": "S3FIFO", "sieve": "Sieve"}
 CAPACITY_SHARE = 0.1  # of each block in DRAM
 BUNDLE_BYTES = 4096
-READS = ReadCost(gap=5, break_even_gap=5.0)
+READS = ReadCost.by_line(5.0)
 COLUMNS = ("simulator", "with bound", "cache alone", "libCacheSim")
 
 

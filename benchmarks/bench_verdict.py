@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.timing import data_folder
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.graph.coactivation import neighbor_graph
 from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.graph.statistics import block_statistics
@@ -47,7 +48,7 @@ def timed_verdict(name: str, trace: ActivationTrace) -> Verdict:
 
 def compare_with_test(verdict: Verdict, train: ActivationTrace, test: ActivationTrace) -> None:
     for name, block in verdict.blocks.items():
-        cost = FlashCost.of_line(test.blocks[name], verdict.charge.break_even_gap)
+        cost = FlashCost(test.blocks[name], ReadCost.by_line(verdict.read_cost.break_even_gap))
         order = greedy_path(NeuronBits.of_block(train.blocks[name]))
         saved = 1 - cost(order) / cost(np.arange(order.size, dtype=np.int32))
         print(f"  {name}: promised {block.score.gain('greedy'):.1%}, on the test text {saved:.1%}")

@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.graph.coactivation import neighbor_graph
 from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.ordering.flash_time import FlashTimeParams, flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.trace.activation_trace import BlockTrace
+from ripple_place.trace.split_block import SplitBlock
 from ripple_place.trace.synthetic import SyntheticSource, draw_trace
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ STAGES: dict[str, Callable[[Work], Any]] = {
     "counting": lambda work: neighbor_graph(work.done["transposing"], N_NEIGHBORS),
     "greedy path": lambda work: greedy_path(work.done["transposing"]),
     "flash-time": lambda work: flash_time_order(
-        work.block, None, {"greedy": work.done["greedy path"]}, work.params, np.random.default_rng(0)
+        SplitBlock.unsplit(work.block), {"greedy": work.done["greedy path"]}, work.params, np.random.default_rng(0)
     ),
 }
 """In this order; each sees the results of those before it. Another search is another entry."""
@@ -102,8 +104,8 @@ def measure(workload: str, n_tokens: int, n_blocks: int, params: FlashTimeParams
         wall, processor = np.array(runs)[:, :last].sum(axis=(0, 1)) * N_BLOCKS / n_blocks
         print(f"  {f'all {N_BLOCKS} blocks, {what}':34s} {wall:7.1f} {processor:10.1f}")
     print(
-        f"  flash-time at lambda {params.break_even_gap:g}, effort {params.effort}: {np.mean(gains):.2%} below greedy; "
-        "it runs on one thread, blocks side by side"
+        f"  flash-time at lambda {params.cost.break_even_gap:g}, effort {params.effort}: "
+        f"{np.mean(gains):.2%} below greedy; it runs on one thread, blocks side by side"
     )
     print(f"  drawing {drawing / n_blocks:.2f} s a block, not in the total")
     print(f"  reads per token {np.mean(reads):.2f}; through the neighbour graph alone {sparse_reads:+.2%}")
@@ -120,7 +122,7 @@ def main() -> None:
     parser.add_argument("--break-even-gap", type=float, default=5.0)
     parser.add_argument("--effort", type=int, default=0)
     options = parser.parse_args()
-    params = FlashTimeParams(options.break_even_gap, options.effort)
+    params = FlashTimeParams(ReadCost.by_line(options.break_even_gap), options.effort)
     n_threads = min(options.threads, numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(n_threads)
     for workload in options.workload or WORKLOADS:

@@ -1,14 +1,15 @@
-"""Checks on where results go, made before the work starts."""
+"""Checks on where inputs lie and where results go, made before the work starts."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 def check_output_file(path: Path, *, force: bool, apart_from: Iterable[Path] = ()) -> None:
@@ -36,3 +37,15 @@ def check_output_file(path: Path, *, force: bool, apart_from: Iterable[Path] = (
             path, found="no directory to write it in", expected=f"{path.absolute().parent} to exist",
             remedy="make the directory first",
         )  # fmt: skip
+
+
+def check_input(path: str | os.PathLike[str], what: str, remedy: str) -> None:
+    """Refuse an input that is not there.
+
+    Raises
+    ------
+    UsageError
+        In that case.
+    """
+    if not Path(path).exists():
+        raise UsageError(Path(path), found="nothing there", expected=what, remedy=remedy)

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.paper.runs import line_device, run
 from ripple_place.graph.neuron_bits import NeuronBits
-from ripple_place.ordering.baselines import frequency_order
+from ripple_place.ordering.frequency import frequency_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.trace.synthetic import MODELS, SyntheticSource, draw_trace
 

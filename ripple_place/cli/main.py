@@ -8,13 +8,13 @@ import sys
 
 import click
 
-from ripple_place import __version__
 from ripple_place.cli.calibrate import calibrate
 from ripple_place.cli.profile import profile
 from ripple_place.cli.reorder import reorder
 from ripple_place.cli.simulate import simulate
 from ripple_place.cli.verify import verify
 from ripple_place.errors import RipplePlaceError, UnsupportedError, UsageError, VerificationError
+from ripple_place.version import __version__
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (UsageError, 2),

@@ -9,8 +9,8 @@ from ripple_place.units import format_bytes, format_time_us
 
 if TYPE_CHECKING:
     from ripple_place.placing.comparison import OrderingComparison
-    from ripple_place.placing.dram.place import DramReport
-    from ripple_place.placing.second_copy import CopiesReport
+    from ripple_place.placing.copies import CopiesReport
+    from ripple_place.placing.dram_report import DramReport
     from ripple_place.workflows.reorder import ReorderReport
 
 _GIB = 1 << 30

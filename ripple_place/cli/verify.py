@@ -8,7 +8,7 @@ import click
 
 from ripple_place.cli.options import PATH, Common, common_options
 from ripple_place.cli.rendering import ProgressBars, echo_json
-from ripple_place.cli.reorder import verification_lines
+from ripple_place.cli.reorder_text import verification_lines
 from ripple_place.units import format_bytes
 
 if TYPE_CHECKING:

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import ReadCost
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.replay import replay_block
 from ripple_place.kernels.misses import add_read_shares, charge_misses
 from ripple_place.trace.activation_trace import BlockTrace
-from ripple_place.units import whole_gap
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.flash.admission import Admission
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.flash.replay import Chunk
     from ripple_place.placement import NeuronPlacement
 
@@ -52,7 +51,7 @@ def replay_misses(
     placement: NeuronPlacement,
     cache: str,
     capacity: int,
-    break_even_gap: float,
+    cost: ReadCost,
     *,
     name: str = "",
     admission: Admission | None = None,
@@ -69,8 +68,8 @@ def replay_misses(
         Policy.
     capacity : int
         Neurons that it holds.
-    break_even_gap : float
-        lambda; gaps of up to its whole part are read through.
+    cost : ReadCost
+        Its lambda and its gap apply; misses are charged in neurons.
     name : str
         Of the block; what admission draws depends on it.
     admission : Admission, optional
@@ -85,22 +84,20 @@ def replay_misses(
     UsageError
         If the policy is unknown, or cannot serve the placement.
     """
-    gap = whole_gap(break_even_gap)
-    run_cost = break_even_gap + np.arange(trace.n_neurons + 1.0)
-    run_cost[0] = 0.0
+    gap, run_cost = cost.gap, cost.as_line().run_cost(trace.n_neurons)
     row_cost, row_reads = np.empty(trace.n_rows), np.empty(trace.n_rows, np.int64)
     missed = np.empty(trace.active.shape, np.uint8) if with_trace else None
     shares = None if share_rows is None else np.zeros(trace.n_neurons)
     is_pinned = np.zeros(trace.n_neurons, np.uint8)
     if placement.pinned is not None:
         is_pinned[placement.pinned] = 1
-    served = find_policy(cache)(capacity, placement, ReadCost(gap, break_even_gap))
+    served = find_policy(cache)(capacity, placement, cost)
     for chunk in replay_block(trace, placement, served, name=name, admission=admission):
         rows = slice(chunk.first_row, chunk.first_row + chunk.n_rows)
         charge_misses(chunk.slots, chunk.row_starts, chunk.is_hit, gap, run_cost, row_cost[rows], row_reads[rows])
         if shares is not None and share_rows is not None:
             starts = chunk.row_starts[: max(0, share_rows - chunk.first_row) + 1]
-            add_read_shares(chunk.slots, starts, chunk.is_hit, placement.order, is_pinned, break_even_gap, shares)
+            add_read_shares(chunk.slots, starts, chunk.is_hit, placement.order, is_pinned, cost.break_even_gap, shares)
         if missed is not None:
             missed[rows] = _pack_misses(chunk, placement)
     left = None if missed is None else BlockTrace(trace.n_neurons, missed, trace.token_index)

@@ -17,9 +17,9 @@ from ripple_place.errors import PlacementError, UsageError
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.block_reader import BlockReader, find_planner
 from ripple_place.flash.caches.belady import Belady
-from ripple_place.flash.caches.cache import ReadCost
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.hit_counts import HitCounter
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
 from ripple_place.flash.results import BlockResult, FlashTotals, LayoutResult, percentiles_us
 from ripple_place.flash.token_time import TokenClock
@@ -119,7 +119,7 @@ class SimulationParams:
             If the cache cannot serve the placement.
         """
         capacity, placement = self.capacity_neurons.get(name, 0), layout.placement
-        reads = ReadCost(self.gap_of(name, layout, device), device.break_even_gap(layout.extent.bundle_bytes))
+        reads = ReadCost.on_device(device, layout.extent.bundle_bytes, self.gap_of(name, layout, device))
         cache = find_policy(self.cache)(capacity, placement, reads)
         bound = Belady(capacity, placement) if self.has_bound(name) else None
         tokens = np.asarray(self.reset_tokens, np.int64)

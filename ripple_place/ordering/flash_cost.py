@@ -9,14 +9,13 @@ import numpy as np
 
 from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.kernels import read_lengths as kernels
-from ripple_place.units import whole_gap
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.trace.activation_trace import BlockTrace
 
-    Float64Array = npt.NDArray[np.float64]
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]
 
@@ -31,24 +30,17 @@ class FlashCost:
     Parameters
     ----------
     block : BlockTrace
-    run_cost : ndarray of shape (n_neurons + 1,), float64
-        Cost of a read by its length in neurons, in whatever unit; entry 0 is 0.
-    gap : int
-        Unwanted neurons that are read through.
+    cost : ReadCost
+        What a read costs by its length, and the gap that is read through.
     """
 
-    def __init__(self, block: BlockTrace, run_cost: Float64Array, gap: int) -> None:
+    def __init__(self, block: BlockTrace, cost: ReadCost) -> None:
         self.bits = NeuronBits.of_block(block)
         self.n_rows = block.n_rows
-        self.run_cost, self.gap = run_cost, gap
+        self.run_cost, self.gap = cost.run_cost(block.n_neurons), cost.gap
         self.indptr = np.concatenate([[0], np.cumsum(self.bits.frequency())])
         self.tokens = np.empty(int(self.indptr[-1]), np.int32)
         kernels.list_tokens(self.bits.words, self.bits.n_neurons, self.indptr, self.tokens)
-
-    @classmethod
-    def of_line(cls, block: BlockTrace, break_even_gap: float) -> FlashCost:
-        """Return the cost ``lambda x reads + neurons read``, in units of one neuron, at the gap floor(lambda)."""
-        return cls(block, line_cost(break_even_gap, block.n_neurons), whole_gap(break_even_gap))
 
     def read_lengths(self, order: Int32Array) -> Int64Array:
         """Return how many reads have each length, in neurons, over all tokens; shape (n_neurons + 1,), int64."""
@@ -66,14 +58,3 @@ class FlashCost:
     def reads(self, order: Int32Array) -> float:
         """Return the reads per token; NaN without tokens."""
         return float(self.read_lengths(order).sum()) / self.n_rows if self.n_rows else math.nan
-
-
-def line_cost(break_even_gap: float, n_neurons: int) -> Float64Array:
-    """Return ``lambda + length`` by length, 0 for 0.
-
-    >>> line_cost(2.5, 3)
-    array([0. , 3.5, 4.5, 5.5])
-    """
-    cost = break_even_gap + np.arange(n_neurons + 1, dtype=np.float64)
-    cost[0] = 0.0
-    return cost

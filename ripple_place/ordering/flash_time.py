@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ripple_place.errors import UsageError
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.kernels import gap_search
 from ripple_place.kernels.gap_state import SCALE, GapState, refresh
+from ripple_place.ordering.activity import Ordered
 from ripple_place.ordering.flash_cost import FlashCost
+from ripple_place.ordering.frequency import frequency_order
+from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.neighbors import nearest_by_cosine
+from ripple_place.ordering.original import original_order
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
@@ -22,7 +27,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Float64Array = npt.NDArray[np.float64]
+    from ripple_place.ordering.activity import Activity, OrderingParams, Pulse
+    from ripple_place.trace.split_block import SplitBlock
+
     Int32Array = npt.NDArray[np.int32]
 
 MAX_BREAK_EVEN_GAP = 250.0
@@ -32,30 +39,14 @@ _STEPS_AT_A_TIME = 512
 _LOG_LENGTH = 4096
 
 
-class Pulse(Protocol):
-    """Is told how far a search has come, and says whether it is to go on."""
-
-    def __call__(self, done_share: float, gain_share: float) -> bool:
-        """Return whether to go on.
-
-        Parameters
-        ----------
-        done_share : float
-            Of the effort, from 0 to 1.
-        gain_share : float
-            By how much the cost has fallen below the best start's.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class FlashTimeParams:
     """How to search.
 
     Parameters
     ----------
-    break_even_gap : float
-        lambda: unwanted neurons that cost as much to read through as one more read.
+    cost : ReadCost
+        What reads cost. Orders are judged by it; single moves go by its lambda, also where its unit is time.
     effort : int
         Rounds of kicks, each of ``n_neurons / neurons_per_kick``, after the first descent; the time grows with it.
     n_neighbors : int
@@ -67,11 +58,6 @@ class FlashTimeParams:
     neurons_per_kick : int
     max_tokens : int
         Search on so many tokens at most, drawn at random; costs are reported on all.
-    run_cost : ndarray of shape (n_neurons + 1,), float64, optional
-        Cost of a read by its length, as of a device's table: by this orders are judged, while single moves go by
-        lambda. Without it, ``lambda + length``.
-    gap : int, optional
-        Unwanted neurons that are read through with `run_cost`; floor(lambda) if not given.
 
     Raises
     ------
@@ -79,32 +65,22 @@ class FlashTimeParams:
         If a number is out of range.
     """
 
-    break_even_gap: float
+    cost: ReadCost
     effort: int = 10
     n_neighbors: int = 8
     max_length: int = 4
     kick_length: int = 8
     neurons_per_kick: int = 32
     max_tokens: int = 16384
-    run_cost: Float64Array | None = None
-    gap: int | None = None
 
     def __post_init__(self) -> None:
         positive = min(self.max_length, self.kick_length, self.neurons_per_kick, self.max_tokens)
-        if not (0 <= self.break_even_gap < math.inf and self.effort >= 0 and positive >= 1):
+        if self.effort < 0 or positive < 1:
             raise UsageError(
-                "flash-time", found=f"a break-even gap of {self.break_even_gap}, effort {self.effort}",
-                expected="a gap of at least 0 that is finite, an effort of at least 0",
+                "flash-time", found=f"effort {self.effort}, or a limit below 1",
+                expected="an effort of at least 0, and limits of at least 1",
                 remedy="correct the number, or order by the greedy path",
             )  # fmt: skip
-
-    def cost_on(self, block: BlockTrace) -> FlashCost:
-        """Return what orders are judged by, on a block's tokens."""
-        line = FlashCost.of_line(block, self.break_even_gap)
-        if self.run_cost is not None:
-            line.run_cost = self.run_cost
-            line.gap = line.gap if self.gap is None else self.gap
-        return line
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +94,7 @@ class FlashTimeResult:
         ``flash-time``, or the name of the start that serves the held-out tokens better.
     cost, held_out : mapping of str to float
         Of each start and of ``flash-time``: flash time per token, on the tokens that were searched and on those held
-        out (NaN where there are none); lambda x reads + neurons read, or in the unit of `FlashTimeParams.run_cost`.
+        out (NaN where there are none), in the unit of `FlashTimeParams.cost`.
     reads : mapping of str to float
         Reads per token on the tokens that were searched.
     is_complete : bool
@@ -134,8 +110,7 @@ class FlashTimeResult:
 
 
 def flash_time_order(
-    searched: BlockTrace,
-    held_out: BlockTrace | None,
+    rows: SplitBlock,
     starts: Mapping[str, Int32Array],
     params: FlashTimeParams,
     rng: np.random.Generator,
@@ -146,10 +121,9 @@ def flash_time_order(
 
     Parameters
     ----------
-    searched : BlockTrace
-        Tokens whose cost is lowered.
-    held_out : BlockTrace or None
-        Tokens that decide whether the gain is real: if a start is better on them, it is returned.
+    rows : SplitBlock
+        The rows searched are those whose cost is lowered. The rows held out decide whether the gain is real: if a start
+        is better on them, it is returned.
     starts : mapping of str to ndarray of shape (n_neurons,), int32
         Orders by name; the search begins at the cheapest.
     params : FlashTimeParams
@@ -169,13 +143,14 @@ def flash_time_order(
     on the tokens that were searched, by the line of `params`. Deterministic under `rng` unless stopped by `pulse`.
     Memory: 2 n_neurons bytes for each token searched.
     """
+    searched = rows.searched
     sample = BlockTrace(
         searched.n_neurons, np.asarray(searched.active)[rng.permutation(searched.n_rows)[: params.max_tokens]]
     )
     with counting:
-        cost = params.cost_on(searched)
-        unseen = None if held_out is None else params.cost_on(held_out)
-        line = FlashCost.of_line(sample, min(params.break_even_gap, MAX_BREAK_EVEN_GAP))
+        cost = FlashCost(searched, params.cost)
+        unseen = None if rows.held_out is None else FlashCost(rows.held_out, params.cost)
+        line = FlashCost(sample, ReadCost.by_line(min(params.cost.break_even_gap, MAX_BREAK_EVEN_GAP)))
         neighbors = nearest_by_cosine(line.bits, params.n_neighbors)
     orders = dict(starts)
     best_start = min(orders, key=lambda name: (line(orders[name]), name))
@@ -185,10 +160,34 @@ def flash_time_order(
     orders["flash-time"] = order
     costs = {name: cost(orders[name]) for name in orders}
     unseen_costs = {name: math.nan if unseen is None else unseen(orders[name]) for name in orders}
-    judge = costs if unseen is None or not unseen.n_rows else unseen_costs
+    judge = unseen_costs if rows.has_held_out else costs
     chosen = min(orders, key=lambda name: (judge[name], name != "flash-time", name)) if searched.n_rows else best_start
     reads = {name: cost.reads(orders[name]) for name in orders}
     return FlashTimeResult(orders[chosen], chosen, costs, unseen_costs, reads, is_complete)
+
+
+def make(activity: Activity, params: OrderingParams) -> Ordered:
+    """Search from the cheapest of the starts, by default of greedy, hot-cold and checkpoint order.
+
+    Raises
+    ------
+    UsageError
+        If nothing says what a read costs, or there are no rows to search on.
+    """
+    if params.cost is None or activity.rows is None:
+        raise UsageError(
+            "flash-time", found="no rows to search on" if params.cost else "nothing that says what a read costs",
+            expected="activations, and a device with a bundle size or a break-even gap",
+            remedy="give them, or order by the greedy path",
+        )  # fmt: skip
+    starts = activity.starts or {
+        "greedy": greedy_path(activity.bits),
+        "frequency": frequency_order(activity.frequency),
+        "original": original_order(activity.n_neurons),
+    }
+    how = FlashTimeParams(params.cost, params.effort)
+    result = flash_time_order(activity.rows, starts, how, params.rng(), params.pulse, params.counting)
+    return Ordered(result.order, result.chosen, result.cost, result.held_out)
 
 
 def search_state(order: Int32Array, line: FlashCost, break_even_gap: float) -> GapState:
@@ -249,7 +248,7 @@ def _search(
 ) -> tuple[Int32Array, bool]:
     """Return a better order, and whether all effort was spent on it."""
     n_neurons = order.size
-    state = search_state(order, line, params.break_even_gap)
+    state = search_state(order, line, params.cost.break_even_gap)
     moves = search_moves(n_neurons, max(params.max_length, params.kick_length))
     max_length, kick_length = min(params.max_length, n_neurons - 1), min(params.kick_length, n_neurons // 2)
     start_units = max(1.0, line(order) * line.n_rows * SCALE)

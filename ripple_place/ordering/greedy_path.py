@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.errors import TraceFormatError
 from ripple_place.graph.next_pairs import PairOrder, next_pairs
 from ripple_place.kernels import path as kernels
+from ripple_place.ordering.activity import Ordered
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from scipy.sparse import csr_array
 
     from ripple_place.graph.neuron_bits import NeuronBits
+    from ripple_place.ordering.activity import Activity, OrderingParams
 
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]
@@ -131,6 +134,22 @@ def greedy_path(bits: NeuronBits | None, graph: csr_array | None = None, *, max_
             return fragments.order()
         first_key = max(first_key, last_key + 1)
         n_hottest *= GROWTH
+
+
+def make(activity: Activity, params: OrderingParams) -> Ordered:
+    """Return the greedy path of the rows to search, or of the neighbour graph of imported counts.
+
+    Raises
+    ------
+    TraceFormatError
+        If nothing is known of which neurons fire together.
+    """
+    if activity.bits is None and (activity.graph is None or activity.graph.nnz == 0):
+        raise TraceFormatError(
+            "--ordering greedy", found="a profile of firing counts alone",
+            expected="one that knows which neurons fire together", remedy="order by frequency, or profile a trace",
+        )  # fmt: skip
+    return Ordered(greedy_path(activity.bits, activity.graph))
 
 
 def _split_by_frequency(neurons: Int32Array, frequency: Int64Array, n_hottest: int) -> tuple[Int32Array, Int32Array]:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.errors import UsageError
+from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.graph.coactivation import neighbor_graph
 from ripple_place.kernels import path_search as kernels
+from ripple_place.ordering.activity import Ordered
+from ripple_place.ordering.frequency import frequency_order
+from ripple_place.ordering.greedy_path import greedy_path
+from ripple_place.ordering.original import original_order
 from ripple_place.ordering.path_bound import PairTable, PathBound, path_bound
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.graph.neuron_bits import NeuronBits
+    from ripple_place.ordering.activity import Activity, OrderingParams
 
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]
@@ -150,6 +155,29 @@ def path_order(
         if _kept(bits, found) > kept[start]:
             order = found
     return PathResult(order, (total - _kept(bits, order)) / n_rows, (total - kept[start]) / n_rows, bound, n_kicks)
+
+
+def make(activity: Activity, params: OrderingParams) -> Ordered:
+    """Search for the path of fewest reads from greedy, hot-cold or checkpoint order, and bound it.
+
+    Raises
+    ------
+    TraceFormatError
+        If there are no rows to search on.
+    """
+    bits = activity.bits
+    if bits is None:
+        raise TraceFormatError(
+            "--ordering path", found="a profile without activation bits", expected="a trace to search on",
+            remedy="profile a trace, or order by greedy",
+        )  # fmt: skip
+    starts = {
+        "greedy": greedy_path(bits),
+        "frequency": frequency_order(activity.frequency),
+        "original": original_order(activity.n_neurons),
+    }
+    path = path_order(bits, starts, PathParams(params.effort), params.rng())
+    return Ordered(path.order, lower_bound=path.lower_bound, gap_to_bound=path.gap_to_bound)
 
 
 def _kept(bits: NeuronBits, order: Int32Array) -> int:

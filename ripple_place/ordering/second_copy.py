@@ -19,13 +19,14 @@ from ripple_place.kernels.reads import slots_in_order
 from ripple_place.ordering.flash_time import flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.trace.activation_trace import BlockTrace
-from ripple_place.units import whole_gap
+from ripple_place.trace.split_block import SplitBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.ordering.flash_time import FlashTimeParams
 
     Int32Array = npt.NDArray[np.int32]
@@ -58,22 +59,22 @@ class Division:
     from_second: BlockTrace
 
 
-def divide(block: BlockTrace, order: Int32Array, order_2: Int32Array, break_even_gap: float) -> Division:
+def divide(block: BlockTrace, order: Int32Array, order_2: Int32Array, cost: ReadCost) -> Division:
     """Plan each token's reads from two copies.
 
     Parameters
     ----------
     block : BlockTrace
     order, order_2 : ndarray of shape (n_neurons,), int32
-    break_even_gap : float
-        lambda; gaps of up to its whole part are read through.
+    cost : ReadCost
+        Its lambda and its gap apply.
 
     Notes
     -----
     Never costlier than the first copy alone; equal to what the simulator charges on a device that is its line and whose
     page is the bundle. About a microsecond an activation.
     """
-    n_neurons, gap = block.n_neurons, whole_gap(break_even_gap)
+    n_neurons, gap, break_even_gap = block.n_neurons, cost.gap, cost.break_even_gap
     second_slot = _slot_of(order_2)[order]
     place_at, moved = np.full(n_neurons, -1, np.int32), np.empty(kernels.LONGEST, np.int32)
     wanted, places = np.empty((2, n_neurons), np.int32), np.empty((2, n_neurons), np.int32)
@@ -92,8 +93,8 @@ def divide(block: BlockTrace, order: Int32Array, order_2: Int32Array, break_even
         n_neurons_read += int((last_slot[:n] - first_slot[:n] + 1).sum(dtype=np.int64))
         packed[rows] = _pack(slots, row_starts, from_second, order)
     n_rows = block.n_rows or math.nan
-    cost = (break_even_gap * n_reads + n_neurons_read) / n_rows
-    return Division(cost, n_reads / n_rows, BlockTrace(n_neurons, packed))
+    per_token = (break_even_gap * n_reads + n_neurons_read) / n_rows
+    return Division(per_token, n_reads / n_rows, BlockTrace(n_neurons, packed))
 
 
 def short_reads(block: BlockTrace, order: Int32Array, gap: int) -> BlockTrace:
@@ -131,11 +132,13 @@ def second_order(
     and two plans of all tokens.
     """
     best, least = order, math.inf
-    rest = short_reads(searched, order, whole_gap(params.break_even_gap))
+    cost = params.cost.as_line()
+    by_line = replace(params, cost=cost)
+    rest = short_reads(searched, order, cost.gap)
     starts = {"greedy": greedy_path(NeuronBits.of_block(rest))}
     for _ in range(2):
-        found = flash_time_order(rest, None, starts, replace(params, run_cost=None, gap=None), rng).order
-        division = divide(searched, order, found, params.break_even_gap)
+        found = flash_time_order(SplitBlock.unsplit(rest), starts, by_line, rng).order
+        division = divide(searched, order, found, cost)
         if division.cost < least:
             best, least = found, division.cost
         rest, starts = division.from_second, {"present": found}

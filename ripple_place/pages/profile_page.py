@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.graph.binned_lift import binned_lift
-from ripple_place.ordering.baselines import original_order
+from ripple_place.ordering.original import original_order
 from ripple_place.pages.charts import line_chart
 from ripple_place.pages.heat_map import heat_map, heat_scale
 from ripple_place.pages.page import both_widths, page_html, side_by_side, table
@@ -89,13 +89,13 @@ def blocks_to_show(verdict: Verdict) -> list[str]:
 
 def cost_text(verdict: Verdict, cost: float) -> str:
     """Write a cost in the verdict's unit."""
-    return format_time_us(cost) if verdict.charge.is_time else f"{cost:,.1f}"
+    return format_time_us(cost) if verdict.read_cost.is_time else f"{cost:,.1f}"
 
 
 def _overall(verdict: Verdict, score: Score) -> list[str]:
     """Return the tables of all blocks together."""
     costs = score.orderings.cost_per_token
-    what = "Flash time" if verdict.charge.is_time else "Cost"
+    what = "Flash time" if verdict.read_cost.is_time else "Cost"
     rows = [
         [f"{what}, no DRAM", *(cost_text(verdict, cost[0]) for cost in costs.values())],
         [f"{what}, hottest {DRAM_SHARES[1]:.0%} in DRAM", *(cost_text(verdict, cost[1]) for cost in costs.values())],

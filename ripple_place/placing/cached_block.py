@@ -6,45 +6,22 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ripple_place.flash.misses import Misses, replay_misses
 from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.placement import NeuronPlacement
-from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from ripple_place.flash.admission import Admission
-    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.flash.read_cost import ReadCost
+    from ripple_place.trace.activation_trace import BlockTrace
+    from ripple_place.trace.split_block import SplitBlock
 
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]
     Float64Array = npt.NDArray[np.float64]
-    UInt8Array = npt.NDArray[np.uint8]
-
-HELD_OUT_SHARE = 1 / 8
-"""Of the trace's segments (or tokens, where it has but one), the last: they judge what was learned from the others."""
-
-
-def held_out_token(trace: ActivationTrace) -> int:
-    """Return the first token that is held out; the number of tokens where there is but one."""
-    starts = trace.segment_starts
-    n_held_out = max(1, round(HELD_OUT_SHARE * starts.size))
-    return int(starts[-n_held_out]) if starts.size > 1 else round((1 - HELD_OUT_SHARE) * trace.n_tokens)
-
-
-def held_out_row(trace: ActivationTrace, name: str) -> int:
-    """Return the first row of a block that is held out; its number of rows where there are too few for that."""
-    first_token, block = held_out_token(trace), trace.blocks[name]
-    row = first_token if block.token_index is None else int(np.searchsorted(block.token_index, first_token))
-    return block.n_rows if row == 0 else row
-
-
-def rows_of(block: BlockTrace, start: int, stop: int) -> BlockTrace:
-    """Return some rows of a block, as rows that stand for themselves."""
-    return BlockTrace(block.n_neurons, block.active[start:stop])
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,38 +31,43 @@ class Served:
     Attributes
     ----------
     misses : Misses
-    n_searched : int
-        Rows before those held out.
+    rows : SplitBlock
+        The rows that were served.
     """
 
     misses: Misses
-    n_searched: int
+    rows: SplitBlock
+
+    @property
+    def missed(self) -> SplitBlock:
+        """What missed, as rows of their own, split like those that were served; known if it was asked for."""
+        assert self.misses.trace is not None
+        return self.rows.with_block(self.misses.trace)
 
     @property
     def searched(self) -> float:
-        """Mean cost of the rows that are searched; NaN without any."""
-        return _mean(self.misses.row_cost[: self.n_searched])
+        """Mean cost of the rows searched; NaN without any."""
+        return _mean(self.misses.row_cost[: self.rows.n_searched])
 
     @property
     def held_out(self) -> float:
         """Mean cost of the rows held out; NaN without any."""
-        return _mean(self.misses.row_cost[self.n_searched :])
+        return _mean(self.misses.row_cost[self.rows.n_searched :])
 
     @property
     def judged(self) -> float:
-        """What orders are compared by: the cost of the rows held out, of all where none are."""
-        return self.searched if math.isnan(self.held_out) else self.held_out
+        """Mean cost of the rows that judge; NaN without any."""
+        return _mean(self.rows.judging_of(self.misses.row_cost))
 
     @property
     def searched_total(self) -> float:
         """`searched`, as a sum over rows."""
-        return float(self.misses.row_cost[: self.n_searched].sum())
+        return float(self.misses.row_cost[: self.rows.n_searched].sum())
 
     @property
     def judged_total(self) -> float:
         """`judged`, as a sum over rows."""
-        row_cost = self.misses.row_cost
-        return float(row_cost[0 if self.n_searched == row_cost.size else self.n_searched :].sum())
+        return float(self.rows.judging_of(self.misses.row_cost).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +78,10 @@ class CachedBlock:
     ----------
     name : str
         What the draws of an admission rule depend on.
-    trace : BlockTrace
-    n_searched : int
-        Rows before those held out; the cache is warm when these begin.
-    break_even_gap : float
-        lambda.
+    rows : SplitBlock
+        The cache is warm when the rows held out begin.
+    cost : ReadCost
+        Misses are charged by its lambda, in neurons.
     learned : NeuronPlacement
         What is known of the neurons beforehand, such as firing counts, in any order: what a cache goes by.
     cache : str
@@ -112,20 +93,23 @@ class CachedBlock:
     """
 
     name: str
-    trace: BlockTrace
-    n_searched: int
-    break_even_gap: float
+    rows: SplitBlock
+    cost: ReadCost
     learned: NeuronPlacement
     cache: str = "none"
     capacity: int = 0
     admission: Admission | None = None
 
     @classmethod
-    def of(cls, name: str, trace: BlockTrace, n_searched: int, break_even_gap: float) -> CachedBlock:
-        """Return a block without a cache, of which is known what the rows searched say."""
-        frequency = NeuronBits.of_block(rows_of(trace, 0, n_searched)).frequency()
-        learned = NeuronPlacement.original(trace.n_neurons, frequency)
-        return cls(name, trace, n_searched, break_even_gap, learned)
+    def of_rows(cls, name: str, rows: SplitBlock, cost: ReadCost) -> CachedBlock:
+        """Return a block without a cache, with frequencies from the rows searched."""
+        frequency = NeuronBits.of_block(rows.searched).frequency()
+        return cls(name, rows, cost, NeuronPlacement.original(rows.n_neurons, frequency))
+
+    @property
+    def trace(self) -> BlockTrace:
+        """All rows."""
+        return self.rows.block
 
     @property
     def frequency(self) -> Int64Array:
@@ -133,20 +117,17 @@ class CachedBlock:
         assert self.learned.frequency is not None
         return self.learned.frequency
 
-    @property
-    def n_judged(self) -> int:
-        """Rows that orders are compared on: those held out, all where none are."""
-        return self.trace.n_rows - self.n_searched or self.trace.n_rows
-
     def with_cache(self, cache: str, capacity: int) -> CachedBlock:
         """Return the same trace behind another cache."""
         return replace(self, cache=cache, capacity=capacity)
 
     def shortened(self, n_searched: int) -> CachedBlock:
         """Return the block with no more than its last `n_searched` rows before those held out."""
-        first = max(0, self.n_searched - n_searched)
-        trace = rows_of(self.trace, first, self.trace.n_rows)
-        return replace(self, trace=trace, n_searched=self.n_searched - first)
+        return replace(self, rows=self.rows.latest(n_searched))
+
+    def unsplit(self) -> CachedBlock:
+        """Return the block with all its rows to search, none held out."""
+        return replace(self, rows=type(self.rows).unsplit(self.trace))
 
     def serve(
         self,
@@ -170,11 +151,15 @@ class CachedBlock:
         """
         placement = replace(self.learned, order=order, pinned=pinned)
         misses = replay_misses(
-            self.trace, placement, self.cache, self.capacity, self.break_even_gap,
+            self.trace, placement, self.cache, self.capacity, self.cost,
             name=self.name, admission=self.admission, with_trace=with_trace,
-            share_rows=self.n_searched if with_shares else None,
+            share_rows=self.rows.n_searched if with_shares else None,
         )  # fmt: skip
-        return Served(misses, self.n_searched)
+        return Served(misses, self.rows)
+
+    def missed_rows(self, order: Int32Array, pinned: Int32Array | None) -> SplitBlock:
+        """Return what the cache misses in an order, as rows of their own, split like the block's."""
+        return self.serve(order, pinned, with_trace=True).missed
 
 
 def _mean(values: Float64Array) -> float:

@@ -11,24 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.flash.caches.pinned import Pinned
 from ripple_place.flash.layout import BlockExtent, BlockLayout
 from ripple_place.flash.simulator import SimulationParams, simulate_block
+from ripple_place.ordering.registry import COMPARED
 from ripple_place.placement import NeuronPlacement
-from ripple_place.placing.cached_block import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.placing.cached_block import CachedBlock
 
     Int32Array = npt.NDArray[np.int32]
     Float64Array = npt.NDArray[np.float64]
 
-COMPARED = ("original", "frequency", "greedy", "path", "flash-time")
-"""Orderings of the table, in its order; those that were computed."""
 DRAM_SHARES = (0.0, 0.05, 0.1, 0.2)
 """Of each block's neurons, the hottest, pinned."""
 
@@ -77,39 +75,42 @@ class OrderingComparison:
 
 
 def compare_orders(
-    block: CachedBlock, orders: Mapping[str, Int32Array], device: DeviceProfile | None, bundle_bytes: int | None,
-    dram_shares: Sequence[float] = DRAM_SHARES,
-) -> dict[str, Float64Array]:  # fmt: skip
+    block: CachedBlock, orders: Mapping[str, Int32Array], dram_shares: Sequence[float] = DRAM_SHARES
+) -> dict[str, Float64Array]:
     """Return what each order costs on a block's judging rows, in all, for each of `dram_shares`.
 
     Parameters
     ----------
     block : CachedBlock
-        Its rows and frequencies; what is pinned goes by those of the rows searched.
+        Its rows, cost of reads, and frequencies; what is pinned goes by the frequencies.
     orders : mapping of str to ndarray of shape (n_neurons,), int32
-    device, bundle_bytes
-        With both, flash time in the simulator; else lambda x reads + neurons read.
+        Those that have a row in the comparison are compared.
     dram_shares : sequence of float
         Of the block's neurons, the hottest, pinned.
+
+    Notes
+    -----
+    Where costs are times, the simulator gives them; else they are lambda x reads + neurons read.
     """
-    frequency, trace = block.frequency, block.trace
-    judging = rows_of(trace, trace.n_rows - block.n_judged, trace.n_rows)
+    judging, cost = block.rows.judging, block.cost
     # What is pinned does not depend on what was read before: the rows searched need not be replayed.
-    judged = block if judging.n_rows == trace.n_rows else block.shortened(0)
+    judged = block.shortened(0) if block.rows.has_held_out else block
     totals = {}
     for name in COMPARED:
         if name not in orders:
             continue
-        placement = NeuronPlacement(orders[name], frequency=frequency)
+        placement = NeuronPlacement(orders[name], frequency=block.frequency)
         costs = []
         for share in dram_shares:
-            capacity = int(share * trace.n_neurons + 1e-6)
-            if device is None or bundle_bytes is None:
-                costs.append(judged.with_cache("pinned", capacity).serve(orders[name]).judged_total)
+            capacity = int(share * judging.n_neurons + 1e-6)
+            if not cost.is_time:
+                costs.append(judged.with_cache(Pinned.policy, capacity).serve(orders[name]).judged_total)
                 continue
-            layout = BlockLayout(placement, BlockExtent.packed(bundle_bytes))
-            params = SimulationParams("pinned", {block.name: capacity})
-            result, _ = simulate_block(block.name, judging, layout, device, params, max(1, judging.n_rows))
+            assert cost.device is not None
+            assert cost.bundle_bytes is not None
+            layout = BlockLayout(placement, BlockExtent.packed(cost.bundle_bytes))
+            params = SimulationParams(Pinned.policy, {block.name: capacity})
+            result, _ = simulate_block(block.name, judging, layout, cost.device, params, max(1, judging.n_rows))
             costs.append(result.totals.flash_time_us)
         totals[name] = np.array(costs)
     return totals

@@ -1,57 +1,58 @@
-"""How to reorder: the parameters of the workflow."""
+"""How to place: the parameters of the way from a profile to a placement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.output.plan import FORMATS
 from ripple_place.errors import UsageError
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import find_policy
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.read_cost import check_break_even_gap
+from ripple_place.ordering.registry import AUTO, ORDERINGS, choose_ordering, find_ordering
 from ripple_place.placement import check_bundle_bytes
-from ripple_place.placing.dram.place import AUTO
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ripple_place.flash.device.profile import DeviceProfile
 
-ORDERINGS = (AUTO, "flash-time", "path", "greedy", "frequency", "random", "original")
-STRIDES = ("auto", "packed", "page")
 DEFAULT_EFFORT = 10
 
 
 @dataclass(frozen=True)
-class ReorderParams:
-    """How to reorder.
+class PlacingParams:
+    """How to place.
 
     Parameters
     ----------
     ordering : str
-        One of `ORDERINGS`; ``auto`` is ``flash-time``, or ``greedy`` where nothing says what a read costs.
+        A name out of `ripple_place.ordering.registry.ORDERINGS`; ``auto`` is ``flash-time``, or ``greedy`` where
+        nothing says what a read costs.
     seed : int
-        Of the random ordering.
+        Of whatever is random.
     layers : str, optional
         Layers to reorder (``0-3,7``); the others stay in original order.
     bundle_bytes : int, optional
-        Recorded in a placement file made without a checkpoint.
-    device : DeviceProfile, optional
-        Recorded with its break-even gap, by which ``flash-time`` orders; decides ``stride="auto"``.
+        Bytes of a neuron's weights, where there is no checkpoint that says it; recorded in the placement.
+    device : DeviceProfile or str, optional
+        The device, its name, or the path of its file: searches lower the flash time on it. Default the default device
+        (`ripple_place.flash.device.files.DEFAULT_DEVICE`) wherever one is needed.
     break_even_gap : float, optional
-        In place of a device's.
+        lambda, in place of a device's.
     effort : int
-        Rounds of perturbations of ``flash-time`` and ``path``.
+        Rounds of perturbations, for orderings that take effort.
     time_limit_s : float, optional
         Wall clock for all searches of the run; cuts their effort short, so that results depend on the machine.
-    n_threads : int
-        Blocks searched at a time; without a time limit, results do not depend on it.
+    n_threads : int, optional
+        Blocks searched at a time; default the number of cores. Without a time limit, results do not depend on it.
     dram_budget : float or int, optional
         DRAM that the placement is made for: a share of all neurons' bytes (float), or bytes (int).
     cache : str, optional
         Policy of that DRAM, or ``auto``: the one that costs least on tokens held out; default S3-FIFO.
-    refit : bool
-        Once everything is judged, order once more on the whole trace, the tokens held out included.
+    refit : bool, optional
+        Whether to order once more on the whole trace, the tokens held out included, once everything is judged; default
+        whether the ordering is searched.
     compare : bool
         Compute the other orderings too, for the comparison of what they cost.
     granule : int
@@ -59,57 +60,35 @@ class ReorderParams:
     copies : int
         1, or 2: each block's neurons lie in the bundled file twice, the second time in an order made for what the first
         leaves fragmented; readers take from either.
-    formats : tuple of str
-        Of `ripple_place.checkpoint.output.plan.FORMATS`.
-    stride : str
-        One of `STRIDES`: distance of bundles in the bundled file. ``auto`` takes the one that the simulator finds
-        cheaper on the profile's trace, with the DRAM that it is placed for.
-    adapter : Path, optional
-        Directory of a LoRA adapter that is permuted along.
-    carriers : tuple of Path
-        Importance matrices, predictors and counts that are permuted along.
-    gguf : Path, optional
-        Where the FFNs go as GGUF besides.
-    dry_run, force, resume : bool
-        Stop before writing; replace an earlier output; continue a run that was killed.
 
     Raises
     ------
     UsageError
-        If a name is unknown, both a device and a break-even gap are given, or a policy without a budget for it,
-        or a second fit where there is no first, or a second copy without a file to hold it.
+        If a name is unknown, both a device and a break-even gap are given, a policy without a budget for it, or a
+        second fit where there is no first.
+    DeviceConfigError
+        If a device file is malformed.
     """
 
     ordering: str = AUTO
     seed: int = 0
     layers: str | None = None
     bundle_bytes: int | None = None
-    device: DeviceProfile | None = None
+    device: DeviceProfile | str | None = None
     break_even_gap: float | None = None
     effort: int = DEFAULT_EFFORT
     time_limit_s: float | None = None
-    n_threads: int = 1
+    n_threads: int | None = None
     dram_budget: float | int | None = None
     cache: str | None = None
-    refit: bool = False
+    refit: bool | None = None
     compare: bool = False
     granule: int = 1
     copies: int = 1
-    formats: tuple[str, ...] = FORMATS
-    stride: str = "auto"
-    adapter: Path | None = None
-    carriers: tuple[Path, ...] = ()
-    gguf: Path | None = None
-    dry_run: bool = False
-    force: bool = False
-    resume: bool = False
 
     def __post_init__(self) -> None:
-        for what, value, known in (("ordering", self.ordering, ORDERINGS), ("stride", self.stride, STRIDES)):
-            if value not in known:
-                raise UsageError(
-                    what, found=repr(value), expected=f"one of {', '.join(known)}", remedy="name one of them"
-                )
+        if self.ordering != AUTO:
+            find_ordering(self.ordering)
         check_bundle_bytes(self.bundle_bytes)
         if self.granule < 1 or (self.granule > 1 and self.granule % 8):
             raise UsageError(
@@ -119,20 +98,19 @@ class ReorderParams:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"
             )
-        if self.copies not in (1, 2) or (self.copies == 2 and "bundled" not in self.formats):
+        if self.copies not in (1, 2):
             raise UsageError(
-                f"--copies {self.copies}", found=f"formats {', '.join(self.formats)}",
-                expected="1 copy, or 2 in the bundled format", remedy="add --format bundled, or leave --copies out",
-            )  # fmt: skip
+                f"--copies {self.copies}", found=f"{self.copies} copies", expected="1, or 2", remedy="give one of them"
+            )
+        if self.break_even_gap is not None:
+            check_break_even_gap(self.break_even_gap)
         self._check_dram()
-        if self.break_even_gap is not None and not 0 <= self.break_even_gap < float("inf"):
-            raise UsageError(
-                "--break-even-gap", found=str(self.break_even_gap), expected="a number of at least 0",
-                remedy="give the neurons that take as long to read as a read takes to start",
-            )  # fmt: skip
+        if isinstance(self.device, str):
+            object.__setattr__(self, "device", load_device(self.device))
 
     def _check_dram(self) -> None:
-        if self.refit and self.ordering not in (AUTO, "flash-time") and self.dram_budget is None and self.copies == 1:
+        is_searched = self.ordering == AUTO or find_ordering(self.ordering).is_searched
+        if self.refit and not is_searched and self.dram_budget is None and self.copies == 1:
             raise UsageError(
                 "--refit", found=f"ordering {self.ordering}, which looks at the whole trace",
                 expected="one that holds tokens out", remedy="add --ordering flash-time, or leave --refit out",
@@ -148,3 +126,48 @@ class ReorderParams:
             )  # fmt: skip
         if self.cache not in (None, AUTO):
             find_policy(str(self.cache))
+
+    def resolved(self, *, has_rows: bool, has_sizes: bool, needs_device: bool = False) -> PlacingParams:
+        """Return the parameters with everything decided that depends on the profile and the checkpoint.
+
+        Parameters
+        ----------
+        has_rows : bool
+            Whether the profile has activations.
+        has_sizes : bool
+            Whether the bytes of a neuron's weights are known.
+        needs_device : bool
+            Whether a device is needed for anything but placing.
+        """
+        chooses = self.ordering == AUTO
+        is_priced = self.break_even_gap is not None or has_sizes
+        ordering = choose_ordering(is_priced=is_priced, has_rows=has_rows) if chooses else find_ordering(self.ordering)
+        refit = ordering.is_searched if self.refit is None else self.refit
+        if chooses and not ordering.is_searched:
+            refit = False  # There is nothing to fit again.
+        device = self.device
+        needs_device = needs_device or (chooses and has_sizes) or replace(self, ordering=ordering.name).is_judged
+        if device is None and self.break_even_gap is None and needs_device:
+            device = load_device(DEFAULT_DEVICE)
+        n_threads = self.n_threads or os.cpu_count() or 1
+        return replace(self, ordering=ordering.name, refit=refit, device=device, n_threads=n_threads)
+
+    @property
+    def device_profile(self) -> DeviceProfile | None:
+        """The device, if there is one."""
+        assert not isinstance(self.device, str)
+        return self.device
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether orders are made on a part of the trace, for the rest to judge them; known once resolved."""
+        return ORDERINGS[self.ordering].is_searched or self.dram_budget is not None or self.compare or self.copies == 2
+
+    @property
+    def asked_by(self) -> str:
+        """The option that makes orders be judged."""
+        if ORDERINGS[self.ordering].is_searched:
+            return f"--ordering {self.ordering}"
+        if self.dram_budget is not None:
+            return "--dram-budget"
+        return "--copies 2" if self.copies == 2 else "--compare"

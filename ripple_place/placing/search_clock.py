@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ripple_place.ordering.flash_time import Pulse
+    from ripple_place.ordering.activity import Pulse
 
 
 class SearchClock:

@@ -1,144 +1,75 @@
-"""A second copy of each block in a second order: made for what the first leaves fragmented, and what that is worth."""
+"""The stage that gives each block a second copy, in an order made for what the first copy leaves fragmented."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.ordering.flash_time import FlashTimeParams
 from ripple_place.ordering.second_copy import divide, second_order
-from ripple_place.placing.block_report import known
-from ripple_place.placing.cached_block import rows_of
-from ripple_place.placing.dram.misses import REFIT_TURN
+from ripple_place.placing.copies import BlockCopies, CopiesReport, copy_bytes
+from ripple_place.placing.dram.misses import MAX_ROUNDS
+from ripple_place.trace.split_block import judging_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy.typing as npt
 
-    from ripple_place.placing.cached_block import CachedBlock
-    from ripple_place.placing.orderings import BlockSearch
+    from ripple_place.flash.read_cost import ReadCost
+    from ripple_place.placing.job import Job
+    from ripple_place.placing.orderer import BlockOrderer
+    from ripple_place.placing.placed import Placed
+    from ripple_place.trace.split_block import SplitBlock
 
     Int32Array = npt.NDArray[np.int32]
 
-GIB = 1 << 30
-COPY_TURN = REFIT_TURN + 1
-"""Of a block's draws, behind those of its first order."""
+COPY_TURN = MAX_ROUNDS + 2
+"""Turn of a block's draws, after those of its first order and of its refit."""
 
 
-@dataclass(frozen=True)
-class BlockCopies:
-    """What a block costs on the rows that judge, from one copy and from two.
-
-    Attributes
-    ----------
-    one, two : float
-        lambda x reads + neurons read, over all those rows.
-    n_rows : int
-    """
-
-    one: float
-    two: float
-    n_rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the block's entry in ``reorder --json``: costs per row."""
-        n_rows = self.n_rows or math.nan
-        return {"one": known(self.one / n_rows), "two": known(self.two / n_rows)}
-
-
-@dataclass(frozen=True)
-class CopiesReport:
-    """What a second copy buys, all blocks together.
-
-    Attributes
-    ----------
-    blocks : mapping of str to BlockCopies
-    n_tokens : int
-        Tokens that judge.
-    held_out : bool
-        False if the trace is too short to hold any out: then they are those that were searched.
-    extra_bytes : int or None
-        Flash that the second copy takes; None where the size of a neuron's weights is unknown.
-    """
-
-    blocks: Mapping[str, BlockCopies]
-    n_tokens: int
-    held_out: bool
-    extra_bytes: int | None
-
-    @property
-    def one(self) -> float:
-        """Cost per token from one copy."""
-        return sum(block.one for block in self.blocks.values()) / max(1, self.n_tokens)
-
-    @property
-    def two(self) -> float:
-        """Cost per token from two copies."""
-        return sum(block.two for block in self.blocks.values()) / max(1, self.n_tokens)
-
-    @property
-    def gain(self) -> float:
-        """Share of the cost that the second copy saves; 0 where there is none to save."""
-        return 1 - self.two / self.one if self.one else 0.0
-
-    @property
-    def gain_per_gib(self) -> float | None:
-        """`gain` by GiB of flash."""
-        return self.gain * GIB / self.extra_bytes if self.extra_bytes else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the ``copies`` entry of ``reorder --json``."""
-        return {
-            "n_tokens": self.n_tokens,
-            "held_out": self.held_out,
-            "cost_per_token": {"one": self.one, "two": self.two},
-            "gain": self.gain,
-            "extra_bytes": self.extra_bytes,
-            "gain_per_gib": self.gain_per_gib,
-            "blocks": {name: block.to_json() for name, block in self.blocks.items()},
-        }
+def add_second_copy(job: Job, placed: Placed) -> Placed:
+    """Give every block a second order, made for what the rows searched read from flash, and judge what it is worth."""
+    blocks, worth = {}, {}
+    for name in job.track(job.names, "ordering second copies"):
+        started = time.perf_counter()
+        block, orderer = placed.blocks[name], placed.searched[name].orderer
+        assert block.served is not None
+        order = block.placement.order
+        served = block.served.serve(order, block.placement.pinned, with_trace=True)
+        missed = served.missed
+        order_2 = second_order_of(missed, order, block.served.cost, orderer)
+        worth[name] = _judge_copies(missed, served.judged_total, order, order_2, block.served.cost)
+        placement = replace(block.placement, order_2=order_2)
+        blocks[name] = replace(block, placement=placement).with_seconds(time.perf_counter() - started)
+    n_tokens, held_out = judging_tokens(job.trace)
+    n_neurons = {name: block.placement.n_neurons for name, block in blocks.items()}
+    copies = CopiesReport(worth, n_tokens, held_out, copy_bytes(n_neurons, job.costs.bundle_bytes))
+    return replace(placed, blocks=blocks, copies=copies)
 
 
-def copy_block(
-    block: CachedBlock, order: Int32Array, pinned: Int32Array | None, search: BlockSearch
-) -> tuple[Int32Array, BlockCopies]:
-    """Return a second order of a block, made for what the rows searched read from flash, and what it is worth.
+def second_order_of(missed: SplitBlock, order: Int32Array, cost: ReadCost, orderer: BlockOrderer) -> Int32Array:
+    """Return a second order for what a cache leaves to read of the rows searched.
 
     Parameters
     ----------
-    block : CachedBlock
-        With the cache that it is to be served behind; which is planned on what misses, whatever the copies.
+    missed : SplitBlock
+        What misses; the number of copies does not change it.
     order : ndarray of shape (n_neurons,), int32
         Of the first copy.
-    pinned : ndarray of int32 or None
-        As for `CachedBlock.serve`.
-    search : BlockSearch
-        How the second order is searched for; always by flash time.
+    cost : ReadCost
+    orderer : BlockOrderer
+        Its effort and seed apply; the search is always by flash time.
     """
-    served = block.serve(order, pinned, with_trace=True)
-    misses = served.misses.trace
-    assert misses is not None
-    rng = np.random.default_rng([*search.seed, COPY_TURN])
-    order_2 = second_order(rows_of(misses, 0, block.n_searched), order, search.params, rng)
-    judging = rows_of(misses, misses.n_rows - block.n_judged, misses.n_rows)
-    two = divide(judging, order, order_2, block.break_even_gap).cost * judging.n_rows if judging.n_rows else 0.0
-    return order_2, BlockCopies(served.judged_total, two, judging.n_rows)
+    rng = np.random.default_rng([*orderer.seed, COPY_TURN])
+    return second_order(missed.searched, order, FlashTimeParams(cost.as_line(), orderer.effort), rng)
 
 
-def copy_refitted(block: CachedBlock, order: Int32Array, pinned: Int32Array | None, search: BlockSearch) -> Int32Array:
-    """Return a second order made for all rows, those held out included; parameters as for `copy_block`."""
-    return copy_block(replace(block, n_searched=block.trace.n_rows), order, pinned, search)[0]
-
-
-def copy_bytes(n_neurons: Mapping[str, int], bundle_bytes: Mapping[str, int]) -> int | None:
-    """Return the flash that second copies of some blocks take, packed, each up to a full page of 4096 bytes.
-
-    None where the sizes of bundles are unknown.
-    """
-    if not bundle_bytes:
-        return None
-    sizes = [n * bundle_bytes[name] for name, n in n_neurons.items()]
-    return sum(size + -size % 4096 for size in sizes)
+def _judge_copies(
+    missed: SplitBlock, one: float, order: Int32Array, order_2: Int32Array, cost: ReadCost
+) -> BlockCopies:
+    """Return what the rows that judge cost from one copy and from two."""
+    judging = missed.judging
+    two = divide(judging, order, order_2, cost).cost * judging.n_rows if judging.n_rows else 0.0
+    return BlockCopies(one, two, judging.n_rows)

@@ -9,10 +9,11 @@ import numpy as np
 
 from ripple_place.errors import UsageError
 from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
+from ripple_place.flash.read_cost import ReadCost, check_break_even_gap
 from ripple_place.flash.requests import sample_tokens
 from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.block_report import FEW_ROWS, why_helpless
-from ripple_place.verdict.score import Charge, combine_scores, score_block, searched_and_judged
+from ripple_place.verdict.score import combine_scores, score_block, searched_and_judged
 from ripple_place.verdict.verdict import ASSUMED_BUNDLE_BYTES, Verdict
 
 if TYPE_CHECKING:
@@ -63,19 +64,16 @@ class VerdictParams:
                 "--break-even-gap", found="--device or --bundle-bytes as well", expected="what reads cost, said once",
                 remedy="leave --break-even-gap out, or the others",
             )  # fmt: skip
-        if not 0 <= self.break_even_gap < float("inf"):
-            raise UsageError(
-                "--break-even-gap", found=str(self.break_even_gap), expected="a number of at least 0",
-                remedy="give the neurons that take as long to read as a read takes to start",
-            )  # fmt: skip
+        check_break_even_gap(self.break_even_gap)
 
-    def charge(self) -> Charge:
-        """Return what reads cost."""
+    def read_cost(self) -> ReadCost:
+        """Return what reads cost: flash times where the bundle size is known, else by lambda."""
         if self.break_even_gap is not None:
-            return Charge(self.break_even_gap)
+            return ReadCost.by_line(self.break_even_gap)
         device = self.device or load_device(DEFAULT_DEVICE)
-        gap = device.break_even_gap(self.bundle_bytes or ASSUMED_BUNDLE_BYTES)
-        return Charge(gap, device, self.bundle_bytes)
+        if self.bundle_bytes is not None:
+            return ReadCost.on_device(device, self.bundle_bytes)
+        return ReadCost.on_device(device, ASSUMED_BUNDLE_BYTES).as_line()
 
 
 def judge(
@@ -95,7 +93,7 @@ def judge(
     -----
     Cost is bounded: see `MAX_WORK`. Deterministic; nothing is drawn.
     """
-    charge, middle = params.charge(), middle_token(trace)
+    read_cost, middle = params.read_cost(), middle_token(trace)
     notes, scored = {}, []
     for name, block in trace.blocks.items():
         if block.n_rows == 0:
@@ -112,7 +110,7 @@ def judge(
         halves = searched_and_judged(
             block, middle_row(trace, name, middle), _max_rows(block.n_neurons), MAX_JUDGED_ROWS
         )
-        blocks[name] = score_block(name, *halves, charge)
+        blocks[name] = score_block(name, *halves, read_cost)
         costs = blocks[name].score.orderings.cost_per_token
         if note := why_helpless(block, costs["original"][0], min(costs["frequency"][0], costs["greedy"][0])):
             notes[name] = note
@@ -120,7 +118,7 @@ def judge(
     if blocks:
         shares = [(block.score, trace.blocks[name].n_rows / trace.n_tokens) for name, block in blocks.items()]
         overall = combine_scores(shares, max(block.judged.n_rows for block in blocks.values()))
-    return Verdict(charge, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics)
+    return Verdict(read_cost, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics)
 
 
 def middle_token(trace: ActivationTrace) -> int:

@@ -14,22 +14,23 @@ import numpy as np
 
 from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.graph.stability import neighbors_kept
-from ripple_place.ordering.baselines import frequency_order, original_order
-from ripple_place.ordering.flash_cost import FlashCost, line_cost
+from ripple_place.ordering.flash_cost import FlashCost
+from ripple_place.ordering.frequency import frequency_order
 from ripple_place.ordering.greedy_path import greedy_path
+from ripple_place.ordering.original import original_order
 from ripple_place.placement import NeuronPlacement
 from ripple_place.placing.block_report import FEW_ROWS, HELPLESS_GAIN
-from ripple_place.placing.cached_block import CachedBlock, rows_of
+from ripple_place.placing.cached_block import CachedBlock
 from ripple_place.placing.comparison import combine, compare_orders
 from ripple_place.trace.activation_trace import BlockTrace
-from ripple_place.units import whole_gap
+from ripple_place.trace.split_block import SplitBlock, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
-    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placing.comparison import OrderingComparison
 
     Int32Array = npt.NDArray[np.int32]
@@ -45,46 +46,6 @@ GROUP_ROWS = 64
 further from the rows that judge than a large one, and long enough that what follows each other stays together."""
 TOGETHER = (1, 2, 4, 8, 16, 32)
 """Tokens whose active neurons are read together, to see what is left of the gain as more neurons are active."""
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What reads cost.
-
-    Parameters
-    ----------
-    break_even_gap : float
-        lambda.
-    device : DeviceProfile, optional
-    bundle_bytes : int, optional
-        With a device: costs are its flash times.
-    """
-
-    break_even_gap: float
-    device: DeviceProfile | None = None
-    bundle_bytes: int | None = None
-
-    @property
-    def is_time(self) -> bool:
-        """Whether costs are flash times in microseconds; else they are in neurons."""
-        return self.device is not None and self.bundle_bytes is not None
-
-    @property
-    def unit(self) -> str:
-        """``us`` or ``neurons``."""
-        return "us" if self.is_time else "neurons"
-
-    @property
-    def gap(self) -> int:
-        """Unwanted neurons that are read through."""
-        return whole_gap(self.break_even_gap)
-
-    def of(self, block: BlockTrace) -> FlashCost:
-        """Return the cost of orders on a block's rows."""
-        run_cost = line_cost(self.break_even_gap, block.n_neurons)
-        if self.device is not None and self.bundle_bytes is not None:
-            run_cost = self.device.run_cost_us(self.bundle_bytes, block.n_neurons)
-        return FlashCost(block, run_cost, self.gap)
 
 
 @dataclass(frozen=True)
@@ -222,7 +183,7 @@ class BlockScore:
     read_length_counts: Mapping[str, Int64Array]
 
 
-def score_block(name: str, searched: BlockTrace, judged: BlockTrace, charge: Charge) -> BlockScore:
+def score_block(name: str, searched: BlockTrace, judged: BlockTrace, read_cost: ReadCost) -> BlockScore:
     """Order a block on some rows, and judge by others.
 
     Parameters
@@ -230,7 +191,7 @@ def score_block(name: str, searched: BlockTrace, judged: BlockTrace, charge: Cha
     name : str
     searched, judged : BlockTrace
         At least one row each.
-    charge : Charge
+    read_cost : ReadCost
 
     Notes
     -----
@@ -243,21 +204,18 @@ def score_block(name: str, searched: BlockTrace, judged: BlockTrace, charge: Cha
         "frequency": frequency_order(frequency),
         "greedy": greedy_path(bits),
     }
-    block = CachedBlock(
-        name, judged, 0, charge.break_even_gap, NeuronPlacement.original(judged.n_neurons, frequency)
-    )  # fmt: skip
-    device, bundle_bytes = (charge.device, charge.bundle_bytes) if charge.is_time else (None, None)
-    costs = compare_orders(block, orders, device, bundle_bytes, DRAM_SHARES)
-    cost = charge.of(judged)
+    learned = NeuronPlacement.original(judged.n_neurons, frequency)
+    costs = compare_orders(CachedBlock(name, SplitBlock(judged, 0), read_cost, learned), orders, DRAM_SHARES)
+    cost = FlashCost(judged, read_cost)
     lengths = {ordering: cost.read_lengths(order) for ordering, order in orders.items()}
     score = Score(
-        combine([costs], charge.unit, judged.n_rows, held_out=True, dram_shares=DRAM_SHARES),
+        combine([costs], read_cost.unit, judged.n_rows, held_out=True, dram_shares=DRAM_SHARES),
         {ordering: float(counts.sum()) / judged.n_rows for ordering, counts in lengths.items()},
         {
             ordering: float(counts @ np.arange(counts.size)) / judged.n_rows for ordering, counts in lengths.items()
         },
         _learn(searched, cost, orders["greedy"]),
-        tuple(_crowd(judged, n_together, orders, charge) for n_together in _crowd_sizes(judged.n_rows)),
+        tuple(_crowd(judged, n_together, orders, read_cost) for n_together in _crowd_sizes(judged.n_rows)),
         neighbors_kept(bits, cost.bits),
     )  # fmt: skip
     return BlockScore(score, judged, orders["greedy"], lengths)
@@ -352,9 +310,9 @@ def _crowd_sizes(n_rows: int) -> list[int]:
     return [n_together for n_together in TOGETHER if n_together == 1 or n_rows // n_together >= FEW_ROWS]
 
 
-def _crowd(judged: BlockTrace, n_together: int, orders: Mapping[str, Int32Array], charge: Charge) -> Crowd:
+def _crowd(judged: BlockTrace, n_together: int, orders: Mapping[str, Int32Array], read_cost: ReadCost) -> Crowd:
     """Return what orders cost where some tokens are served together."""
-    cost = charge.of(union_of_rows(judged, n_together))
+    cost = FlashCost(union_of_rows(judged, n_together), read_cost)
     n_active = cost.tokens.size / cost.n_rows
     return Crowd(n_together, n_active, float(judged.n_neurons), cost(orders["original"]), cost(orders["greedy"]))
 

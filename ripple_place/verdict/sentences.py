@@ -27,7 +27,7 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
     score = verdict.overall
     if score is None:
         return (_too_short(verdict),)
-    lines = [_help(score), _reads(score), *_stops_paying(verdict), _length(verdict, score), _charge(verdict)]
+    lines = [_help(score), _reads(score), *_stops_paying(verdict), _length(verdict, score), _price(verdict)]
     n_judged = len(verdict.blocks)
     if n_judged + len(set(verdict.notes) - set(verdict.blocks)) < verdict.n_blocks:
         lines.append(f"{n_judged} of {verdict.n_blocks} blocks were judged, spread evenly over the model.")
@@ -148,13 +148,15 @@ def _tokens(n_tokens: int) -> str:
     return "1 token" if n_tokens == 1 else f"{n_tokens:,} tokens"
 
 
-def _charge(verdict: Verdict) -> str:
-    charge = verdict.charge
-    if charge.device is None:
-        return f"Cost is lambda x reads + neurons read, at lambda {charge.break_even_gap:g}."
-    if charge.bundle_bytes is not None:
-        return f"Cost is flash time on {charge.device.name}, at {format_bytes(charge.bundle_bytes)} a neuron."
+def _price(verdict: Verdict) -> str:
+    """Say what costs mean."""
+    cost = verdict.read_cost
+    if cost.device is None:
+        return f"Cost is lambda x reads + neurons read, at lambda {cost.break_even_gap:g}."
+    size = format_bytes(cost.bundle_bytes or 0)
+    if cost.is_time:
+        return f"Cost is flash time on {cost.device.name}, at {size} a neuron."
     return (
-        f"Cost is lambda x reads + neurons read, at lambda {charge.break_even_gap:.2f}: {charge.device.name} with "
-        f"{format_bytes(verdict.assumed_bundle_bytes)} a neuron. --bundle-bytes gives times."
+        f"Cost is lambda x reads + neurons read, at lambda {cost.break_even_gap:.2f}: {cost.device.name} with "
+        f"{size} a neuron. --bundle-bytes gives times."
     )

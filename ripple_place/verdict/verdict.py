@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.graph.statistics import BlockStatistics
-    from ripple_place.verdict.score import BlockScore, Charge, Score
+    from ripple_place.verdict.score import BlockScore, Score
 
 ASSUMED_BUNDLE_BYTES = 4096
 """Where nobody says how long a neuron's weights are: OPT-350M's, up and down at two bytes a weight."""
@@ -26,7 +27,7 @@ class Verdict:
 
     Attributes
     ----------
-    charge : Charge
+    read_cost : ReadCost
     n_tokens : int
         Of the trace.
     n_blocks : int
@@ -40,7 +41,7 @@ class Verdict:
     statistics : mapping of str to BlockStatistics
     """
 
-    charge: Charge
+    read_cost: ReadCost
     n_tokens: int
     n_blocks: int
     overall: Score | None
@@ -55,20 +56,15 @@ class Verdict:
             return None
         return self.overall.last_doubling < STILL_LEARNING
 
-    @property
-    def assumed_bundle_bytes(self) -> int:
-        """Bytes of a neuron that lambda belongs to."""
-        return self.charge.bundle_bytes or ASSUMED_BUNDLE_BYTES
-
     def to_json(self) -> dict[str, Any]:
         """Return the ``verdict`` entry of ``profile --json``, but for its sentences."""
-        charge = self.charge
+        cost = self.read_cost
         return {
-            "unit": charge.unit,
-            "device": None if charge.device is None else charge.device.name,
-            "bundle_bytes": charge.bundle_bytes,
-            "break_even_gap": charge.break_even_gap,
-            "gap": charge.gap,
+            "unit": cost.unit,
+            "device": None if cost.device is None else cost.device.name,
+            "bundle_bytes": cost.bundle_bytes if cost.is_time else None,
+            "break_even_gap": cost.break_even_gap,
+            "gap": cost.gap,
             "helps": None if self.overall is None else self.overall.is_gain,
             "long_enough": self.is_long_enough,
             "n_blocks": self.n_blocks,

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.model.ffn import describe_ffn
-from ripple_place.checkpoint.model.quantised import REORDER_FIRST
 from ripple_place.checkpoint.model.shards import Checkpoint
-from ripple_place.checkpoint.output.gguf_export import check_exportable, export_gguf
+from ripple_place.checkpoint.output.gguf_export import export_gguf
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
-from ripple_place.checkpoint.output.plan import plan_rewrite, resolve_orders
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
-from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError, UsageError
-from ripple_place.flash.layout import BlockExtent, Layout
-from ripple_place.flash.simulator import SimulationParams
-from ripple_place.flash.simulator import simulate as simulate_layout
+from ripple_place.checkpoint.writing import WritingParams
+from ripple_place.errors import UsageError
+from ripple_place.flash.read_cost import ReadCosts
 from ripple_place.graph.profile import read_profile
-from ripple_place.outputs import check_output_file
+from ripple_place.outputs import check_input, check_output_file
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
-from ripple_place.placing.dram.place import AUTO
-from ripple_place.placing.params import ReorderParams
+from ripple_place.placing.checks import check_granule, check_profile_of
+from ripple_place.placing.params import PlacingParams
 from ripple_place.placing.place import place_neurons
+from ripple_place.placing.stride import choose_stride
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
-    from pathlib import Path
 
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.output.plan import RewritePlan
@@ -36,14 +35,151 @@ if TYPE_CHECKING:
     from ripple_place.graph.profile import Profile
     from ripple_place.placing.block_report import BlockReport
     from ripple_place.placing.comparison import OrderingComparison
-    from ripple_place.placing.dram.place import DramReport
-    from ripple_place.placing.place import Placed
-    from ripple_place.placing.second_copy import CopiesReport
+    from ripple_place.placing.copies import CopiesReport
+    from ripple_place.placing.dram_report import DramReport
+    from ripple_place.placing.placed import Placed
+
+
+def reorder(
+    checkpoint: str | os.PathLike[str] | None,
+    profile: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    placing: PlacingParams | None = None,
+    writing: WritingParams | None = None,
+    track: Track = no_track,
+) -> ReorderReport:
+    """Order the neurons of every profiled block and write the placement, or the checkpoint in that order.
+
+    Parameters
+    ----------
+    checkpoint : path or None
+        Hugging Face checkpoint directory; without it only the placement file is written, at `out`.
+    profile : path
+        What `ripple_place.profile` wrote for this model.
+    out : path
+        New directory (or file); appears whole, and verified, or not at all.
+    placing : PlacingParams, optional
+    writing : WritingParams, optional
+    track : Track
+        Receives progress.
+
+    Raises
+    ------
+    UsageError
+        If `out` exists, a path does not, or layers are selected that are not there.
+    TraceFormatError, CheckpointError, UnsupportedError
+        If the profile or the checkpoint is malformed or not supported.
+    PlacementError
+        If the profile is of another model than the checkpoint.
+    VerificationError
+        If what was written is not the source, permuted.
+    OSError
+        If storage refuses.
+    """
+    started = time.perf_counter()
+    placing, writing = placing or PlacingParams(), writing or WritingParams()
+    profile, out = Path(profile), Path(out)
+    _check_together(checkpoint, profile, out, placing, writing)
+    learned = read_profile(profile)
+    names = select_layers(learned.blocks, placing.layers)
+    model = None if checkpoint is None else describe_ffn(Checkpoint.open(Path(checkpoint)))
+    sizes = _bundle_bytes(model, learned, names, placing)
+    placing = placing.resolved(
+        has_rows=learned.trace is not None, has_sizes=bool(sizes),
+        needs_device=model is not None and writing.stride == "auto",
+    )  # fmt: skip
+    # Everything that can be refused is refused before the long part.
+    if model is None:
+        check_output_file(out, force=writing.force, apart_from=[profile])
+    else:
+        _check_rewrite(model, learned, names, placing, writing, out)
+
+    costs = ReadCosts(placing.device_profile, placing.break_even_gap, sizes)
+    placed = place_neurons(learned, names, placing, costs, track)
+    report = ReorderReport.of_placed(placing, placed)
+    if model is None:
+        if not writing.dry_run:
+            write_placement(out, placed.placement)
+    else:
+        stride = None
+        if writing.stride == "auto" and "bundled" in writing.formats:
+            stride = choose_stride(learned.trace, placed, placing.device_profile, sizes)
+        plan = writing.plan(model, placed.placement, out, stride)
+        report = _write(plan, writing, report, track)
+    return replace(report, seconds=time.perf_counter() - started)
+
+
+def apply_placement(
+    checkpoint: str | os.PathLike[str],
+    placement: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    writing: WritingParams | None = None,
+    *,
+    layers: str | None = None,
+    track: Track = no_track,
+) -> ReorderReport:
+    """Rewrite a checkpoint in the order of a placement that was computed elsewhere.
+
+    Parameters
+    ----------
+    checkpoint : path
+    placement : path
+        A placement file: of this model, another quantisation of it, or a model trained further from it.
+    out : path
+        New directory; appears whole, and verified, or not at all.
+    writing : WritingParams, optional
+        Stride ``auto`` is packed: there is no trace to simulate.
+    layers : str, optional
+        Layers to reorder (``0-3,7``); the others stay in original order.
+    track : Track
+        Receives progress.
+
+    Raises
+    ------
+    UsageError, CheckpointError, UnsupportedError, VerificationError, OSError
+        As `reorder`.
+    PlacementError
+        If the placement file is malformed, or of another model.
+    """
+    started = time.perf_counter()
+    writing, out = writing or WritingParams(), Path(out)
+    check_input(placement, "a placement file", "correct the path")
+    given = read_placement(Path(placement))
+    model = describe_ffn(Checkpoint.open(Path(checkpoint)))
+    sizes = {block.bundle_bytes for block in model.blocks.values()}
+    metadata = {key: value for key, value in given.metadata.items() if key != "bundle_bytes"}
+    if len(sizes) == 1:
+        metadata["bundle_bytes"] = str(sizes.pop())
+    selected = {name: given.blocks[name] for name in select_layers(given.blocks, layers)}
+    plan = writing.plan(model, ModelPlacement(selected, metadata), out)
+    report = _write(plan, writing, ReorderReport(given.metadata.get("ordering", "unknown"), 0.0, {}), track)
+    return replace(report, seconds=time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
 class ReorderReport:
-    """What `reorder` prints."""
+    """What a run of `reorder` came to.
+
+    Attributes
+    ----------
+    ordering : str
+        The ordering that was used.
+    seconds : float
+    blocks : mapping of str to BlockReport
+        By block; empty where a given placement was applied.
+    unplaced : tuple of str
+        Blocks of the model that stay in original order.
+    plan : RewritePlan or None
+        What was written, or would be; None without a checkpoint.
+    verification : VerificationReport or None
+        What was checked in what was written.
+    warnings : tuple of str
+        How the result may mislead.
+    dram, comparison, copies
+        See `ripple_place.placing.placed.Placed`.
+    is_refitted : bool
+        Whether orders were made once more on all rows after they were judged.
+    """
 
     ordering: str
     seconds: float
@@ -51,21 +187,21 @@ class ReorderReport:
     unplaced: tuple[str, ...] = ()
     plan: RewritePlan | None = None
     verification: VerificationReport | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
     dram: DramReport | None = None
     comparison: OrderingComparison | None = None
     copies: CopiesReport | None = None
+    is_refitted: bool = False
 
     @classmethod
-    def of(cls, params: ReorderParams, placed: Placed, started: float) -> ReorderReport:
-        """Return the report of a run that began at `started` and has ordered, but not written anything yet."""
-        seconds = time.perf_counter() - started
+    def of_placed(cls, params: PlacingParams, placed: Placed) -> ReorderReport:
+        """Return the report of a run that has placed, but not written anything yet."""
         warnings: tuple[str, ...] = ()
         if placed.cut_short is not None:
             warnings = (f"the search was cut short ({placed.cut_short}): another run may find another placement",)
         return cls(
-            params.ordering, seconds, placed.reports, warnings=warnings, dram=placed.dram,
-            comparison=placed.comparison, copies=placed.copies,
+            params.ordering, 0.0, placed.reports, warnings=warnings, dram=placed.dram,
+            comparison=placed.comparison, copies=placed.copies, is_refitted=bool(params.refit),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -86,221 +222,63 @@ class ReorderReport:
         }
 
 
-def reorder(
-    checkpoint: Path | None, profile: Path, out: Path, params: ReorderParams | None = None, track: Track = no_track
-) -> ReorderReport:
-    """Order the neurons of every profiled block and write the placement, or the checkpoint in that order.
-
-    Parameters
-    ----------
-    checkpoint : Path or None
-        Hugging Face checkpoint directory; without it only the placement file is written, at `out`.
-    profile : Path
-        What `ripple_place.workflows.profile` wrote for this model.
-    out : Path
-        New directory (or file); appears whole, and verified, or not at all.
-    params : ReorderParams, optional
-    track : Track
-        Told of progress.
-
-    Raises
-    ------
-    UsageError
-        If `out` exists, a path does not, or layers are selected that are not there.
-    TraceFormatError, CheckpointError, UnsupportedError
-        If the profile or the checkpoint is malformed or not supported.
-    PlacementError
-        If the profile is of another model than the checkpoint.
-    VerificationError
-        If what was written is not the source, permuted.
-    OSError
-        If storage refuses.
-    """
-    params = params or ReorderParams()
-    if checkpoint is None and (params.carriers or params.adapter is not None or params.gguf is not None):
+def _check_together(
+    checkpoint: str | os.PathLike[str] | None, profile: Path, out: Path, placing: PlacingParams, writing: WritingParams
+) -> None:
+    """Raise if paths and parameters contradict each other."""
+    if placing.copies == 2 and "bundled" not in writing.formats:
         raise UsageError(
-            "--adapter, --carrier and --gguf", found="no checkpoint", expected="the one that they belong to",
-            remedy="name the checkpoint as well",
+            "--copies 2", found=f"formats {', '.join(writing.formats)}",
+            expected="1 copy, or 2 in the bundled format", remedy="add --format bundled, or leave --copies out",
         )  # fmt: skip
-    started = time.perf_counter()
-    _check_input(profile, "a profile", "run `ripple-place profile` first, or correct the path")
-    learned = read_profile(profile)
-    names = select_layers(learned.blocks, params.layers)
     if checkpoint is None:
-        check_output_file(out, force=params.force, apart_from=[profile])
-        sizes = {} if params.bundle_bytes is None else dict.fromkeys(names, params.bundle_bytes)
-        params = _choose_ordering(params, learned, sizes)
-        placed = place_neurons(learned, names, params, sizes, track)
-        if not params.dry_run:
-            write_placement(out, placed.placement)
-        return ReorderReport.of(params, placed, started)
-
-    if params.bundle_bytes is not None:
+        writing.check_needs_checkpoint()
+    check_input(profile, "a profile", "run `ripple-place profile` first, or correct the path")
+    if checkpoint is not None and placing.bundle_bytes is not None:
         raise UsageError(
             "--bundle-bytes", found="a checkpoint as well", expected="one of the two",
             remedy="leave --bundle-bytes out; the checkpoint says how long a neuron's weights are",
         )  # fmt: skip
-    if out.resolve() in profile.resolve().parents:
+    if checkpoint is not None and out.resolve() in profile.resolve().parents:
         raise UsageError(
             profile, found=f"the profile inside {out}", expected="it elsewhere",
             remedy="move the profile; the output directory is replaced as a whole",
         )  # fmt: skip
-    model = describe_ffn(Checkpoint.open(checkpoint))
-    # Everything that can be refused is refused before the long part.
-    _check_profile_of(model, learned, names)
-    _check_granule(model, names, params)
-    _check_gguf(model, out, params)
+
+
+def _bundle_bytes(model: FfnModel | None, profile: Profile, names: list[str], placing: PlacingParams) -> dict[str, int]:
+    """Return the bytes of a neuron's weights by block, after checking that the profile is the model's."""
+    if model is None:
+        return {} if placing.bundle_bytes is None else dict.fromkeys(names, placing.bundle_bytes)
+    check_profile_of(model, profile, names)
+    return {name: model.blocks[name].bundle_bytes for name in names}
+
+
+def _check_rewrite(
+    model: FfnModel, profile: Profile, names: list[str], placing: PlacingParams, writing: WritingParams, out: Path
+) -> None:
+    """Raise if the model cannot be rewritten at all, whatever the order, or there is no room for it."""
+    check_granule(model, names, placing)
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
-    undecided_plan = plan_rewrite(model, undecided, out, formats=params.formats, **_plan_options(params))
-    if not params.dry_run:
-        check_free_space(out, needed_bytes(undecided_plan))
-    sizes = {name: model.blocks[name].bundle_bytes for name in names}
-    params = _choose_ordering(params, learned, sizes)
-    placed = place_neurons(learned, names, params, sizes, track)
-    stride = _choose_stride(model, learned, placed, params) if params.stride == "auto" else params.stride
-    report = ReorderReport.of(params, placed, started)
-    return _rewrite(model, placed.placement, out, stride, params, track, report, started)
+    plan = writing.plan(model, undecided, out)
+    if not writing.dry_run:
+        check_free_space(out, needed_bytes(plan))
 
 
-def _choose_ordering(params: ReorderParams, profile: Profile, bundle_bytes: Mapping[str, int]) -> ReorderParams:
-    """Return the parameters with ``auto`` replaced by an ordering that can be made from what is known."""
-    if params.ordering != AUTO:
-        return params
-    is_known = params.break_even_gap is not None or (params.device is not None and bool(bundle_bytes))
-    if is_known and profile.trace is not None:
-        return replace(params, ordering="flash-time")
-    return replace(params, ordering="greedy", refit=False)
-
-
-def apply_placement(
-    checkpoint: Path, placement: Path, out: Path, params: ReorderParams | None = None, track: Track = no_track
-) -> ReorderReport:
-    """Rewrite a checkpoint in the order of a placement that was computed elsewhere.
-
-    Parameters
-    ----------
-    checkpoint : Path
-    placement : Path
-        A placement file: of this model, another quantisation of it, or a model trained further from it.
-    out : Path
-        New directory; appears whole, and verified, or not at all.
-    params : ReorderParams, optional
-        Its ordering, device and the like do not count. Stride ``auto`` is packed: there is no trace to simulate.
-    track : Track
-
-    Raises
-    ------
-    UsageError, CheckpointError, UnsupportedError, VerificationError, OSError
-        As `reorder`.
-    PlacementError
-        If the placement file is malformed, or of another model.
-    """
-    params = params or ReorderParams()
-    started = time.perf_counter()
-    _check_input(placement, "a placement file", "correct the path")
-    given = read_placement(placement)
-    model = describe_ffn(Checkpoint.open(checkpoint))
-    sizes = {block.bundle_bytes for block in model.blocks.values()}
-    metadata = {key: value for key, value in given.metadata.items() if key != "bundle_bytes"}
-    if len(sizes) == 1:
-        metadata["bundle_bytes"] = str(sizes.pop())
-    selected = {name: given.blocks[name] for name in select_layers(given.blocks, params.layers)}
-    stride = "packed" if params.stride == "auto" else params.stride
-    report = ReorderReport(given.metadata.get("ordering", "unknown"), 0.0, {})
-    return _rewrite(model, ModelPlacement(selected, metadata), out, stride, params, track, report, started)
-
-
-def _rewrite(
-    model: FfnModel, placement: ModelPlacement, out: Path, stride: str, params: ReorderParams, track: Track,
-    report: ReorderReport, started: float,
-) -> ReorderReport:  # fmt: skip
-    """Rewrite the checkpoint unless it is a dry run, and complete the report of a run that began at `started`."""
-    plan = plan_rewrite(model, placement, out, formats=params.formats, stride=stride, **_plan_options(params))
-    _check_gguf(model, out, params)
+def _write(plan: RewritePlan, writing: WritingParams, report: ReorderReport, track: Track) -> ReorderReport:
+    """Rewrite the checkpoint as planned, unless it is a dry run, and complete the report."""
     verification = None
-    if not params.dry_run:
+    if not writing.dry_run:
         progress = track.bytes(plan.total_bytes, "writing and verifying")
         try:
-            verification = execute(plan, resume=params.resume, progress=progress)
+            verification = execute(plan, resume=writing.resume, progress=progress)
         except KeyboardInterrupt as interrupt:
-            if partial_of(out).exists():
-                interrupt.add_note(f"{partial_of(out)} stays: the same command with --resume goes on from it.")
+            if partial_of(plan.out).exists():
+                interrupt.add_note(f"{partial_of(plan.out)} stays: the same command with --resume goes on from it.")
             raise
-        if params.gguf is not None:
-            export_gguf(model, plan.orders, params.gguf)
-    unplaced = tuple(name for name in model.blocks if name not in placement.blocks)
+        if writing.gguf_path is not None:
+            export_gguf(plan.model, plan.orders, writing.gguf_path)
     if report.copies is not None and plan.bundle is not None:
         report = replace(report, copies=replace(report.copies, extra_bytes=plan.bundle.second_copy_bytes))
-    seconds = time.perf_counter() - started
-    return replace(report, seconds=seconds, unplaced=unplaced, plan=plan, verification=verification)
-
-
-def _check_gguf(model: FfnModel, out: Path, params: ReorderParams) -> None:
-    """Raise unless the GGUF file that was asked for, if any, can be written."""
-    if params.gguf is None:
-        return
-    check_exportable(model)
-    if out.resolve() in params.gguf.resolve().parents:
-        raise UsageError(
-            params.gguf, found="a file inside the output", expected="one beside it: the output is verified as a whole",
-            remedy="name it elsewhere",
-        )  # fmt: skip
-    shards = [shard.path for shard in model.checkpoint.shards.values()]
-    check_output_file(params.gguf, force=params.force, apart_from=shards)
-
-
-def _plan_options(params: ReorderParams) -> dict[str, Any]:
-    return {"adapter": params.adapter, "carriers": params.carriers, "force": params.force}
-
-
-def _choose_stride(model: FfnModel, profile: Profile, placed: Placed, params: ReorderParams) -> str:
-    """Return the stride that costs less flash time on the profile's trace; packed, the smaller file, if equal."""
-    if params.device is None or profile.trace is None or "bundled" not in params.formats:
-        return "packed"
-    page_bytes, placement = params.device.page_bytes, placed.placement
-    simulation = SimulationParams()
-    if placed.dram is not None:
-        simulation = SimulationParams(placed.dram.recorded.cache, placed.dram.recorded.capacity_neurons)
-    sizes = {name: model.blocks[name].bundle_bytes for name in placement.blocks}
-    if all(size % page_bytes == 0 for size in sizes.values()):
-        return "packed"
-    trace = profile.trace.select(list(placement.blocks))
-    times_us = {
-        stride: simulate_layout(
-            trace,
-            Layout.from_extents(stride, placement, {name: extent(size, page_bytes) for name, size in sizes.items()}),
-            params.device,
-            simulation,
-        ).totals.flash_time_us
-        for stride, extent in (("packed", lambda size, _: BlockExtent.packed(size)), ("page", BlockExtent.padded))
-    }
-    return min(times_us, key=lambda stride: (times_us[stride], stride != "packed"))
-
-
-def _check_granule(model: FfnModel, names: list[str], params: ReorderParams) -> None:
-    """Raise if an ordering of single neurons would part those that share a scale."""
-    for name in names:
-        needed = model.blocks[name].granule
-        if params.granule % needed and params.ordering != "original":
-            raise UnsupportedError(
-                f"{model.checkpoint.path}: {name}", found=f"quantised weights with a scale for each {needed} neurons",
-                expected=f"whole granules of {needed} to move, and --granule is {params.granule}",
-                remedy=f"add --granule {needed}, or {REORDER_FIRST}",
-            )  # fmt: skip
-
-
-def _check_profile_of(model: FfnModel, profile: Profile, names: list[str]) -> None:
-    """Check that the selected blocks are the model's; say so in terms of profile and checkpoint."""
-    try:
-        placement = {name: NeuronPlacement.original(profile.blocks[name].n_neurons) for name in names}
-        resolve_orders(model, ModelPlacement(placement))
-    except PlacementError as cause:
-        raise TraceFormatError(
-            cause.where.replace("placement", "profile"), found=cause.found, expected=cause.expected,
-            remedy="profile a trace of this very model",
-        ) from cause  # fmt: skip
-
-
-def _check_input(path: Path, what: str, remedy: str) -> None:
-    if not path.exists():
-        raise UsageError(path, found="nothing there", expected=what, remedy=remedy)
+    unplaced = tuple(name for name in plan.model.blocks if name not in plan.placement.blocks)
+    return replace(report, unplaced=unplaced, plan=plan, verification=verification)

@@ -17,11 +17,11 @@ from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.graph.profile import read_profile
-from ripple_place.ordering.baselines import frequency_order
+from ripple_place.ordering.frequency import frequency_order
 from ripple_place.pages.simulation_page import Report, make_report
 from ripple_place.placement import ModelPlacement, NeuronPlacement, check_bundle_bytes, read_placement
 from ripple_place.placing.dram.choose import choose_dram, unused_dram_warnings
-from ripple_place.placing.dram.recorded import PLACEMENT, RecordedDram
+from ripple_place.placing.recorded_dram import PLACEMENT, RecordedDram
 from ripple_place.trace.sources import read_sources
 from ripple_place.tracking import Track, no_track
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ReadCost
+from ripple_place.flash.caches.cache import LONE_READS, Accesses
 from ripple_place.flash.caches.greedydual import priors
 from ripple_place.flash.caches.pinned import hottest
 from ripple_place.flash.caches.registry import POLICY_NAMES, find_policy
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.placement import NeuronPlacement
 from tests.reference import caches
 
@@ -197,7 +198,7 @@ def test_greedydual_equals_its_twin(rows: list[list[int]], capacity: int, gap: i
     slots = placement.slot_of.tolist()
     in_order = [sorted(row, key=lambda neuron: slots[neuron]) for row in rows]
     admitted = (rng.random(sum(map(len, rows))) < 0.8).tolist()
-    reads = ReadCost(gap, gap + 0.5)
+    reads = ReadCost(gap + 0.5, gap)
     assert hits("greedydual", in_order, capacity, placement, admitted=admitted, reads=reads) == caches.greedydual(
         in_order, capacity, slots, priors(placement).tolist(), gap, gap + 0.5, admitted
     )
@@ -209,7 +210,7 @@ def test_greedydual_keeps_what_is_dear_to_fetch() -> None:
     Neuron 0 lies by itself, 10, 11 and 12 side by side. One has to go for 20.
     """
     rows = [[0, 10, 11, 12]] * 3 + [[20]] * 4
-    cache = find_policy("greedydual")(4, NeuronPlacement.original(30), ReadCost(0, 5.0))
+    cache = find_policy("greedydual")(4, NeuronPlacement.original(30), ReadCost(5.0, 0))
     replayed(cache, accesses_of(rows), 1)
     assert residents(cache, 30) >= {0, 20}
     assert len(residents(cache, 30) & {10, 11, 12}) == 2
@@ -219,7 +220,7 @@ def test_greedydual_begins_with_the_prior() -> None:
     """Of two neurons seen once, the one that was frequent in the profile stays."""
     frequency = np.ones(30, np.int64)
     frequency[3] = 300
-    cache = find_policy("greedydual")(1, NeuronPlacement.original(30, frequency), ReadCost(0, 5.0))
+    cache = find_policy("greedydual")(1, NeuronPlacement.original(30, frequency), ReadCost(5.0, 0))
     replayed(cache, accesses_of([[3], [7], [9]]), 1)
     assert residents(cache, 30) == {3}
 
@@ -233,7 +234,7 @@ def test_greedydual_equals_its_twin_on_a_long_stream(gap: int, break_even_gap: f
     slots = placement.slot_of.tolist()
     rows = [sorted(np.flatnonzero(rng.random(FEW) < rates).tolist(), key=lambda i: slots[i]) for _ in range(400)]
     prior = priors(placement).tolist()
-    assert hits("greedydual", rows, 10, placement, reads=ReadCost(gap, break_even_gap)) == caches.greedydual(
+    assert hits("greedydual", rows, 10, placement, reads=ReadCost(break_even_gap, gap)) == caches.greedydual(
         rows, 10, slots, prior, gap, break_even_gap
     )
 
@@ -245,7 +246,7 @@ def test_greedydual_survives_long_traces() -> None:
     neuron 1, which nobody had asked for before.
     """
     rows = [[2 + token // 2 % 3] if token % 2 else [int(token >= 44_000)] for token in range(45_000)]
-    cache = find_policy("greedydual")(1, NeuronPlacement.original(5, np.ones(5, np.int64)), ReadCost(1, 1.5))
+    cache = find_policy("greedydual")(1, NeuronPlacement.original(5, np.ones(5, np.int64)), ReadCost(1.5, 1))
     is_hit = replayed(cache, accesses_of(rows))
     assert is_hit[43_000:44_000] == [True, False] * 500
     assert is_hit[44_500:] == [True, False] * 250
@@ -259,10 +260,10 @@ def test_greedydual_expects_what_neighbors_announce() -> None:
     """
     rows = [[10], [20], [8, 12], [8, 12], [30]]
     accesses = accesses_of(rows, [True, True, False, False, False, False, True])
-    cache = find_policy("greedydual")(2, NeuronPlacement.original(40), ReadCost(0, 5.0))
+    cache = find_policy("greedydual")(2, NeuronPlacement.original(40), ReadCost(5.0, 0))
     replayed(cache, accesses, 1)
     assert residents(cache, 40) == {10, 30}
-    cache = find_policy("greedydual")(2, NeuronPlacement.original(40), ReadCost(0, 5.0))
+    cache = find_policy("greedydual")(2, NeuronPlacement.original(40), ReadCost(5.0, 0))
     replayed(cache, accesses_of([[10], [20], [5, 15], [5, 15], [30]], accesses.admitted.astype(bool).tolist()), 1)
     assert residents(cache, 40) == {20, 30}
 
@@ -275,7 +276,7 @@ def test_greedydual_takes_nothing_from_a_token_before_it_has_had_it() -> None:
     frequency = np.ones(30, np.int64)
     frequency[[0, 20]] = 1000
     for rows, stays in (([[1], [0, 1]], 1), ([[1], [1, 20]], 20)):
-        cache = find_policy("greedydual")(1, NeuronPlacement.original(30, frequency), ReadCost(0, 5.0))
+        cache = find_policy("greedydual")(1, NeuronPlacement.original(30, frequency), ReadCost(5.0, 0))
         assert replayed(cache, accesses_of(rows), 1)[1 + rows[1].index(1)]
         assert residents(cache, 30) == {stays}
 
@@ -302,7 +303,7 @@ ALL_POLICIES = [name.replace("K", "3") for name in POLICY_NAMES]
 def test_no_cache_holds_more_than_its_capacity(policy: str, rows: list[list[int]], capacity: int, seed: int) -> None:
     """After every token, with some accesses not admitted; and what just missed is in it only if it was admitted."""
     rng = np.random.default_rng(seed)
-    cache = find_policy(policy)(capacity, NeuronPlacement.original(FEW, rng.integers(0, 9, FEW)), ReadCost(2, 2.5))
+    cache = find_policy(policy)(capacity, NeuronPlacement.original(FEW, rng.integers(0, 9, FEW)), ReadCost(2.5, 2))
     admitted = (rng.random(sum(map(len, rows))) < 0.7).tolist()
     accesses = accesses_of(rows, admitted)
     for row in range(len(rows)):
@@ -331,12 +332,12 @@ def test_belady_is_never_beaten(policy: str, rows: list[list[int]], capacity: in
     placement = NeuronPlacement(order, frequency=rng.integers(0, 9, FEW))
     in_order = [sorted(row, key=lambda neuron: placement.slot_of[neuron]) for row in rows]
     admitted = (rng.random(sum(map(len, rows))) < 0.7).tolist()
-    cache = find_policy(policy)(capacity, placement, ReadCost(2, 2.5))
+    cache = find_policy(policy)(capacity, placement, ReadCost(2.5, 2))
     n_preloaded = len(residents(cache, FEW))
     assert n_preloaded == 0 or policy.startswith("pinned")
     bound = sum(hits("belady", in_order, capacity, placement)) + n_preloaded
     assert sum(replayed(cache, accesses_of(in_order))) <= bound
-    assert sum(hits(policy, in_order, capacity, placement, admitted=admitted, reads=ReadCost(2, 2.5))) <= bound
+    assert sum(hits(policy, in_order, capacity, placement, admitted=admitted, reads=ReadCost(2.5, 2))) <= bound
 
 
 @given(st.lists(st.integers(0, 4), max_size=11), st.integers(0, 3))
@@ -361,7 +362,7 @@ def test_reset_returns_to_the_start(policy: str) -> None:
     """A cache that was emptied serves the same accesses as it did the first time."""
     rng = np.random.default_rng(3)
     rows = [np.flatnonzero(rng.random(FEW) < 0.3).tolist() for _ in range(60)]
-    cache = find_policy(policy)(21, NeuronPlacement.original(FEW, rng.integers(0, 9, FEW)), ReadCost(2, 2.5))
+    cache = find_policy(policy)(21, NeuronPlacement.original(FEW, rng.integers(0, 9, FEW)), ReadCost(2.5, 2))
     first = replayed(cache, accesses_of(rows))
     cache.reset()
     assert replayed(cache, accesses_of(rows)) == first

@@ -9,6 +9,7 @@ from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.registry import POLICY_NAMES
 from ripple_place.flash.layout import BlockExtent, BlockLayout
 from ripple_place.flash.misses import replay_misses
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.simulator import SimulationParams, simulate_block
 from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.placement import NeuronPlacement
@@ -38,7 +39,9 @@ def test_the_simulator_charges_the_same(policy: str) -> None:
     layout = BlockLayout(placement, BlockExtent.packed(4096))
     params = SimulationParams(policy, {"layers.0": 30}, admission=Admission(2, 0.5))
     result, token_us = simulate_block("layers.0", trace, layout, device, params, len(active))
-    misses = replay_misses(trace, placement, policy, 30, LAMBDA, name="layers.0", admission=Admission(2, 0.5))
+    misses = replay_misses(
+        trace, placement, policy, 30, ReadCost.by_line(LAMBDA), name="layers.0", admission=Admission(2, 0.5)
+    )
     assert misses.row_cost == pytest.approx(token_us)
     assert misses.row_reads.sum() == result.totals.n_reads
 
@@ -48,12 +51,12 @@ def test_the_simulator_charges_the_same(policy: str) -> None:
 def test_it_is_the_objective_on_the_misses(policy: str, break_even_gap: float) -> None:
     """The search sees the misses as a trace of their own: its cost of them is what the cache leaves to pay."""
     active, placement = case(1)
-    misses = replay_misses(block_of(active), placement, policy, 30, break_even_gap, with_trace=True)
+    misses = replay_misses(block_of(active), placement, policy, 30, ReadCost.by_line(break_even_gap), with_trace=True)
     assert misses.trace is not None
     left = unpack(misses.trace)
     assert not (left & ~active).any()
     assert misses.row_cost.mean() == pytest.approx(
-        FlashCost.of_line(misses.trace, break_even_gap)(placement.order), rel=1e-3
+        FlashCost(misses.trace, ReadCost.by_line(break_even_gap))(placement.order), rel=1e-3
     )
     expected = reference.row_costs(left, np.zeros_like(left), placement.order.tolist(), break_even_gap)
     assert misses.row_cost.tolist() == pytest.approx(expected)
@@ -66,7 +69,9 @@ def test_shares_of_the_first_rows() -> None:
     active, placement = case(2, pinned=True)
     assert placement.pinned is not None
     for n_rows in (0, 1, 70, 150):
-        found = replay_misses(block_of(active), placement, "pinned", 30, 3.0, share_rows=n_rows).read_shares
+        found = replay_misses(
+            block_of(active), placement, "pinned", 30, ReadCost.by_line(3.0), share_rows=n_rows
+        ).read_shares
         expected = np.zeros(120)
         if n_rows:
             rows = active[:n_rows].tolist()
@@ -76,11 +81,13 @@ def test_shares_of_the_first_rows() -> None:
 
 def test_blocks_without_rows_or_with_some_tokens_only() -> None:
     """No rows cost nothing; rows that stand for some tokens keep saying which."""
-    empty = replay_misses(block_of(np.zeros((0, 9), bool)), NeuronPlacement.original(9), "lru", 3, 2.0, with_trace=True)
+    empty = replay_misses(
+        block_of(np.zeros((0, 9), bool)), NeuronPlacement.original(9), "lru", 3, ReadCost.by_line(2.0), with_trace=True
+    )
     assert empty.row_cost.size == 0
     assert empty.trace is not None
     some = block_of(np.ones((3, 9), bool), token_index=[1, 4, 5])
-    misses = replay_misses(some, NeuronPlacement.original(9), "none", 0, 2.0, with_trace=True)
+    misses = replay_misses(some, NeuronPlacement.original(9), "none", 0, ReadCost.by_line(2.0), with_trace=True)
     assert misses.trace is not None
     assert misses.trace.token_index.tolist() == [1, 4, 5]  # type: ignore[union-attr]
     assert misses.row_cost.tolist() == [11.0, 11.0, 11.0]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.kernels import gap_search, gap_state
 from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.ordering.flash_time import search_moves, search_state
@@ -22,7 +23,7 @@ class Search:
 
     def __init__(self, active: np.ndarray, break_even_gap: float, order: np.ndarray, max_length: int = 3) -> None:
         self.active = active
-        self.line = FlashCost.of_line(block_of(active), break_even_gap)
+        self.line = FlashCost(block_of(active), ReadCost.by_line(break_even_gap))
         self.neighbors = nearest_by_cosine(self.line.bits, 6)
         self.max_length = min(max_length, order.size - 1)
         self.state = search_state(order.astype(np.int32), self.line, break_even_gap)

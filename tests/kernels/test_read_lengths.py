@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.ordering.flash_cost import FlashCost
 from tests.reference.gap_cost import reads_of
 from tests.trace_builders import block_of, random_activity
@@ -20,7 +21,7 @@ def test_reads_by_length(gap: int) -> None:
     for row in active.tolist():
         for first, last in reads_of(row, order.tolist(), gap):
             counts[last - first + 1] += 1
-    cost = FlashCost(block_of(active), np.zeros(26), gap)
+    cost = FlashCost(block_of(active), ReadCost(0.0, gap))
     assert cost.read_lengths(order).tolist() == counts.tolist()
 
 
@@ -29,6 +30,6 @@ def test_list_tokens() -> None:
     active = np.zeros((130, 3), bool)
     active[[0, 63, 64, 129], 1] = True
     active[5, 2] = True
-    cost = FlashCost.of_line(block_of(active), 1.0)
+    cost = FlashCost(block_of(active), ReadCost.by_line(1.0))
     assert cost.indptr.tolist() == [0, 0, 4, 5]
     assert cost.tokens.tolist() == [0, 63, 64, 129, 5]

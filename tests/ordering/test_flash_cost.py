@@ -9,6 +9,7 @@ import pytest
 
 from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.layout import BlockExtent, Layout
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.placement import ModelPlacement, NeuronPlacement
@@ -23,13 +24,13 @@ def test_the_line_is_reads_and_neurons(break_even_gap: float) -> None:
     rng = np.random.default_rng(0)
     active = random_activity(rng, 30, 23, 0.3)
     order = rng.permutation(23).astype(np.int32)
-    cost = FlashCost.of_line(block_of(active), break_even_gap)
+    cost = FlashCost(block_of(active), ReadCost.by_line(break_even_gap))
     assert cost(order) == pytest.approx(reference.gap_cost(active.tolist(), order.tolist(), break_even_gap))
 
 
 def test_without_tokens_nothing_is_known() -> None:
     """No tokens, no cost: not a number rather than zero."""
-    assert math.isnan(FlashCost.of_line(block_of(np.zeros((0, 4), bool)), 2.0)(np.arange(4, dtype=np.int32)))
+    assert math.isnan(FlashCost(block_of(np.zeros((0, 4), bool)), ReadCost.by_line(2.0))(np.arange(4, dtype=np.int32)))
 
 
 @pytest.mark.parametrize("name", ["linear", "table"])
@@ -45,7 +46,7 @@ def test_objective_equals_simulator(name: str) -> None:
     )
     sources = dict.fromkeys({"page_bytes", "max_request_bytes", *form} - {"form", "size_bytes"}, "made up")
     device = DeviceProfile(name=name, description="", page_bytes=4096, max_request_bytes=2**20, sources=sources, **form)
-    cost = FlashCost(block_of(active), device.run_cost_us(4096, 40), device.gap(4096))
+    cost = FlashCost(block_of(active), ReadCost.on_device(device, 4096))
     placement = ModelPlacement({"layers.0": NeuronPlacement(order)})
     trace = ActivationTrace({"layers.0": block_of(active)}, 50, np.zeros(1, np.int64))
     layout = Layout.from_extents("x", placement, {"layers.0": BlockExtent.packed(4096)})

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripple_place.errors import UsageError
-from ripple_place.ordering.baselines import original_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
+from ripple_place.ordering.original import original_order
 from ripple_place.ordering.path_bound import PairTable, path_bound
 from ripple_place.ordering.path_search import PathParams, PathResult, path_order
 from tests.reference import hamiltonian_path as reference

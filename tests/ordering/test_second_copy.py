@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.ordering.flash_time import FlashTimeParams
 from ripple_place.ordering.second_copy import divide, second_order, short_reads
@@ -28,7 +29,7 @@ def test_the_cost_of_a_division() -> None:
     active = random_activity(rng, 40, 30, 0.2)
     order, order_2 = (rng.permutation(30).astype(np.int32) for _ in range(2))
     block = block_of(active)
-    division = divide(block, order, order_2, 2.5)
+    division = divide(block, order, order_2, ReadCost.by_line(2.5))
     slot_of, slot_of_2 = np.argsort(order), np.argsort(order_2)
     total, n_second = 0.0, 0
     for row in active:
@@ -37,13 +38,15 @@ def test_the_cost_of_a_division() -> None:
         total += reference.cost_of(from_second, pairs, 2, 2.5)
         n_second += sum(from_second)
     assert division.cost == pytest.approx(total / 40)
-    assert division.cost < FlashCost.of_line(block, 2.5)(order)
-    assert division.reads < FlashCost.of_line(block, 2.5).reads(order)
+    assert division.cost < FlashCost(block, ReadCost.by_line(2.5))(order)
+    assert division.reads < FlashCost(block, ReadCost.by_line(2.5)).reads(order)
     kept = unpack(division.from_second)
     assert kept.sum() == n_second > 0
     assert not (kept & ~active).any()
     # A second copy in the first one's order is worth nothing.
-    assert divide(block, order, order, 2.5).cost == pytest.approx(FlashCost.of_line(block, 2.5)(order))
+    assert divide(block, order, order, ReadCost.by_line(2.5)).cost == pytest.approx(
+        FlashCost(block, ReadCost.by_line(2.5))(order)
+    )
 
 
 def test_what_short_reads_hold() -> None:
@@ -60,9 +63,12 @@ def test_a_second_order_serves_what_the_first_cannot() -> None:
     rng = np.random.default_rng(3)
     active, order = two_chains(rng, 40, 1200)
     seen, unseen = block_of(active[:800]), block_of(active[800:])
-    order_2 = second_order(seen, order, FlashTimeParams(2.0, effort=3), np.random.default_rng(0))
+    order_2 = second_order(seen, order, FlashTimeParams(ReadCost.by_line(2.0), effort=3), np.random.default_rng(0))
     assert sorted(order_2) == list(range(40))
-    one, two = FlashCost.of_line(unseen, 2.0)(order), divide(unseen, order, order_2, 2.0).cost
+    one, two = (
+        FlashCost(unseen, ReadCost.by_line(2.0))(order),
+        divide(unseen, order, order_2, ReadCost.by_line(2.0)).cost,
+    )
     best = 2 * (2.0 + 2)  # two reads of two neurons
     assert two - best < 0.5 * (one - best)
 
@@ -71,7 +77,9 @@ def test_the_same_bytes_again() -> None:
     """Nothing but the generator is drawn from."""
     active, order = two_chains(np.random.default_rng(4), 24, 300)
     found = [
-        second_order(block_of(active), order, FlashTimeParams(3.0, effort=1), np.random.default_rng(9))
+        second_order(
+            block_of(active), order, FlashTimeParams(ReadCost.by_line(3.0), effort=1), np.random.default_rng(9)
+        )
         for _ in range(2)
     ]
     assert found[0].tobytes() == found[1].tobytes()
@@ -87,9 +95,9 @@ def test_degenerate_blocks(active: np.ndarray) -> None:
     """A permutation that costs no more than one copy, whatever there is to learn from."""
     n_neurons = active.shape[1]
     order, block = np.arange(n_neurons, dtype=np.int32), block_of(active)
-    order_2 = second_order(block, order, FlashTimeParams(1.0, effort=1), np.random.default_rng(0))
+    order_2 = second_order(block, order, FlashTimeParams(ReadCost.by_line(1.0), effort=1), np.random.default_rng(0))
     assert sorted(order_2) == list(range(n_neurons))
-    one, two = FlashCost.of_line(block, 1.0)(order), divide(block, order, order_2, 1.0).cost
+    one, two = FlashCost(block, ReadCost.by_line(1.0))(order), divide(block, order, order_2, ReadCost.by_line(1.0)).cost
     assert (math.isnan(one) and math.isnan(two)) or two <= one
 
 
@@ -98,9 +106,9 @@ def test_rows_are_taken_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     block = block_of(random_activity(rng, 33, 70, 0.1))
     order, order_2 = (rng.permutation(70).astype(np.int32) for _ in range(2))
-    whole = divide(block, order, order_2, 4.0)
+    whole = divide(block, order, order_2, ReadCost.by_line(4.0))
     monkeypatch.setattr("ripple_place.ordering.second_copy._CHUNK_BITS", 4 * 70)
-    parts = divide(block, order, order_2, 4.0)
+    parts = divide(block, order, order_2, ReadCost.by_line(4.0))
     assert (parts.cost, parts.reads) == (whole.cost, whole.reads)
     np.testing.assert_array_equal(parts.from_second.active, whole.from_second.active)
     assert isinstance(parts.from_second, BlockTrace)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ripple_place.ordering.baselines import frequency_order, original_order
+from ripple_place.flash.read_cost import ReadCost
+from ripple_place.ordering.frequency import frequency_order
 from ripple_place.ordering.greedy_path import greedy_path
+from ripple_place.ordering.original import original_order
 from ripple_place.placing.block_report import why_helpless
 from ripple_place.placing.cached_block import CachedBlock
 from ripple_place.placing.comparison import DRAM_SHARES, combine, compare_orders
+from ripple_place.trace.split_block import SplitBlock
 from tests.flash.builders import linear_device
 from tests.reference.gap_cost import gap_cost
 from tests.trace_builders import bits_of, block_of, planted_clusters
@@ -18,7 +23,7 @@ from tests.trace_builders import bits_of, block_of, planted_clusters
 def case() -> tuple[np.ndarray, CachedBlock, dict[str, np.ndarray]]:
     """Return clustered activity of 40 neurons, 300 rows searched and 100 held out, and three orders."""
     active = planted_clusters(np.random.default_rng(0), n_clusters=5, cluster_size=8, n_rows=400)[0]
-    block = CachedBlock.of("layers.0", block_of(active), 300, 10.0)
+    block = CachedBlock.of_rows("layers.0", SplitBlock(block_of(active), 300), ReadCost.by_line(10.0))
     bits = bits_of(active[:300])
     orders = {
         "greedy": greedy_path(bits), "frequency": frequency_order(bits.frequency()), "original": original_order(40),
@@ -29,7 +34,7 @@ def case() -> tuple[np.ndarray, CachedBlock, dict[str, np.ndarray]]:
 def test_each_number_is_the_cost_on_what_was_held_out() -> None:
     """Counted by hand: the hottest neurons of the searched part never read, the rest in runs and gaps."""
     active, block, orders = case()
-    costs = compare_orders(block, orders, None, None)
+    costs = compare_orders(block, orders)
     assert list(costs) == ["original", "frequency", "greedy"]
     hottest = np.argsort(-active[:300].sum(0), kind="stable")
     for name, order in orders.items():
@@ -44,7 +49,8 @@ def test_flash_time_where_the_device_is_known() -> None:
     """The simulator's: on a line and whole pages, the same numbers in microseconds."""
     _, block, orders = case()
     device = linear_device(max_request_bytes=4096 * 64)
-    cost, time_us = (compare_orders(block, orders, *known) for known in ((None, None), (device, 4096)))
+    timed = replace(block, cost=ReadCost.on_device(device, 4096))
+    cost, time_us = compare_orders(block, orders), compare_orders(timed, orders)
     for name in orders:
         assert time_us[name].tolist() == pytest.approx(cost[name].tolist())
 

@@ -11,13 +11,16 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from ripple_place.checkpoint.output.plan import FORMATS
+from ripple_place.checkpoint.writing import WritingParams
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.graph.profile import read_profile
 from ripple_place.ordering.second_copy import divide
 from ripple_place.placement import read_placement
-from ripple_place.placing.cached_block import held_out_row, rows_of
-from ripple_place.placing.params import ReorderParams
-from ripple_place.placing.second_copy import BlockCopies, CopiesReport, copy_bytes
+from ripple_place.placing.copies import BlockCopies, CopiesReport, copy_bytes
+from ripple_place.placing.params import PlacingParams
+from ripple_place.trace.split_block import SplitBlock
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.reorder import ReorderReport, reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
@@ -44,8 +47,9 @@ def trace_path(tmp_path: Path) -> Path:
 
 def run(profile_path: Path, out: Path, **params: Any) -> ReorderReport:
     """Reorder with two copies at lambda 2, with little effort."""
-    settings = {"ordering": "flash-time", "break_even_gap": 2.0, "effort": 1, "copies": 2, **params}
-    return reorder(None, profile_path, out, ReorderParams(**settings))
+    settings = {"ordering": "flash-time", "break_even_gap": 2.0, "effort": 1, "copies": 2, "refit": False, **params}
+    writing = WritingParams(settings.pop("formats", FORMATS))
+    return reorder(None, profile_path, out, PlacingParams(**settings), writing)
 
 
 @pytest.mark.parametrize("ordering", ["flash-time", "greedy", "original"])
@@ -58,12 +62,11 @@ def test_what_a_second_copy_is_worth(tmp_path: Path, profile_path: Path, orderin
     assert learned.trace is not None
     one = two = 0.0
     for name, block in placement.blocks.items():
-        trace = learned.trace.blocks[name]
-        row = held_out_row(learned.trace, name)
-        held_out = rows_of(trace, row, trace.n_rows)
+        held_out = SplitBlock.of_trace(learned.trace, name).held_out
+        assert held_out is not None
         assert block.order_2 is not None
-        cost = divide(held_out, block.order, block.order_2, 2.0).cost
-        alone = divide(held_out, block.order, block.order, 2.0).cost
+        cost = divide(held_out, block.order, block.order_2, ReadCost.by_line(2.0)).cost
+        alone = divide(held_out, block.order, block.order, ReadCost.by_line(2.0)).cost
         assert report.blocks[name].held_out == pytest.approx(alone)
         assert report.copies.blocks[name].to_json() == pytest.approx({"one": alone, "two": cost})
         one, two = one + alone, two + cost
@@ -119,7 +122,7 @@ def test_refit(tmp_path: Path, profile_path: Path, params: dict[str, Any]) -> No
         assert after[name].order_2 is not None
         assert not np.array_equal(before[name].order_2, after[name].order_2)
         if params.get("dram_budget") is None and "ordering" in params:
-            learned = reorder(None, profile_path, tmp_path / f"whole-{name}", ReorderParams(ordering="greedy"))
+            learned = reorder(None, profile_path, tmp_path / f"whole-{name}", PlacingParams(ordering="greedy"))
             assert learned.copies is None
             whole = read_placement(tmp_path / f"whole-{name}").blocks[name]
             np.testing.assert_array_equal(after[name].order, whole.order)
@@ -128,10 +131,10 @@ def test_refit(tmp_path: Path, profile_path: Path, params: dict[str, Any]) -> No
 def test_a_checkpoint(tmp_path: Path, profile_path: Path, trace_path: Path) -> None:
     """Two copies in the bundled file, whose size is what is reported; drop-in as with one; the same bytes again."""
     source = write_checkpoint(tmp_path / "m", opt_tensors(), opt_config())
-    params = ReorderParams(ordering="flash-time", break_even_gap=2.0, effort=1, copies=2)
+    params = PlacingParams(ordering="flash-time", break_even_gap=2.0, effort=1, copies=2, refit=False)
     for name, settings in (("out", params), ("again", params), ("one", replace(params, copies=1))):
         report = reorder(source, profile_path, tmp_path / name, settings)
-    two = reorder(source, profile_path, tmp_path / "dry", replace(params, dry_run=True, stride="page"))
+    two = reorder(source, profile_path, tmp_path / "dry", params, WritingParams(dry_run=True, stride="page"))
     assert two.copies is not None
     assert two.copies.extra_bytes == 2 * 24 * 4096
     assert report.copies is None
@@ -173,7 +176,7 @@ def test_figures() -> None:
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"copies": 3}, "--copies 3: found formats drop-in, bundled; expected 1 copy, or 2"),
+        ({"copies": 3}, "--copies 3: found 3 copies; expected 1, or 2"),
         ({"formats": ("drop-in",)}, "--copies 2: found formats drop-in; expected .* Add --format bundled"),
         ({"break_even_gap": None, "ordering": "greedy"}, "--copies 2: found nothing that says what a read costs"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from ripple_place.errors import UsageError
 from ripple_place.graph.neuron_bits import NeuronBits
-from ripple_place.ordering.baselines import frequency_order
+from ripple_place.ordering.frequency import frequency_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.objective import reads_per_token
 from ripple_place.trace import synthetic

@@ -13,8 +13,9 @@ from ripple_place.errors import UsageError
 from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.storage.direct_file import DirectFile
 from ripple_place.flash.storage.measurement import measurement_warnings
+from ripple_place.placing.params import PlacingParams
 from ripple_place.workflows.measure import MeasureParams, MeasureReport, measure_simulated, measured_depth
-from ripple_place.workflows.reorder import ReorderParams, reorder
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, SimulateReport, simulate
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ QUICK = {"n_tokens": 6, "n_repeats": 2}
 @pytest.fixture
 def simulated(trace_path: Path, profile_path: Path, tmp_path: Path) -> SimulateReport:
     """Return checkpoint order and the greedy path on the pico trace; speedups are against the second."""
-    reorder(None, profile_path, tmp_path / "greedy", ReorderParams(ordering="greedy"))
+    reorder(None, profile_path, tmp_path / "greedy", PlacingParams(ordering="greedy"))
     layouts = ["original", str(tmp_path / "greedy")]
     return simulate([trace_path], layouts, SimulateParams(bundle_bytes=4096, gap=0, baseline=layouts[1]))
 

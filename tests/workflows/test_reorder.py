@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from ripple_place.checkpoint.writing import WritingParams
 from ripple_place.errors import (
     PlacementError,
     TraceFormatError,
@@ -23,8 +24,9 @@ from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.graph.profile import read_profile
+from ripple_place.ordering.registry import ORDERINGS
 from ripple_place.placement import read_placement
-from ripple_place.placing.params import DEFAULT_EFFORT, ORDERINGS, ReorderParams
+from ripple_place.placing.params import DEFAULT_EFFORT, PlacingParams
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows.profile import profile
@@ -39,13 +41,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-WITHOUT_DEVICE = [ordering for ordering in ORDERINGS if ordering not in ("auto", "flash-time")]
+WITHOUT_DEVICE = [name for name, ordering in ORDERINGS.items() if not ordering.is_searched]
 
 
 @pytest.mark.parametrize("ordering", WITHOUT_DEVICE)
 def test_placement_file(tmp_path: Path, profile_path: Path, ordering: str) -> None:
     """Without a checkpoint: one file at exactly that path, with orders, firing counts, and how they came about."""
-    report = reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering=ordering, bundle_bytes=4096, seed=5))
+    report = reorder(None, profile_path, tmp_path / "p", PlacingParams(ordering=ordering, bundle_bytes=4096, seed=5))
     placement, learned = read_placement(tmp_path / "p"), read_profile(profile_path)
     assert (report.ordering, list(report.blocks)) == (ordering, ["layers.0", "layers.1"])
     for name, block in placement.blocks.items():
@@ -61,7 +63,7 @@ def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None
     """Original is identity, frequency descends, random differs by block and seed, greedy reads least but for path."""
     placements, reads = {}, {}
     for ordering in WITHOUT_DEVICE:
-        report = reorder(None, profile_path, tmp_path / ordering, ReorderParams(ordering=ordering))
+        report = reorder(None, profile_path, tmp_path / ordering, PlacingParams(ordering=ordering))
         placements[ordering] = read_placement(tmp_path / ordering).blocks
         reads[ordering] = report.blocks["layers.0"].objective
     assert placements["original"]["layers.0"].order.tolist() == list(range(24))
@@ -74,14 +76,14 @@ def test_orderings_are_what_they_say(tmp_path: Path, profile_path: Path) -> None
 
 def test_a_placement_computed_elsewhere(tmp_path: Path, profile_path: Path, pico_opt: Path) -> None:
     """The placement file alone gives the checkpoint that the profile gave, metadata and all; and is checked as much."""
-    params = ReorderParams(stride="packed", ordering="frequency")
-    reorder(pico_opt, profile_path, tmp_path / "at once", params)
-    reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering="frequency", bundle_bytes=4096))
+    params = PlacingParams(ordering="frequency")
+    reorder(pico_opt, profile_path, tmp_path / "at once", params, WritingParams(stride="packed"))
+    reorder(None, profile_path, tmp_path / "p", PlacingParams(ordering="frequency", bundle_bytes=4096))
     report = apply_placement(pico_opt, tmp_path / "p", tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "at once")
     assert (report.ordering, report.unplaced, report.blocks) == ("frequency", (), {})
     assert read_placement(tmp_path / "out/ripple_place/placement.safetensors").bundle_bytes == 32
-    some = apply_placement(pico_opt, tmp_path / "p", tmp_path / "some", ReorderParams(layers="1", dry_run=True))
+    some = apply_placement(pico_opt, tmp_path / "p", tmp_path / "some", WritingParams(dry_run=True), layers="1")
     assert some.unplaced == ("layers.0",)
     assert not (tmp_path / "some").exists()
     other = write_checkpoint(tmp_path / "other", opt_tensors(n_neurons=16), opt_config(n_neurons=16))
@@ -96,7 +98,7 @@ def test_a_placement_computed_elsewhere(tmp_path: Path, profile_path: Path, pico
 @pytest.mark.parametrize("ordering", ["greedy", "frequency", "random", "flash-time"])
 def test_granules(tmp_path: Path, profile_path: Path, ordering: str) -> None:
     """Every ordering moves granules whole, and greedy still reads no more than the original order does."""
-    params = ReorderParams(ordering=ordering, granule=8, break_even_gap=5.0, effort=2)
+    params = PlacingParams(ordering=ordering, granule=8, break_even_gap=5.0, effort=2)
     report = reorder(None, profile_path, tmp_path / "p", params)
     placement = read_placement(tmp_path / "p")
     assert placement.metadata["granule"] == "8"
@@ -121,26 +123,26 @@ def test_granule_of_quantised_weights(tmp_path: Path, profile_path: Path, pico_o
     (pico_opt / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsupportedError, match=r"a scale for each 8 neurons.*Add --granule 8, or reorder"):
         reorder(pico_opt, profile_path, tmp_path / "out")
-    report = reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(granule=8))
+    report = reorder(pico_opt, profile_path, tmp_path / "out", PlacingParams(granule=8))
     assert report.verification is not None
     assert verify(pico_opt, tmp_path / "out").n_permuted > 0
     with pytest.raises(UsageError, match="found 12; expected 1, or a multiple of 8"):
-        ReorderParams(granule=12)
+        PlacingParams(granule=12)
 
 
 def test_carriers_need_a_checkpoint(tmp_path: Path, profile_path: Path) -> None:
     """A placement file has nothing that they could go along with."""
     with pytest.raises(UsageError, match=r"--adapter, --carrier and --gguf: found no checkpoint"):
-        reorder(None, profile_path, tmp_path / "p", ReorderParams(adapter=tmp_path))
+        reorder(None, profile_path, tmp_path / "p", writing=WritingParams(adapter=tmp_path))
 
 
 def test_seed(tmp_path: Path, profile_path: Path) -> None:
     """It decides the random order, and a block's order does not depend on which others are reordered."""
     orders = {}
     for name, params in {
-        "a": ReorderParams(ordering="random", seed=1),
-        "b": ReorderParams(ordering="random", seed=2),
-        "c": ReorderParams(ordering="random", seed=1, layers="1"),
+        "a": PlacingParams(ordering="random", seed=1),
+        "b": PlacingParams(ordering="random", seed=2),
+        "c": PlacingParams(ordering="random", seed=1, layers="1"),
     }.items():
         reorder(None, profile_path, tmp_path / name, params)
         orders[name] = read_placement(tmp_path / name).blocks["layers.1"].order.tolist()
@@ -154,7 +156,7 @@ def test_same_bytes_whatever_the_threads(tmp_path: Path, profile_path: Path, ord
     written = set()
     for run, n_threads in enumerate((1, 2, 2)):
         numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
-        reorder(None, profile_path, tmp_path / f"{run}", ReorderParams(ordering=ordering, seed=3))
+        reorder(None, profile_path, tmp_path / f"{run}", PlacingParams(ordering=ordering, seed=3))
         written.add((tmp_path / f"{run}").read_bytes())
     numba.set_num_threads(before)
     assert len(written) == 1
@@ -171,7 +173,7 @@ def test_same_bytes_whatever_the_threads(tmp_path: Path, profile_path: Path, ord
 )
 def test_what_is_recorded(tmp_path: Path, profile_path: Path, params: dict[str, Any], recorded: dict[str, str]) -> None:
     """A gap, or a device with the gap that it makes for these bundles."""
-    reorder(None, profile_path, tmp_path / "p", ReorderParams(**params))
+    reorder(None, profile_path, tmp_path / "p", PlacingParams(**params))
     metadata = read_placement(tmp_path / "p").metadata
     assert recorded.items() <= metadata.items()
     if {"device", "bundle_bytes"} <= params.keys():
@@ -206,7 +208,7 @@ def test_checkpoint_same_bytes_twice(tmp_path: Path, pico_opt: Path, profile_pat
 
 def test_some_layers(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
     """The others stay in original order, in the checkpoint and in what the report says."""
-    report = reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(layers="1"))
+    report = reorder(pico_opt, profile_path, tmp_path / "out", PlacingParams(layers="1"))
     assert (list(report.blocks), report.unplaced) == (["layers.1"], ("layers.0",))
     source, written = (load_file(path / "model.safetensors") for path in (pico_opt, tmp_path / "out"))
     same = {name for name in source if np.array_equal(source[name], written[name])}
@@ -218,7 +220,7 @@ def test_some_layers(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None
 @pytest.mark.parametrize("formats", [("drop-in",), ("bundled",)])
 def test_one_format(tmp_path: Path, pico_opt: Path, profile_path: Path, formats: tuple[str, ...]) -> None:
     """Only what was asked for is written, and either can be simulated."""
-    reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(formats=formats))
+    reorder(pico_opt, profile_path, tmp_path / "out", writing=WritingParams(formats))
     assert (tmp_path / "out" / "model.safetensors").exists() == ("drop-in" in formats)
     assert (tmp_path / "out" / "ripple_place" / "bundled.safetensors").exists() == ("bundled" in formats)
     simulate([profile_path], [str(tmp_path / "out")])
@@ -228,7 +230,8 @@ def test_one_format(tmp_path: Path, pico_opt: Path, profile_path: Path, formats:
 def test_dry_run(tmp_path: Path, pico_opt: Path, profile_path: Path, with_checkpoint: bool) -> None:
     """Everything is computed and planned, and nothing is written, not even beside the output."""
     before = contents(tmp_path)
-    report = reorder(pico_opt if with_checkpoint else None, profile_path, tmp_path / "out", ReorderParams(dry_run=True))
+    checkpoint = pico_opt if with_checkpoint else None
+    report = reorder(checkpoint, profile_path, tmp_path / "out", writing=WritingParams(dry_run=True))
     assert contents(tmp_path) == before
     assert not (tmp_path / "out").exists()
     assert report.verification is None
@@ -246,7 +249,7 @@ def test_stride_auto(tmp_path: Path, profile_path: Path, hidden: int, stride: st
     """Whole pages need no padding, 32 bytes are not worth a page; for 4224 the simulator's cheaper one is taken."""
     model = model_with_bundles(tmp_path, hidden)
     device = load_device("ufs4-oneplus12-neuralink")
-    report = reorder(model, profile_path, tmp_path / "out", ReorderParams(device=device, stride="auto"))
+    report = reorder(model, profile_path, tmp_path / "out", PlacingParams(device=device))
     assert report.plan is not None
     assert report.plan.model.blocks["layers.0"].bundle_bytes == 4 * hidden
     if stride is not None:
@@ -254,7 +257,7 @@ def test_stride_auto(tmp_path: Path, profile_path: Path, hidden: int, stride: st
         return
     times_us = {}
     for chosen in ("packed", "page"):
-        reorder(model, profile_path, tmp_path / chosen, ReorderParams(stride=chosen))
+        reorder(model, profile_path, tmp_path / chosen, writing=WritingParams(stride=chosen))
         report_of = simulate([profile_path], [str(tmp_path / chosen)], SimulateParams(device=device.name))
         times_us[chosen] = report_of.results[0].totals.flash_time_us
     assert report.plan.stride == min(times_us, key=times_us.__getitem__)
@@ -262,7 +265,8 @@ def test_stride_auto(tmp_path: Path, profile_path: Path, hidden: int, stride: st
 
 def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> None:
     """With nothing to judge by, the smaller file."""
-    report = reorder(model_with_bundles(tmp_path, 1056), profile_path, tmp_path / "out")
+    params = PlacingParams(break_even_gap=2.0)
+    report = reorder(model_with_bundles(tmp_path, 1056), profile_path, tmp_path / "out", params)
     assert report.plan.stride == "packed"  # type: ignore[union-attr]
 
 
@@ -273,7 +277,6 @@ def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> Non
             {"ordering": "magic"},
             "ordering: found 'magic'; expected one of auto, flash-time, path, greedy, frequency, random, original",
         ),
-        ({"stride": "loose"}, "stride: found 'loose'; expected one of auto, packed, page"),
         ({"break_even_gap": -1.0}, "--break-even-gap: found -1.0; expected a number of at least 0"),
         ({"break_even_gap": float("nan")}, "--break-even-gap: found nan"),
         ({"break_even_gap": float("inf")}, "--break-even-gap: found inf"),
@@ -287,7 +290,15 @@ def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> Non
 def test_params_that_are_refused(params: dict[str, Any], match: str) -> None:
     """When they are made, before anything is read."""
     with pytest.raises(UsageError, match=match):
-        ReorderParams(**params)
+        PlacingParams(**params)
+
+
+def test_ways_to_write_that_are_refused() -> None:
+    """Unknown formats and strides, when the parameters are made."""
+    with pytest.raises(UsageError, match="stride: found 'loose'; expected one of auto, packed, page"):
+        WritingParams(stride="loose")
+    with pytest.raises(UsageError, match="format: found 'gguf'; expected one of drop-in, bundled"):
+        WritingParams(formats=("gguf",))
 
 
 @pytest.mark.parametrize(
@@ -305,8 +316,9 @@ def test_refused_without_a_checkpoint(
     """An existing output, the profile itself, a layer that is not there; nothing changes."""
     (tmp_path / "old").write_text("old")
     before = contents(tmp_path)
+    writing = WritingParams(force=params.pop("force", False))
     with pytest.raises(UsageError, match=match):
-        reorder(None, profile_path, tmp_path / out, ReorderParams(**params))
+        reorder(None, profile_path, tmp_path / out, PlacingParams(**params), writing)
     assert contents(tmp_path) == before
 
 
@@ -323,7 +335,7 @@ def test_inputs_that_are_not_there(tmp_path: Path, profile_path: Path, trace_pat
 def test_bundle_bytes_come_from_the_checkpoint(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
     """Two sources for one number: refused."""
     with pytest.raises(UsageError, match=r"--bundle-bytes: found a checkpoint as well"):
-        reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(bundle_bytes=4096))
+        reorder(pico_opt, profile_path, tmp_path / "out", PlacingParams(bundle_bytes=4096))
 
 
 @pytest.mark.parametrize(
@@ -354,19 +366,19 @@ def test_an_unknown_architecture(tmp_path: Path, pico_opt: Path, profile_path: P
 def test_an_existing_directory(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
     """Refused; replaced with `force` if it is an earlier output, and never if it is something else."""
     out = tmp_path / "out"
-    reorder(pico_opt, profile_path, out, ReorderParams(ordering="original"))
+    reorder(pico_opt, profile_path, out, PlacingParams(ordering="original"))
     with pytest.raises(UsageError, match=r"out"):
         reorder(pico_opt, profile_path, out)
-    reorder(pico_opt, profile_path, out, ReorderParams(force=True))
+    reorder(pico_opt, profile_path, out, PlacingParams(ordering="greedy"), WritingParams(force=True))
     assert read_placement(out / "ripple_place" / "placement.safetensors").metadata["ordering"] == "greedy"
     shutil.rmtree(out / "ripple_place")
     with pytest.raises(UsageError, match=r"no output of ours"):
-        reorder(pico_opt, profile_path, out, ReorderParams(force=True))
+        reorder(pico_opt, profile_path, out, writing=WritingParams(force=True))
 
 
 def test_path_says_how_good_it_is(tmp_path: Path, profile_path: Path) -> None:
     """Reads lie between the bound and greedy's; other orderings have no bound; the effort is recorded."""
-    blocks = reorder(None, profile_path, tmp_path / "p", ReorderParams(ordering="path", effort=2)).to_json()["blocks"]
+    blocks = reorder(None, profile_path, tmp_path / "p", PlacingParams(ordering="path", effort=2)).to_json()["blocks"]
     greedy = reorder(None, profile_path, tmp_path / "g").to_json()["blocks"]
     for name, block in blocks.items():
         assert block["lower_bound"] <= block["objective"] <= greedy[name]["objective"] < block["objective_before"]
@@ -384,7 +396,7 @@ def test_a_search_needs_a_trace(tmp_path: Path, profile_path: Path, params: dict
         tensors, tmp_path / "counts", {"format": "ripple-place.profile/1", "blocks": '{"layers.0":24,"layers.1":24}'}
     )
     with pytest.raises(TraceFormatError, match=r"layers\.0: found a profile without activation bits"):
-        reorder(None, tmp_path / "counts", tmp_path / "p", ReorderParams(**params))
+        reorder(None, tmp_path / "counts", tmp_path / "p", PlacingParams(**params))
     assert not (tmp_path / "p").exists()
 
 
@@ -405,7 +417,7 @@ def test_a_profile_of_imported_counts(tmp_path: Path, profile_path: Path) -> Non
 
 def test_a_placement_of_another_model_is_no_layout(tmp_path: Path, profile_path: Path) -> None:
     """What `reorder` writes for one model, `simulate` refuses for the trace of another."""
-    reorder(None, profile_path, tmp_path / "p", ReorderParams(bundle_bytes=64))
+    reorder(None, profile_path, tmp_path / "p", PlacingParams(bundle_bytes=64))
     other = write_stock_trace(tmp_path / "t", {"layers.0": np.ones((3, 25))})
     with pytest.raises(PlacementError, match=r"p: layers.0: found 24 neurons; expected 25 neurons, as in the trace"):
         simulate([other], [str(tmp_path / "p")])
@@ -413,9 +425,8 @@ def test_a_placement_of_another_model_is_no_layout(tmp_path: Path, profile_path:
 
 def test_flash_time_beats_its_starts_where_the_simulator_counts(tmp_path: Path, profile_path: Path) -> None:
     """What the search calls cost is what the simulator charges: lambda x reads + neurons read, on whole pages."""
-    report = reorder(
-        None, profile_path, tmp_path / "ft", ReorderParams(ordering="flash-time", break_even_gap=2.0, bundle_bytes=4096)
-    )
+    params = PlacingParams(ordering="flash-time", break_even_gap=2.0, bundle_bytes=4096, refit=False)
+    report = reorder(None, profile_path, tmp_path / "ft", params)
     for block in report.to_json()["blocks"].values():
         assert block["objective_unit"] == "neurons"
         assert block["objective"] <= block["objective_before"]
@@ -434,7 +445,7 @@ def test_flash_time_beats_its_starts_where_the_simulator_counts(tmp_path: Path, 
 def test_a_device_judges_by_its_own_times(tmp_path: Path, profile_path: Path) -> None:
     """With a device and a bundle size, costs are flash times: those of the simulator on the tokens searched."""
     device = load_device("ufs4-oneplus12-neuralink")
-    params = ReorderParams(ordering="flash-time", device=device, bundle_bytes=4096)
+    params = PlacingParams(ordering="flash-time", device=device, bundle_bytes=4096, refit=False)
     report = reorder(None, profile_path, tmp_path / "ft", params)
     trace = read_trace(profile_path)
     placement = read_placement(tmp_path / "ft")
@@ -452,14 +463,14 @@ def test_a_device_judges_by_its_own_times(tmp_path: Path, profile_path: Path) ->
 def test_results_do_not_depend_on_threads(tmp_path: Path, profile_path: Path, n_threads: int) -> None:
     """Blocks are searched side by side, each by itself: the files are equal byte for byte."""
     for threads in (1, n_threads):
-        params = ReorderParams(ordering="flash-time", break_even_gap=3.0, effort=2, n_threads=threads)
+        params = PlacingParams(ordering="flash-time", break_even_gap=3.0, effort=2, n_threads=threads)
         reorder(None, profile_path, tmp_path / str(threads), params)
     assert (tmp_path / "1").read_bytes() == (tmp_path / str(n_threads)).read_bytes()
 
 
 def test_a_time_limit_cuts_the_search_and_says_so(tmp_path: Path, profile_path: Path) -> None:
     """No time at all: a valid placement no worse than its start, recorded as not reproducible."""
-    params = ReorderParams(ordering="flash-time", break_even_gap=3.0, effort=1000, time_limit_s=0.0)
+    params = PlacingParams(ordering="flash-time", break_even_gap=3.0, effort=1000, time_limit_s=0.0)
     report = reorder(None, profile_path, tmp_path / "ft", params)
     assert "cut short (time limit)" in report.warnings[0]
     assert read_placement(tmp_path / "ft").metadata["cut_short"] == "time limit"
@@ -469,16 +480,16 @@ def test_a_time_limit_cuts_the_search_and_says_so(tmp_path: Path, profile_path: 
 
 def test_flash_time_is_the_default_where_something_says_what_a_read_costs(tmp_path: Path, profile_path: Path) -> None:
     """Greedy otherwise: it needs no device."""
-    reorder(None, profile_path, tmp_path / "known", ReorderParams(break_even_gap=3.0, effort=0))
+    reorder(None, profile_path, tmp_path / "known", PlacingParams(break_even_gap=3.0, effort=0))
     assert read_placement(tmp_path / "known").metadata["ordering"] == "flash-time"
-    reorder(None, profile_path, tmp_path / "unknown", ReorderParams())
+    reorder(None, profile_path, tmp_path / "unknown", PlacingParams())
     assert read_placement(tmp_path / "unknown").metadata["ordering"] == "greedy"
 
 
 def test_flash_time_needs_to_know_what_a_read_costs(tmp_path: Path, profile_path: Path) -> None:
     """Without a bundle size or a break-even gap there is nothing to weigh reads against bytes with."""
     with pytest.raises(UsageError, match="--break-even-gap 5; or order by greedy"):
-        reorder(None, profile_path, tmp_path / "ft", ReorderParams(ordering="flash-time"))
+        reorder(None, profile_path, tmp_path / "ft", PlacingParams(ordering="flash-time"))
     assert not (tmp_path / "ft").exists()
 
 
@@ -488,7 +499,7 @@ def test_refit_without_dram(tmp_path: Path) -> None:
     profile([write_stock_trace(tmp_path / "t", {"layers.0": active})], tmp_path / "p")
     cost = {}
     for refit in (False, True):
-        params = ReorderParams(ordering="flash-time", break_even_gap=4.0, refit=refit)
+        params = PlacingParams(ordering="flash-time", break_even_gap=4.0, refit=refit)
         report = reorder(None, tmp_path / "p", tmp_path / f"{refit}", params)
         assert report.blocks["layers.0"].chosen == "flash-time"
         placed = read_placement(tmp_path / f"{refit}").blocks["layers.0"]

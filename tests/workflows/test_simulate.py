@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ripple_place.checkpoint.writing import WritingParams
 from ripple_place.errors import CheckpointError, PlacementError, TraceFormatError, UsageError
 from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
+from ripple_place.placing.params import PlacingParams
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import ReorderParams, reorder
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, SimulateReport, simulate
 from tests.trace_builders import random_activity, write_stock_trace
 
@@ -20,7 +22,7 @@ from tests.trace_builders import random_activity, write_stock_trace
 @pytest.fixture
 def greedy(tmp_path: Path, profile_path: Path) -> str:
     """Return the greedy placement, with bundles of 4 KiB."""
-    reorder(None, profile_path, tmp_path / "greedy", ReorderParams(bundle_bytes=4096))
+    reorder(None, profile_path, tmp_path / "greedy", PlacingParams(ordering="greedy", bundle_bytes=4096))
     return str(tmp_path / "greedy")
 
 
@@ -69,7 +71,7 @@ def test_same_numbers_again_and_on_other_threads(trace_path: Path, greedy: str) 
 
 def test_reads_are_the_objective(trace_path: Path, profile_path: Path, tmp_path: Path) -> None:
     """Without collapse and cache, what the simulator counts is what `reorder` reported."""
-    report = reorder(None, profile_path, tmp_path / "p", ReorderParams(bundle_bytes=4096))
+    report = reorder(None, profile_path, tmp_path / "p", PlacingParams(ordering="greedy", bundle_bytes=4096))
     document = simulate([trace_path], ["original", str(tmp_path / "p")], SimulateParams(gap=0)).to_json()
     for name, block in report.blocks.items():
         original, greedy = (layout["blocks"][name]["reads_per_token"] for layout in document["layouts"])
@@ -121,7 +123,7 @@ def test_nothing_says_how_long_bundles_are(
 
 def test_an_output_directory_is_a_layout(tmp_path: Path, trace_path: Path, profile_path: Path, pico_opt: Path) -> None:
     """The checkpoint that `reorder` wrote says order, size, stride and place of every bundle."""
-    reorder(pico_opt, profile_path, tmp_path / "out", ReorderParams(stride="page"))
+    reorder(pico_opt, profile_path, tmp_path / "out", writing=WritingParams(stride="page"))
     report = simulate([trace_path], [str(tmp_path / "out"), "original"])
     extent = report.layouts[0].blocks["layers.1"].extent
     assert extent.stride_bytes == 4096

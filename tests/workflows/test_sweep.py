@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ripple_place.errors import UsageError
-from ripple_place.workflows.reorder import ReorderParams, reorder
+from ripple_place.placing.params import PlacingParams
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.sweep import Sweep, parse_collapse, sweep_simulation, transfer_matrix
 from tests.trace_builders import random_activity, write_stock_trace
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def greedy(tmp_path: Path, profile_path: Path) -> str:
     """Return the greedy placement, with bundles of 4 KiB."""
-    reorder(None, profile_path, tmp_path / "greedy", ReorderParams(bundle_bytes=4096))
+    reorder(None, profile_path, tmp_path / "greedy", PlacingParams(ordering="greedy", bundle_bytes=4096))
     return str(tmp_path / "greedy")
 
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place import __version__
 from ripple_place.checkpoint.fileio import Scratch, opened, read_into
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
 from ripple_place.checkpoint.output.permute import component_rows, permuted_pieces
 from ripple_place.errors import UnsupportedError
+from ripple_place.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from ripple_place import __version__
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.names import OWN_DIRECTORY, PLACEMENT_FILE
 from ripple_place.checkpoint.output.outdir import empty_directory
@@ -19,6 +18,7 @@ from ripple_place.errors import UsageError
 from ripple_place.jsontext import parse_json
 from ripple_place.placement import placement_pieces
 from ripple_place.tensorfile import replacing
+from ripple_place.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

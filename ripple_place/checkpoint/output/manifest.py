@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place import __version__
 from ripple_place.blocks import sorted_blocks
 from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle import stride_bytes
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.jsontext import parse_json
+from ripple_place.version import __version__
 
 if TYPE_CHECKING:
     import os

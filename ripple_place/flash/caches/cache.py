@@ -5,29 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from ripple_place.flash.read_cost import ReadCost
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.placement import NeuronPlacement
 
 
-@dataclass(frozen=True)
-class ReadCost:
-    """What the reads of a block cost its reader, for policies that weigh what a miss would cost.
-
-    Parameters
-    ----------
-    gap : int
-        Unwanted neurons that are read through.
-    break_even_gap : float
-        Lambda: a read costs as much as lambda neurons, and each neuron read 1.
-    """
-
-    gap: int = 0
-    break_even_gap: float = 0.0
-
-
-LONE_READS = ReadCost()
+LONE_READS = ReadCost.by_line(0.0)
 """Each read serves one neuron, and costs nothing but its bytes."""
 
 

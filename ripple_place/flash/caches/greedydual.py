@@ -34,11 +34,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
 MEMORY_TOKENS = 60.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
 

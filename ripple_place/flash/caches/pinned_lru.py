@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.flash.caches import lru
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, ReadCost
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 from ripple_place.flash.caches.pinned import pinned_set
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
 PINNED_SHARE = 0.5

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
-from ripple_place.placing.dram.recorded import DEFAULT_CACHE, PLACEMENT
 from ripple_place.placing.dram.split import split_evenly
+from ripple_place.placing.recorded_dram import DEFAULT_CACHE, PLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.flash.layout import Layout
-    from ripple_place.placing.dram.recorded import RecordedDram
+    from ripple_place.placing.recorded_dram import RecordedDram
 
 
 def choose_dram(

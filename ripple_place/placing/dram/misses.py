@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ripple_place.graph.neuron_bits import NeuronBits
+from ripple_place.ordering.registry import ORDERINGS
 from ripple_place.placing.block_report import Tried, known
-from ripple_place.placing.cached_block import rows_of
 from ripple_place.placing.dram.pinning import hottest_pinned, improve_pinned, pins
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.placing.cached_block import CachedBlock, Served
-    from ripple_place.trace.activation_trace import BlockTrace
+    from ripple_place.placing.orderer import MissOrderer
 
     Int32Array = npt.NDArray[np.int32]
 
@@ -26,27 +26,19 @@ MAX_ROUNDS = 4
 """Alternations of order and misses at most; on opt-relu the second gains 0.1 %, the third nothing."""
 ROUND = "misses"
 """With the turn, the name of an order of what misses."""
-REFIT_TURN = MAX_ROUNDS + 1
 LEAST_GAIN = 0.001
 """Of the cost held out, by which a round must lower it for another to follow."""
 
 
-class MissOrderer(Protocol):
-    """Orders what is left to read."""
-
-    def __call__(self, searched: BlockTrace, held_out: BlockTrace | None, order: Int32Array, turn: int) -> Int32Array:
-        """Return an order of the misses of the rows searched; `order` is the present one, `turn` counts from 1."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """An order, what is pinned with it, and what serving the block then costs."""
+    """An order, what is pinned with it, what serving the block then costs, and whether the order was searched for."""
 
     name: str
     order: Int32Array
     pinned: Int32Array | None
     served: Served
+    is_searched: bool
 
     @property
     def tried(self) -> Tried:
@@ -76,11 +68,15 @@ def order_behind_cache(
     behind all others, where no read goes through them. Deterministic.
     """
     default = hottest_pinned(block) if pins(block.cache) else None
-    tried = [Candidate(name, order, default, block.serve(order, default)) for name, order in plain.items()]
+    tried = [
+        Candidate(name, order, default, block.serve(order, default), ORDERINGS[name].is_searched)
+        for name, order in plain.items()
+    ]
     best = min(tried, key=lambda candidate: candidate.served.judged_total)
     if default is not None:
         worthy = improve_pinned(block, best.order, default)
-        tried.append(Candidate(f"{best.name}, pinned by worth", best.order, worthy, block.serve(best.order, worthy)))
+        served = block.serve(best.order, worthy)
+        tried.append(replace(best, name=f"{best.name}, pinned by worth", pinned=worthy, served=served))
         best = min(best, tried[-1], key=lambda candidate: candidate.served.judged_total)
     order, pinned, start = best.order, best.pinned, best.order
     if order_misses is None:
@@ -88,8 +84,8 @@ def order_behind_cache(
     for turn in range(1, MAX_ROUNDS + 1):
         if pinned is not None and turn > 1:
             pinned = improve_pinned(block, put_back(order, pinned, start), pinned)
-        order = _order_what_misses(block, order, pinned, order_misses, turn)
-        tried.append(Candidate(f"{ROUND} {turn}", order, pinned, block.serve(order, pinned)))
+        order = order_what_misses(block, order, pinned, order_misses, turn)
+        tried.append(Candidate(f"{ROUND} {turn}", order, pinned, block.serve(order, pinned), is_searched=True))
         before, after = best.served.judged_total, tried[-1].served.judged_total
         if after < before:
             best = tried[-1]
@@ -98,27 +94,13 @@ def order_behind_cache(
     return best, tuple(tried)
 
 
-def refit(block: CachedBlock, best: Candidate, order_misses: MissOrderer) -> Int32Array:
-    """Return the order of a judged candidate, made once more on all rows, those held out included.
-
-    More tokens place better; but none is left to say by how much. An order made without search stays, where it was
-    judged better.
-    """
-    if not best.name.startswith((ROUND, "flash-time")):
-        return best.order
-    whole = replace(block, n_searched=block.trace.n_rows)
-    return _order_what_misses(whole, best.order, best.pinned, order_misses, REFIT_TURN)
-
-
-def _order_what_misses(
+def order_what_misses(
     block: CachedBlock, order: Int32Array, pinned: Int32Array | None, order_misses: MissOrderer, turn: int
 ) -> Int32Array:
-    misses = block.serve(order, pinned, with_trace=True).misses.trace
-    assert misses is not None
-    searched = rows_of(misses, 0, block.n_searched)
-    held_out = rows_of(misses, block.n_searched, misses.n_rows) if block.n_searched < misses.n_rows else None
-    is_read = NeuronBits.of_block(searched).frequency() > 0
-    return silent_last(order_misses(searched, held_out, silent_last(order, is_read), turn), is_read)
+    """Return an order made for what the rows searched miss in the present one."""
+    missed = block.missed_rows(order, pinned)
+    is_read = NeuronBits.of_block(missed.searched).frequency() > 0
+    return silent_last(order_misses(missed, silent_last(order, is_read), turn), is_read)
 
 
 def put_back(order: Int32Array, pinned: Int32Array, model: Int32Array) -> Int32Array:

@@ -10,6 +10,7 @@ from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
 from ripple_place.flash.misses import replay_misses
+from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.requests import list_requests
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.flash.token_reads import reads_of_row
@@ -45,9 +46,9 @@ def test_the_cost_is_the_planners(cache: str, capacity: int) -> None:
     layout, params = layout_of_two(order, order_2), SimulationParams(cache, {"layers.0": capacity})
     result = simulate(trace_of({"layers.0": block}, 60), layout, device, params)
     placement = layout.blocks["layers.0"].placement
-    misses = replay_misses(block, placement, cache, capacity, 10.0, with_trace=True)
+    misses = replay_misses(block, placement, cache, capacity, ReadCost.by_line(10.0), with_trace=True)
     assert misses.trace is not None
-    division = divide(misses.trace, order, order_2, 10.0)
+    division = divide(misses.trace, order, order_2, ReadCost.by_line(10.0))
     # 4096 bytes a microsecond: a bundle takes 1 us, a read 10 us more.
     assert result.token_us.mean() == pytest.approx(division.cost)
     assert result.totals.n_reads / 60 == pytest.approx(division.reads)

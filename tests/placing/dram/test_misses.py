@@ -5,16 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripple_place.ordering.flash_time import FlashTimeParams
+from ripple_place.flash.read_cost import ReadCost
+from ripple_place.ordering.activity import Activity
+from ripple_place.ordering.registry import ORDERINGS
 from ripple_place.placing.cached_block import CachedBlock
 from ripple_place.placing.dram.misses import order_behind_cache, put_back, silent_last
-from ripple_place.placing.orderings import BlockSearch, order_bits, starts_of
-from tests.trace_builders import bits_of, block_of, planted_clusters, unpack
+from ripple_place.placing.orderer import BlockOrderer
+from ripple_place.placing.search_clock import SearchClock
+from ripple_place.trace.split_block import SplitBlock
+from tests.trace_builders import block_of, planted_clusters
 
 
 def search_misses(break_even_gap: float, effort: int = 4):
     """Return what orders misses by search, as `reorder` does."""
-    return BlockSearch(FlashTimeParams(break_even_gap, effort), [0, 0]).order_misses
+    return orderer(break_even_gap, effort).misses_by(ORDERINGS["flash-time"])
+
+
+def orderer(break_even_gap: float, effort: int = 4) -> BlockOrderer:
+    """Return what makes the orders of a block, with time without end."""
+    return BlockOrderer(ReadCost.by_line(break_even_gap), effort, (0, 0), SearchClock(1))
 
 
 def hot_neurons_between(rng: np.random.Generator, n_rows: int) -> np.ndarray:
@@ -29,8 +38,10 @@ def hot_neurons_between(rng: np.random.Generator, n_rows: int) -> np.ndarray:
 def test_never_worse_than_the_plain_orders_behind_the_same_cache(policy: str) -> None:
     """On the tokens held out, whatever the policy; and what is returned is what was measured."""
     rng = np.random.default_rng(3)
-    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(rng, 600)), 480, 4.0).with_cache(policy, 20)
-    plain = starts_of(bits_of(unpack(block.trace)[:480]), [0])
+    block = CachedBlock.of_rows(
+        "layers.0", SplitBlock(block_of(hot_neurons_between(rng, 600)), 480), ReadCost.by_line(4.0)
+    ).with_cache(policy, 20)
+    plain = orderer(4.0).plain(Activity.of_rows(block.rows))
     best, tried = order_behind_cache(block, plain, search_misses(4.0))
     assert [candidate.name for candidate in tried][:4] == [
         "greedy", "frequency", "original", "greedy, pinned by worth" if policy.startswith("pinned") else "misses 1",
@@ -45,7 +56,9 @@ def test_never_worse_than_the_plain_orders_behind_the_same_cache(policy: str) ->
 def test_pinned_neurons_lie_out_of_the_way() -> None:
     """No read goes through them: they are behind all that is read."""
     rng = np.random.default_rng(4)
-    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(rng, 600)), 480, 4.0).with_cache("pinned", 12)
+    block = CachedBlock.of_rows(
+        "layers.0", SplitBlock(block_of(hot_neurons_between(rng, 600)), 480), ReadCost.by_line(4.0)
+    ).with_cache("pinned", 12)
     plain = {"original": np.arange(48, dtype=np.int32)}
     best, _ = order_behind_cache(block, plain, search_misses(4.0))
     assert best.name.startswith("misses")
@@ -55,7 +68,9 @@ def test_pinned_neurons_lie_out_of_the_way() -> None:
 
 def test_without_a_way_to_order_misses_the_best_plain_order_stays() -> None:
     """Random and original orders do not look at activations."""
-    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(np.random.default_rng(5), 100)), 80, 4.0)
+    block = CachedBlock.of_rows(
+        "layers.0", SplitBlock(block_of(hot_neurons_between(np.random.default_rng(5), 100)), 80), ReadCost.by_line(4.0)
+    )
     order = np.arange(48, dtype=np.int32)
     best, tried = order_behind_cache(block.with_cache("lru", 5), {"original": order}, None)
     assert (best.name, len(tried)) == ("original", 1)
@@ -67,11 +82,11 @@ def test_without_a_way_to_order_misses_the_best_plain_order_stays() -> None:
 def test_greedy_on_the_misses() -> None:
     """Any ordering of activations orders misses as well, without search."""
     rng = np.random.default_rng(6)
-    block = CachedBlock.of("layers.0", block_of(hot_neurons_between(rng, 800)), 640, 4.0).with_cache("pinned", 12)
-    greedy = order_bits(bits_of(unpack(block.trace)[:640]), "greedy", [0], effort=0)
-    best, tried = order_behind_cache(
-        block, {"greedy": greedy}, lambda searched, *_: order_bits(bits_of(unpack(searched)), "greedy", [0], effort=0)
-    )
+    block = CachedBlock.of_rows(
+        "layers.0", SplitBlock(block_of(hot_neurons_between(rng, 800)), 640), ReadCost.by_line(4.0)
+    ).with_cache("pinned", 12)
+    greedy = orderer(4.0).make(ORDERINGS["greedy"], Activity.of_rows(block.rows)).order
+    best, tried = order_behind_cache(block, {"greedy": greedy}, orderer(4.0).misses_by(ORDERINGS["greedy"]))
     assert best.served.held_out < tried[0].served.held_out
 
 
@@ -93,7 +108,9 @@ def test_degenerate_blocks(active: np.ndarray, capacity: int, policy: str) -> No
     n_rows, n_neurons = active.shape
     plain = {"original": np.arange(n_neurons, dtype=np.int32)}
     for n_searched in {n_rows, max(0, n_rows - 1)}:
-        block = CachedBlock.of("layers.0", block_of(active), n_searched, 3.0).with_cache(policy, capacity)
+        block = CachedBlock.of_rows(
+            "layers.0", SplitBlock(block_of(active), n_searched), ReadCost.by_line(3.0)
+        ).with_cache(policy, capacity)
         best, _ = order_behind_cache(block, plain, search_misses(3.0))
         assert sorted(best.order) == list(range(n_neurons))
 

@@ -11,8 +11,8 @@ import pytest
 
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.placement import read_placement
-from ripple_place.placing.dram.recorded import RecordedDram
-from ripple_place.placing.params import ReorderParams
+from ripple_place.placing.params import PlacingParams
+from ripple_place.placing.recorded_dram import RecordedDram
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.reorder import ReorderReport, reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
@@ -40,8 +40,15 @@ def learned(tmp_path: Path) -> Path:
 
 def run(learned: Path, out: Path, **params: Any) -> ReorderReport:
     """Reorder at lambda 4, with little effort."""
-    settings = {"ordering": "flash-time", "break_even_gap": 4.0, "effort": 3, "dram_budget": 0.2, **params}
-    return reorder(None, learned, out, ReorderParams(**settings))
+    settings = {
+        "ordering": "flash-time",
+        "break_even_gap": 4.0,
+        "effort": 3,
+        "dram_budget": 0.2,
+        "refit": False,
+        **params,
+    }
+    return reorder(None, learned, out, PlacingParams(**settings))
 
 
 @pytest.mark.parametrize("cache", ["pinned", "lru", "greedydual", "pinned+lru", "s3fifo", "window:3", "auto"])
@@ -194,7 +201,7 @@ def test_experts_and_dead_blocks(tmp_path: Path) -> None:
 
 def test_a_checkpoint(tmp_path: Path, pico_opt: Path, profile_path: Path) -> None:
     """Rewritten in the order made for DRAM, with bundle sizes of its own; the output is a layout that says so."""
-    params = ReorderParams(ordering="flash-time", break_even_gap=3.0, dram_budget=2000, cache="pinned", effort=2)
+    params = PlacingParams(ordering="flash-time", break_even_gap=3.0, dram_budget=2000, cache="pinned", effort=2)
     report = reorder(pico_opt, profile_path, tmp_path / "out", params)
     assert report.dram is not None
     bundle_bytes = report.plan.model.blocks["layers.0"].bundle_bytes  # type: ignore[union-attr]
@@ -241,9 +248,9 @@ def test_imported_counts_cannot_be_judged(tmp_path: Path, learned: Path) -> None
 
 def test_compare(tmp_path: Path, learned: Path) -> None:
     """Other orderings are computed for the table alone: what is written is what it is without."""
-    plain = ReorderParams(ordering="greedy", break_even_gap=4.0)
+    plain = PlacingParams(ordering="greedy", break_even_gap=4.0)
     assert reorder(None, learned, tmp_path / "a", plain).comparison is None
-    compared = ReorderParams(ordering="greedy", break_even_gap=4.0, compare=True, effort=2)
+    compared = PlacingParams(ordering="greedy", break_even_gap=4.0, compare=True, effort=2)
     comparison = reorder(None, learned, tmp_path / "b", compared).comparison
     assert comparison is not None
     assert (comparison.unit, comparison.n_tokens, comparison.held_out) == ("neurons", 60, True)
@@ -274,4 +281,4 @@ def test_refit(tmp_path: Path, learned: Path, dram_budget: float | None) -> None
     for name, block in reports[True].blocks.items():
         assert block.held_out == reports[False].blocks[name].held_out
     with pytest.raises(UsageError, match="--refit: found ordering greedy, which looks at the whole trace"):
-        ReorderParams(ordering="greedy", refit=True)
+        PlacingParams(ordering="greedy", refit=True)

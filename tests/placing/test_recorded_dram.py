@@ -6,7 +6,7 @@ import pytest
 
 from ripple_place.errors import PlacementError
 from ripple_place.placement import ModelPlacement, NeuronPlacement
-from ripple_place.placing.dram.recorded import RecordedDram
+from ripple_place.placing.recorded_dram import RecordedDram
 
 
 def placement(**metadata: str) -> ModelPlacement:

@@ -1,0 +1,121 @@
+"""What ``reorder`` prints: tables of the orders it made, and what was written and verified, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ripple_place.cli.ordering_tables import (
+    comparison_text,
+    copies_line,
+    copies_table,
+    dram_lines,
+    is_bounded,
+    is_cost,
+    is_timed,
+    reorder_table,
+    tried_table,
+)
+from ripple_place.units import format_bytes, format_rate, format_time_us
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.checkpoint.output.plan import RewritePlan
+    from ripple_place.checkpoint.proof.verify import VerificationReport
+    from ripple_place.workflows.reorder import ReorderReport
+
+
+def reorder_text(report: ReorderReport, out: Path, *, dry_run: bool, verbose: bool) -> str:
+    """Return all that is printed of a run."""
+    parts = []
+    if report.blocks:
+        parts.append(reorder_table(report))
+    if verbose and report.dram is not None:
+        parts.append(tried_table(report))
+    if report.comparison is not None:
+        parts.append(comparison_text(report.comparison))
+    if report.copies is not None:
+        parts.append(copies_table(report.copies))
+    return "\n\n".join([*parts, "\n".join(_summary(report, out, dry_run=dry_run))])
+
+
+def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
+    lines = ["Reads on the profile's own trace, without cache and access collapse; simulate judges on another."]
+    if not report.blocks:
+        lines = [f"In the order of the given placement ({report.ordering})."]
+    elif is_cost(report):
+        behind = f"behind the {report.dram.recorded.cache} cache" if report.dram else "without cache"
+        what = "Flash time in us" if is_timed(report) else "Cost: lambda x reads + neurons read"
+        lines = [
+            f"{what}, {behind}, on the part of the profile's trace that was searched "
+            "and on the part held out; simulate judges on another."
+        ]
+    if report.is_refitted and report.blocks:
+        lines.append("Then searched on over the whole trace, held-out tokens included: of that, no figure here tells.")
+    if is_bounded(report):
+        lines.append("Gap to bound: reads over the least that any order could need on that trace.")
+    if report.dram is not None:
+        lines += dram_lines(report.dram)
+    if report.copies is not None:
+        lines.append(copies_line(report.copies))
+    lines += [f"{name}: {block.note}." for name, block in report.blocks.items() if block.note]
+    if report.unplaced:
+        lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")
+    verb = "Would write" if dry_run else "Wrote"
+    if report.plan is None:
+        return [*lines, f"{verb} the placement {out}"]
+    plan = report.plan
+    lines.append(
+        f"{verb} {out}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
+        + (f", stride {plan.stride}" if plan.bundle else "")
+    )
+    if dry_run:
+        lines += _plan_lines(plan)
+    if report.verification is not None:
+        lines += verification_lines(report.verification)
+    return lines
+
+
+def _plan_lines(plan: RewritePlan) -> list[str]:
+    """Return what a dry run says of the rewrite, a line each."""
+    from ripple_place.checkpoint.rewrite import ASSUMED_BYTES_PER_S
+
+    figures = plan_figures(plan)
+    missing_bytes = figures["bytes_needed"] - figures["bytes_free"]
+    files = {**plan.weight_files, **plan.plain_files}
+    return [
+        f"  tensors:    {figures['tensors_permuted']} permuted, {figures['tensors_copied']} copied as they are",
+        f"  bytes:      {format_bytes(figures['bytes_written'])} in {len(files)} files, "
+        f"{format_bytes(figures['bytes_needed'])} needed with manifest and placement",
+        f"  free space: {format_bytes(figures['bytes_free'])}"
+        + (f", {format_bytes(missing_bytes)} too few" if missing_bytes > 0 else ""),
+        f"  RAM:        about {format_bytes(figures['peak_ram_bytes'])} for tensors, and 300 MiB for the program",
+        f"  time:       about {format_time_us(figures['estimated_seconds'] * 1e6)} with verification, if "
+        f"{format_rate(ASSUMED_BYTES_PER_S)} are read, hashed and compared",
+    ]
+
+
+def plan_figures(plan: RewritePlan) -> dict[str, Any]:
+    """Return the figures of a plan, as ``--dry-run --json`` has them."""
+    from ripple_place.checkpoint.output.outdir import free_bytes_at
+    from ripple_place.checkpoint.rewrite import estimated_seconds, needed_bytes
+
+    n_permuted = sum(action != "copied" for action in plan.actions.values())
+    return {
+        "tensors_permuted": n_permuted,
+        "tensors_copied": len(plan.actions) - n_permuted,
+        "bytes_written": plan.written_bytes,
+        "bytes_needed": needed_bytes(plan),
+        "bytes_free": free_bytes_at(plan.out),
+        "peak_ram_bytes": plan.peak_ram_bytes,
+        "estimated_seconds": estimated_seconds(plan),
+    }
+
+
+def verification_lines(report: VerificationReport) -> list[str]:
+    """Return what a verification found, as sentences."""
+    return [
+        f"Verified: {report.n_permuted} tensors equal to the source's after undoing the permutation, "
+        f"{report.n_untouched} untouched ones equal as they are ({format_bytes(report.n_bytes)} compared)",
+        *(f"  {count:6,} {check}" for check, count in report.checks.items()),
+    ]

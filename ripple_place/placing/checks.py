@@ -1,0 +1,41 @@
+"""Checks that a profile and the parameters of placing fit a checkpoint, made before the long part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.output.plan import resolve_orders
+from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError
+from ripple_place.placement import ModelPlacement, NeuronPlacement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ripple_place.checkpoint.model.ffn import FfnModel
+    from ripple_place.graph.profile import Profile
+    from ripple_place.placing.params import PlacingParams
+
+
+def check_granule(model: FfnModel, names: Sequence[str], params: PlacingParams) -> None:
+    """Raise UnsupportedError if an ordering of single neurons would part those that share a scale."""
+    for name in names:
+        needed = model.blocks[name].granule
+        if params.granule % needed and params.ordering != "original":
+            raise UnsupportedError(
+                f"{model.checkpoint.path}: {name}", found=f"quantised weights with a scale for each {needed} neurons",
+                expected=f"whole granules of {needed} to move, and --granule is {params.granule}",
+                remedy=f"add --granule {needed}, or {REORDER_FIRST}",
+            )  # fmt: skip
+
+
+def check_profile_of(model: FfnModel, profile: Profile, names: Sequence[str]) -> None:
+    """Raise TraceFormatError unless the named blocks of the profile are blocks of the model, and as wide."""
+    try:
+        placement = {name: NeuronPlacement.original(profile.blocks[name].n_neurons) for name in names}
+        resolve_orders(model, ModelPlacement(placement))
+    except PlacementError as cause:
+        raise TraceFormatError(
+            cause.where.replace("placement", "profile"), found=cause.found, expected=cause.expected,
+            remedy="profile a trace of this very model",
+        ) from cause  # fmt: skip
