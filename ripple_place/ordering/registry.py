@@ -28,10 +28,6 @@ ORDERINGS: dict[str, Ordering] = {
 
 AUTO = "auto"
 """Instead of a name: the ordering that suits what is known."""
-COMPARED = tuple(name for name, ordering in reversed(ORDERINGS.items()) if ordering.is_compared)
-"""Orderings of the comparison, in the order of its rows."""
-PLAIN = tuple(name for name, ordering in ORDERINGS.items() if ordering.is_compared and not ordering.takes_effort)
-"""Orderings that cost little: they are always compared, and searches start from them."""
 
 
 def find_ordering(name: str) -> Ordering:
@@ -50,11 +46,21 @@ def find_ordering(name: str) -> Ordering:
     return ORDERINGS[name]
 
 
+def compared_orderings() -> list[str]:
+    """Return the orderings of the comparison, in the order of its rows: from the plainest on."""
+    return [name for name, ordering in reversed(ORDERINGS.items()) if ordering.is_compared]
+
+
+def plain_orderings() -> list[str]:
+    """Return the orderings that cost little: they are always compared, and searches start from them."""
+    return [name for name, ordering in ORDERINGS.items() if ordering.is_compared and not ordering.takes_effort]
+
+
 def choose_ordering(*, is_priced: bool, has_rows: bool) -> Ordering:
     """Return what ``auto`` stands for: ``flash-time``, or ``greedy`` where there are no rows or reads have no price."""
     return ORDERINGS["flash-time" if is_priced and has_rows else "greedy"]
 
 
 def plain_orders(activity: Activity, params: OrderingParams) -> dict[str, npt.NDArray[np.int32]]:
-    """Return the orders of `PLAIN`, by name."""
-    return {name: ORDERINGS[name].make(activity, params).order for name in PLAIN}
+    """Return the plain orders of a block, by name."""
+    return {name: ORDERINGS[name].make(activity, params).order for name in plain_orderings()}

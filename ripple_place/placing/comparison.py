@@ -14,7 +14,7 @@ import numpy as np
 from ripple_place.flash.caches.pinned import Pinned
 from ripple_place.flash.layout import BlockExtent, BlockLayout
 from ripple_place.flash.simulator import SimulationParams, simulate_block
-from ripple_place.ordering.registry import COMPARED
+from ripple_place.ordering.registry import compared_orderings
 from ripple_place.placement import NeuronPlacement
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def compare_orders(
     # What is pinned does not depend on what was read before: the rows searched need not be replayed.
     judged = block.shortened(0) if block.rows.has_held_out else block
     totals = {}
-    for name in COMPARED:
+    for name in compared_orderings():
         if name not in orders:
             continue
         placement = NeuronPlacement(orders[name], frequency=block.frequency)
@@ -122,6 +122,6 @@ def combine(
 ) -> OrderingComparison:  # fmt: skip
     """Return the comparison over all blocks: the orderings that every block has."""
     blocks = list(blocks)
-    names = [name for name in COMPARED if all(name in block for block in blocks)]
+    names = [name for name in compared_orderings() if all(name in block for block in blocks)]
     costs = {name: tuple((np.sum([b[name] for b in blocks], axis=0) / n_tokens).tolist()) for name in names}
     return OrderingComparison(costs, unit, n_tokens, held_out, tuple(dram_shares))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ripple_place.ordering.activity import Activity
 from ripple_place.ordering.original import original_order
-from ripple_place.ordering.registry import COMPARED, ORDERINGS
+from ripple_place.ordering.registry import ORDERINGS, compared_orderings
 from ripple_place.placing.block_report import BlockReport, known, why_helpless
 from ripple_place.placing.cached_block import CachedBlock
 from ripple_place.placing.placed import PlacedBlock, SearchedBlock
@@ -48,7 +48,7 @@ def _search_block(job: Job, name: str, report_progress: Callable[[float, float],
     started = time.perf_counter()
     cost = job.cost_of(name)
     orderer = job.orderer_of(name, cost)
-    asked = {job.ordering.name, *(COMPARED if job.params.compare else ())}
+    asked = {job.ordering.name, *(compared_orderings() if job.params.compare else ())}
     with job.clock.counting:
         rows = SplitBlock.of_trace(job.trace, name)
         block = CachedBlock.of_rows(name, rows, cost)

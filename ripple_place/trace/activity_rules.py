@@ -23,17 +23,45 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ripple_place.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FIT_TOKENS = 1024
 """Recorded tokens on which the thresholds of ``cats`` and ``teal`` are fitted, rounded up to whole batches: with ten
 thousand neurons these are ten million values a block, so that the percentile's own error is far below one of a text."""
 
-_EXAMPLES = "relu, threshold=0.1, top-k=512, top-k=10%, cats=70% or teal=50%"
+
+@dataclass(frozen=True)
+class RuleKind:
+    """A kind of activity rule: one function, and one line of `RULES`.
+
+    Parameters
+    ----------
+    name : str
+    examples : tuple of str
+        As written on the command line.
+    is_sound : callable
+        Takes the rule's value and whether it is a percentage; returns whether they fit the kind.
+    active : callable
+        Takes the rule, the outputs that it looks at, and the fitted threshold; returns which neurons are active.
+    is_fitted : bool
+        Whether each block needs a threshold fitted on the first tokens.
+    uses_gate : bool
+        Whether it looks at the output of the activation function rather than at the down input.
+    """
+
+    name: str
+    examples: tuple[str, ...]
+    is_sound: Callable[[float, bool], bool]
+    active: Callable[[ActivityRule, Any, float], Any]
+    is_fitted: bool = False
+    uses_gate: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +71,7 @@ class ActivityRule:
     Parameters
     ----------
     kind : str
-        ``relu``, ``threshold``, ``top-k``, ``cats`` or ``teal``.
+        One of `RULES`.
     value : float
         The threshold, the number of neurons, or the percentage; 0 for ``relu``.
     is_percent : bool
@@ -60,17 +88,8 @@ class ActivityRule:
     is_percent: bool = False
 
     def __post_init__(self) -> None:
-        sound = {
-            "relu": self.value == 0 and not self.is_percent,
-            "threshold": 0 <= self.value < math.inf and not self.is_percent,
-            "top-k": 0 < self.value <= 100 if self.is_percent else self.value >= 1 and self.value % 1 == 0,
-            "cats": self.is_percent and 0 < self.value < 100,
-            "teal": self.is_percent and 0 < self.value < 100,
-        }.get(self.kind)
-        if not sound:
-            raise UsageError(
-                "--active", found=str(self), expected=_EXAMPLES, remedy="write the rule that way (docs/profiling.md)"
-            )
+        if self.kind not in RULES or not RULES[self.kind].is_sound(self.value, self.is_percent):
+            raise _no_rule(str(self))
 
     @classmethod
     def parse(cls, text: str) -> ActivityRule:
@@ -85,10 +104,8 @@ class ActivityRule:
             If it is none.
         """
         match = re.fullmatch(r"([a-z-]+)(?:=([0-9]*\.?[0-9]+(?:[eE]-?[0-9]{1,3})?)(%?))?", text.strip())
-        if match is None or (match[1] == "relu") != (match[2] is None):
-            raise UsageError(
-                "--active", found=repr(text), expected=_EXAMPLES, remedy="write the rule that way (docs/profiling.md)"
-            )
+        if match is None or match[1] not in RULES or _has_value(match[1]) != (match[2] is not None):
+            raise _no_rule(repr(text))
         return cls(match[1], float(match[2] or 0), match[3] == "%")
 
     def __str__(self) -> str:
@@ -97,7 +114,9 @@ class ActivityRule:
         >>> str(ActivityRule("cats", 70, True)), str(ActivityRule("relu"))
         ('cats=70%', 'relu')
         """
-        return self.kind if self.kind == "relu" else f"{self.kind}={self.value:g}{'%' if self.is_percent else ''}"
+        if self.kind in RULES and not _has_value(self.kind):
+            return self.kind
+        return f"{self.kind}={self.value:g}{'%' if self.is_percent else ''}"
 
     @property
     def changes_output(self) -> bool:
@@ -107,12 +126,12 @@ class ActivityRule:
     @property
     def is_fitted(self) -> bool:
         """Whether each block needs a threshold fitted on the first tokens."""
-        return self.kind in ("cats", "teal")
+        return RULES[self.kind].is_fitted
 
     @property
     def uses_gate(self) -> bool:
         """Whether the rule looks at the output of the activation function rather than at the down input."""
-        return self.kind == "cats"
+        return RULES[self.kind].uses_gate
 
     def n_kept(self, n_neurons: int) -> int:
         """Return K of ``top-k`` for a block.
@@ -140,18 +159,12 @@ class ActivityRule:
         ndarray or torch.Tensor of shape (n_rows, n_neurons), bool
             Of the kind of `values`, on the same device.
         """
-        if self.kind == "relu":
-            return values != 0
-        if self.kind == "threshold":
-            return abs(values) > self.value
-        if self.kind == "top-k":
-            size = abs(values)
-            return (size >= _kth_largest(size, self.n_kept(values.shape[-1]))) & (values != 0)
-        assert threshold is not None, f"{self} without a fitted threshold"
-        return abs(values if gate is None else gate) >= threshold if self.uses_gate else abs(values) > threshold
+        assert threshold is not None or not self.is_fitted, f"{self} without a fitted threshold"
+        outputs = gate if self.uses_gate and gate is not None else values
+        return RULES[self.kind].active(self, outputs, math.nan if threshold is None else threshold)
 
     def fit(self, sizes: Any) -> float:
-        """Return the threshold of ``cats`` or ``teal``: the smallest value that P % of the values do not exceed.
+        """Return the threshold of a fitted rule: the smallest value that P % of the values do not exceed.
 
         Parameters
         ----------
@@ -162,6 +175,56 @@ class ActivityRule:
         if isinstance(sizes, np.ndarray):
             return float(np.partition(sizes, k - 1)[k - 1])
         return float(sizes.kthvalue(k).values)
+
+
+def _is_share(value: float, is_percent: bool) -> bool:
+    return is_percent and 0 < value < 100
+
+
+def _is_count(value: float, is_percent: bool) -> bool:
+    return 0 < value <= 100 if is_percent else value >= 1 and value % 1 == 0
+
+
+def _top_k(rule: ActivityRule, outputs: Any, threshold: float) -> Any:
+    sizes = abs(outputs)
+    return (sizes >= _kth_largest(sizes, rule.n_kept(sizes.shape[-1]))) & (sizes != 0)
+
+
+RULES: dict[str, RuleKind] = {
+    kind.name: kind
+    for kind in (
+        RuleKind(
+            "relu", ("relu",), lambda value, is_percent: value == 0 and not is_percent,
+            lambda rule, outputs, threshold: outputs != 0,
+        ),
+        RuleKind(
+            "threshold", ("threshold=0.1",), lambda value, is_percent: 0 <= value < math.inf and not is_percent,
+            lambda rule, outputs, threshold: abs(outputs) > rule.value,
+        ),
+        RuleKind("top-k", ("top-k=512", "top-k=10%"), _is_count, _top_k),
+        RuleKind(
+            "cats", ("cats=70%",), _is_share, lambda rule, outputs, threshold: abs(outputs) >= threshold,
+            is_fitted=True, uses_gate=True,
+        ),
+        RuleKind(
+            "teal", ("teal=50%",), _is_share, lambda rule, outputs, threshold: abs(outputs) > threshold, is_fitted=True
+        ),
+    )
+}  # fmt: skip
+"""The kinds by name."""
+
+
+def _has_value(kind: str) -> bool:
+    """Return whether rules of a kind are written with a value."""
+    return any("=" in example for example in RULES[kind].examples)
+
+
+def _no_rule(found: str) -> UsageError:
+    *examples, last = (example for kind in RULES.values() for example in kind.examples)
+    return UsageError(
+        "--active", found=found, expected=f"{', '.join(examples)} or {last}",
+        remedy="write the rule that way (docs/profiling.md)",
+    )  # fmt: skip
 
 
 def _kth_largest(sizes: Any, k: int) -> Any:
