@@ -4,13 +4,15 @@ import re
 import shlex
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
-from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, load_device, read_device
+from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, read_device
+from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.trace.adapters import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -87,8 +89,7 @@ def test_the_documented_device_file_is_valid(tmp_path):
     example = re.search(r"```toml\n(.*?)```", DOCS["devices.md"], re.DOTALL)[1]
     (tmp_path / "device.toml").write_text(example)
     assert read_device(tmp_path / "device.toml").name == "my-phone"
-    keys = set().union(*(vars(load_device(name)) for name in list_devices()))
-    for key in keys - {"sources"}:
+    for key in {field.name for field in fields(DeviceProfile)} - {"sources"}:
         assert f"`{key}`" in DOCS["devices.md"]
     for name in list_devices():
         assert f"`{name}`" in DOCS["devices.md"]
@@ -133,17 +134,20 @@ def test_the_documented_bundle_reader_works(in_copy, monkeypatch):
     assert scope["weights"] == up.tobytes() + down.tobytes()
 
 
+def module_of(dependency):
+    """Return the name that a listed dependency is imported by, as ``tomli-w>=1.0`` is by ``tomli_w``."""
+    return re.match(r"[a-z0-9-]+", dependency)[0].replace("-", "_")
+
+
 def test_packaging_names_what_the_package_imports():
     """Every dependency is used, and every third-party import is a dependency or an extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     listed = project["dependencies"] + project["optional-dependencies"]["capture"]
-    declared = {re.match(r"[a-z]+", text)[0] for text in listed}
+    declared = {module_of(text) for text in listed}
     imported = set()
     for path in (ROOT / "ripple_place").rglob("*.py"):
         imported |= set(re.findall(r"^\s*(?:from|import) ([a-z0-9_]+)", path.read_text(), re.MULTILINE))
     third_party = imported - set(sys.stdlib_module_names) - {"ripple_place", "__future__"}
-    extras = {
-        re.match(r"[a-z]+", text)[0] for name in ("capture", "gguf") for text in project["optional-dependencies"][name]
-    }
+    extras = {module_of(text) for name in ("capture", "gguf") for text in project["optional-dependencies"][name]}
     assert declared <= third_party
     assert third_party - {"llvmlite"} <= declared | extras, "llvmlite comes with numba"

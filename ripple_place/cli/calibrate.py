@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ripple_place.cli.options import PATH, SIZE, Common, common_options
+from ripple_place.cli.options import PATH, SIZE, TIME, Common, common_options
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
-from ripple_place.errors import UsageError
-from ripple_place.units import format_bytes, format_rate, format_time_us, parse_time_us
+from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.workflows.calibrate import CalibrateReport
-
-
-def _time_us(context: click.Context, option: click.Parameter, value: str) -> float:
-    """Return a time in microseconds."""
-    try:
-        return parse_time_us(value)
-    except UsageError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 _EXAMPLE = """\b
@@ -43,7 +34,7 @@ Example:
               help="Interleaved repeats, of which medians count.")  # fmt: skip
 @click.option("--max-size", "max_request_bytes", type=SIZE, default="512KiB", show_default=True,
               help="Largest read to time; readers split longer ones.")  # fmt: skip
-@click.option("--time", "time_us", metavar="TIME", default="50s", show_default=True, callback=_time_us,
+@click.option("--time", "time_us", metavar="TIME", type=TIME, default="50s", show_default=True,
               help="Time to measure for, the scratch file not counted.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite existing output.")
 @common_options

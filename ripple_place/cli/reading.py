@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ripple_place import units
+from ripple_place.cli.options import TIME
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ def _gap(context: click.Context, option: click.Parameter, value: str) -> int | s
         raise click.BadParameter(str(error)) from error
 
 
-def _time_us(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    """Return a time in microseconds."""
-    try:
-        return None if value is None else units.parse_time_us(value)
-    except UsageError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 _OPTIONS = (
     click.option(
         "--collapse", "gap", metavar="auto|off|N|adaptive|optimal", default="auto", show_default=True, callback=_gap,
@@ -45,7 +38,7 @@ _OPTIONS = (
                  help="Temperature of the device."),
     click.option("--access", type=click.Choice(["direct", "mmap"]), default="direct", show_default=True,
                  help="Requests past the page cache, or page faults in a mapped file."),
-    click.option("--compute-us-per-layer", metavar="TIME", callback=_time_us,
+    click.option("--compute-us-per-layer", metavar="TIME", type=TIME,
                  help="Time to compute a layer for one token, such as 800us: adds the time of a token end to end."),
     click.option("--overlap", type=click.Choice(["serial", "layer", "cluster"]), default=None,
                  help="How reading hides under computing: not at all; while the layer before is computed (its "

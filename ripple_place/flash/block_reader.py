@@ -125,9 +125,8 @@ class BlockReader:
         self._page_bytes = device.page_bytes
         self._form_us = device.request_table_us()
         self._line_us = device.request_table_us(device.line(extent.bundle_bytes))
-        ceiling = device.ceiling()
-        self._ceiling_us = np.array([float(ceiling.time_us(1, 0)), float(ceiling.time_us(0, device.page_bytes))])
-        self._is_ceiling = device.form == "ceiling"
+        self._ceiling_us = device.ceiling().prices_us(device.page_bytes)
+        self._is_ceiling = not device.times_add_up
         self._slots, self._row_us = np.empty((2, 0), np.int32), np.empty(0)
         self._read_starts = np.empty(1, np.int64)
         self.totals, self.other_us = np.zeros(N_TOTALS, np.int64), np.zeros(N_FORMS)

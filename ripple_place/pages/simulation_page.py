@@ -176,9 +176,9 @@ def assumptions(report: Report) -> list[str]:
     return [
         f"Device {device.name}: latency in {device.form} form, read {device.describe()}; "
         + (
-            "of requests over IOPS and bytes over bandwidth, the larger counts."
-            if device.form == "ceiling"
-            else "the times of a token's requests add up."
+            "the times of a token's requests add up."
+            if device.times_add_up
+            else "of requests over IOPS and bytes over bandwidth, the larger counts."
         ),
         "Flash time is reading alone."
         if params.compute is None

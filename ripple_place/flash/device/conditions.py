@@ -91,7 +91,7 @@ class ConditionedDevice(DeviceProfile):
     def request_us(self, size_bytes: npt.ArrayLike) -> Float64Array:
         """Return the time of single requests of the given sizes under the conditions."""
         size = np.asarray(size_bytes, np.float64)
-        time_us = self._with_overhead(size, self.extra_us)
+        time_us = self.latency_form.request_us(size, self.extra_us)
         if self.conditions.thermal == "cold":
             return time_us
         assert self.warm_bandwidth_factor is not None

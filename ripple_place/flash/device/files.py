@@ -14,9 +14,7 @@ DEFAULT_DEVICE = "ufs4-oneplus12-neuralink"
 """The device whose table is fitted to the most published points (benchmarks/fit_neuralink_table2.py)."""
 
 _SHIPPED = Path(__file__).parents[1] / "devices"
-_TUPLES = (
-    "size_bytes", "latency_us", "range_bytes", "range_factor", "cores", "core_factor", "queue_depths", "queue_factor",
-)  # fmt: skip
+_TUPLES = frozenset(key.name for key in fields(DeviceProfile) if key.default == ())
 
 
 def list_devices() -> list[str]:
@@ -98,9 +96,8 @@ def read_device(path: Path) -> DeviceProfile:
             expected=f"the keys {', '.join(sorted(required))}, and those of its form",
             remedy="correct the file; docs/devices.md describes each key",
         )
-    for key in _TUPLES:
-        if key in entries:
-            entries[key] = tuple(entries[key])
+    for key in _TUPLES & entries.keys():
+        entries[key] = tuple(entries[key])
     try:
         return DeviceProfile(**entries)
     except DeviceConfigError as cause:

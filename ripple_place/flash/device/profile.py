@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import nnls
 
-from ripple_place.flash.device.checks import check_fields, check_sources
+from ripple_place.flash.device.checks import check_sources, refuse
+from ripple_place.flash.device.forms.registry import FORMS, describe_forms, form_problems
 from ripple_place.flash.device.latency import Ceiling, LatencyLine
+from ripple_place.flash.device.numbers import ConditionNumbers, SizeNumbers
 from ripple_place.units import whole_gap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+
+    from ripple_place.flash.device.forms.form import Form
 
     Float64Array = npt.NDArray[np.float64]
 
@@ -37,19 +42,11 @@ class DeviceProfile:
         Reads are rounded out to pages of this size.
     max_request_bytes : int
         Longer reads are split; a multiple of `page_bytes`.
-    form : {"table", "linear", "ceiling"}
-        ``table``: `latency_us` at `size_bytes`, straight lines between, flat below the first size, and on along the
-        last line above the last one (proportionally if there is a single size). ``linear``: `overhead_us` plus bytes
-        at `bandwidth_bytes_per_s`. ``ceiling``: all requests of a token and block together take the larger of their
-        number over `max_iops` and their bytes over `bandwidth_bytes_per_s`.
-    size_bytes : tuple of int
-        Ascending; table form only.
-    latency_us : tuple of float
-        One a size, never falling, rising at the end.
-    overhead_us : float, optional
-        Linear form only.
-    bandwidth_bytes_per_s : float, optional
-        Linear and ceiling form.
+    form : str
+        How times follow from the numbers of the form: one of `ripple_place.flash.device.forms.registry.FORMS`.
+    size_bytes, latency_us : tuple of int, tuple of float
+    overhead_us, bandwidth_bytes_per_s : float, optional
+        Numbers of the form, as its class describes them; a number that the form does not have is left out.
     max_iops : float, optional
         Requests a second that the device never exceeds, however short they are; required by the ceiling form.
     range_bytes, range_factor : tuple of int, tuple of float
@@ -70,13 +67,13 @@ class DeviceProfile:
     Raises
     ------
     DeviceConfigError
-        If a number is missing, out of range, of the other form, or without a source.
+        If a number is missing, out of range, of another form, or without a source.
 
     Notes
     -----
-    "Saturating depth" makes times additive: a token's flash time is the sum over its requests. The table form is the
-    latency model of Neuron Chunking (arXiv 2511.18692, its sum over chunks of T[s]). The profile itself is a reader
-    under the conditions that its form was measured in; `ripple_place.flash.device.conditions.under` applies others.
+    "Saturating depth" makes times additive: a token's flash time is the sum over its requests. The profile itself is a
+    reader under the conditions that its form was measured in; `ripple_place.flash.device.conditions.under` applies
+    others.
     """
 
     name: str
@@ -101,8 +98,27 @@ class DeviceProfile:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        check_sources(self)
+        numbers = vars(self)
+        problems = [
+            *([] if self.name else ["name is empty"]),
+            *SizeNumbers.problems_in(numbers),
+            *form_problems(self.form, numbers),
+            *ConditionNumbers.problems_in(numbers),
+        ]
+        expected = f"positive sizes and times in form {describe_forms()}, and conditions in range"
+        refuse(f"device {self.name}", problems, expected)
+        parts = (SizeNumbers.from_numbers(numbers), self.latency_form, ConditionNumbers.from_numbers(numbers))
+        check_sources(f"device {self.name}", self.sources, {name for part in parts for name in part.sourced})
+
+    @cached_property
+    def latency_form(self) -> Form:
+        """The form with its numbers."""
+        return FORMS[self.form].from_numbers(vars(self))
+
+    @property
+    def times_add_up(self) -> bool:
+        """Whether the time of a token is the sum over its requests, not that of the ceiling over them all."""
+        return self.latency_form.times_add_up
 
     @property
     def warning(self) -> str | None:
@@ -128,31 +144,7 @@ class DeviceProfile:
 
         In the ceiling form, of each request as if it were alone: the sum of these is more than the time of all.
         """
-        return self._with_overhead(np.asarray(size_bytes, np.float64), 0.0)
-
-    def _with_overhead(self, size: Float64Array, extra_us: float) -> Float64Array:
-        """Return the time of requests that each take `extra_us` more than the form says, none of it for their bytes."""
-        least_us = 0.0 if self.max_iops is None else 1e6 / self.max_iops
-        if self.form == "ceiling":
-            return np.maximum(least_us + extra_us, size * (1e6 / self._given_bandwidth))
-        if self.form == "linear":
-            assert self.overhead_us is not None
-            form_us = LatencyLine(self.overhead_us, self._given_bandwidth).request_us(size)
-        else:
-            form_us = self._from_table(size)
-        return np.maximum(form_us + extra_us, least_us)
-
-    def _from_table(self, size: Float64Array) -> Float64Array:
-        knots, latency_us = np.array(self.size_bytes, np.float64), np.array(self.latency_us)
-        if knots.size == 1:
-            return np.asarray(latency_us[0] * np.maximum(1.0, size / knots[0]))
-        slope = (latency_us[-1] - latency_us[-2]) / (knots[-1] - knots[-2])
-        return np.asarray(np.interp(size, knots, latency_us) + slope * np.maximum(0.0, size - knots[-1]))
-
-    @property
-    def _given_bandwidth(self) -> float:
-        assert self.bandwidth_bytes_per_s is not None
-        return self.bandwidth_bytes_per_s
+        return self.latency_form.request_us(np.asarray(size_bytes, np.float64), 0.0)
 
     def request_table_us(self, line: LatencyLine | None = None) -> Float64Array:
         """Return the time of a request by its pages, up to the maximum request.
@@ -198,10 +190,9 @@ class DeviceProfile:
         return read_us
 
     def ceiling(self) -> Ceiling:
-        """Return the device as a ceiling: requests a second at one page, bytes a second at the maximum request."""
-        if self.form == "ceiling":
-            return Ceiling(1e6 / float(self.request_us(0)), self.max_bandwidth_bytes_per_s)
-        return Ceiling(1e6 / float(self.request_us(self.page_bytes)), self.max_bandwidth_bytes_per_s)
+        """Return the device as a ceiling: requests a second of the shortest, bytes a second of the longest."""
+        shortest_bytes = self.latency_form.shortest_bytes(self.page_bytes)
+        return Ceiling(1e6 / float(self.request_us(shortest_bytes)), self.max_bandwidth_bytes_per_s)
 
     @property
     def max_bandwidth_bytes_per_s(self) -> float:
@@ -236,10 +227,7 @@ class DeviceProfile:
 
     def own_line(self) -> LatencyLine | None:
         """Return the line that the device is by definition, None if it is none."""
-        if self.form != "linear" or self.max_iops is not None:
-            return None
-        assert self.overhead_us is not None
-        return LatencyLine(self.overhead_us, self._given_bandwidth)
+        return self.latency_form.own_line()
 
     def break_even_gap(self, bundle_bytes: int) -> float:
         """Return lambda of the device's line: unwanted bundles that cost as much as one more read."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import tomli_w
 
 from ripple_place.tensorfile import replacing
 
@@ -39,26 +39,4 @@ def format_device(device: DeviceProfile) -> str:
         for entry in fields(device)
         if (value := getattr(device, entry.name)) != (None if entry.default is MISSING else entry.default)
     }
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, Mapping)]
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(entry)}" for key, entry in value.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    """Return a string, bool, number or sequence as TOML writes it."""
-    if isinstance(value, str):
-        # JSON escapes what TOML wants escaped, but for DEL.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    return "[" + ", ".join(map(_toml, value)) + "]"
-
-
-def _key(key: str) -> str:
-    """Return a key, quoted unless it is bare."""
-    is_bare = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
-    return key if is_bare else _toml(key)
+    return tomli_w.dumps(values)

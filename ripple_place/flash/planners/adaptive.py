@@ -86,11 +86,8 @@ class AdaptivePlanner:
         self._extent = np.array([extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes], np.int64)
         self._n_neurons, self._page_bytes = n_neurons, device.page_bytes
         self._read_us = device.read_us_by_pages(-(-n_neurons * extent.stride_bytes // device.page_bytes) + 2)
-        ceiling = device.ceiling()
-        self._ceiling_us = np.array(
-            [float(ceiling.time_us(1, 0)), float(ceiling.time_us(0, device.page_bytes))], np.float64
-        )
-        self._is_ceiling = device.form == "ceiling"
+        self._ceiling_us = device.ceiling().prices_us(device.page_bytes)
+        self._is_ceiling = not device.times_add_up
         self._fastest_page_us = device.page_bytes / device.max_bandwidth_bytes_per_s * 1e6
         self._parameters = np.array(
             [params.period_tokens, params.hold_periods, params.memory, params.saturation, params.trial_tokens]

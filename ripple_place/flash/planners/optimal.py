@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.errors import UsageError
+from ripple_place.flash.device.forms.registry import additive_forms
 from ripple_place.kernels.optimal_reads import plan_rows_optimal
 
 if TYPE_CHECKING:
@@ -27,16 +28,16 @@ class OptimalPlanner:
     Raises
     ------
     UsageError
-        If the device is of the ceiling form: the time of a token is no sum over its reads there.
+        If the device's form is one where the time of a token is no sum over its reads.
     """
 
     name = "optimal"
 
     def __init__(self, layout: BlockLayout, device: DeviceProfile, gap: int) -> None:
-        if device.form == "ceiling":
+        if not device.times_add_up:
             raise UsageError(
-                "--collapse optimal", found=f"device {device.name} of form ceiling",
-                expected="a device whose times add up over reads, of form table or linear",
+                "--collapse optimal", found=f"device {device.name} of form {device.form}",
+                expected=f"a device whose times add up over reads, of form {' or '.join(additive_forms())}",
                 remedy="use --collapse auto, or another device",
             )  # fmt: skip
         self.gap: int | None = None

@@ -1,0 +1,67 @@
+"""The table form: times at some sizes, and straight lines between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ripple_place.flash.device.checks import are_positive, ascend, rate_problems
+from ripple_place.flash.device.forms.form import Form, least_request_us
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TableForm(Form):
+    """`latency_us` at `size_bytes`.
+
+    Straight lines between, flat below the first size, and on along the last line above the last one (proportionally if
+    there is a single size). The latency model of Neuron Chunking (arXiv 2511.18692, its sum over chunks of T[s]).
+
+    Parameters
+    ----------
+    size_bytes : tuple of int
+        Ascending.
+    latency_us : tuple of float
+        One a size, never falling, rising at the end: otherwise it would cost nothing to read more.
+    max_iops : float, optional
+    """
+
+    name: ClassVar[str] = "table"
+    sourced_with_another: ClassVar[frozenset[str]] = frozenset({"size_bytes"})
+
+    size_bytes: tuple[int, ...]
+    latency_us: tuple[float, ...]
+    max_iops: float | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Name each number that is missing or out of range."""
+        sizes, times = self.size_bytes, self.latency_us
+        if not sizes or len(sizes) != len(times):
+            yield f"{len(sizes)} size_bytes and {len(times)} latency_us"
+        if not ascend(sizes):
+            yield "size_bytes do not ascend"
+        rises = len(times) < 2 or (are_positive(times) and times[-2] < times[-1])
+        if not (are_positive(times) and all(a <= b for a, b in pairwise(times)) and rises):
+            yield "latency_us are not positive, fall, or do not rise at the end"
+        yield from rate_problems("max_iops", self.max_iops, is_optional=True)
+
+    def request_us(self, size_bytes: Float64Array, extra_us: float) -> Float64Array:
+        """Return the time of single requests that each take `extra_us` in addition."""
+        return np.maximum(self._interpolate(size_bytes) + extra_us, least_request_us(self.max_iops))
+
+    def _interpolate(self, size_bytes: Float64Array) -> Float64Array:
+        """Return the time that the table says."""
+        knots, latency_us = np.array(self.size_bytes, np.float64), np.array(self.latency_us)
+        if knots.size == 1:
+            return np.asarray(latency_us[0] * np.maximum(1.0, size_bytes / knots[0]))
+        slope = (latency_us[-1] - latency_us[-2]) / (knots[-1] - knots[-2])
+        return np.asarray(np.interp(size_bytes, knots, latency_us) + slope * np.maximum(0.0, size_bytes - knots[-1]))

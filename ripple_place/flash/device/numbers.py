@@ -1,0 +1,76 @@
+"""The numbers of a device profile beside those of its form: its sizes, and what it knows of conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
+
+from ripple_place.flash.device.checks import are_positive, ascend, is_int, is_positive
+from ripple_place.flash.device.part import ProfilePart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class SizeNumbers(ProfilePart):
+    """The sizes of what a device reads at once; see `ripple_place.flash.device.profile.DeviceProfile`."""
+
+    page_bytes: int
+    max_request_bytes: int
+    read_ahead_bytes: int | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Name each size that is none, or no whole number of pages."""
+        if not (is_int(self.page_bytes) and self.page_bytes > 0):
+            yield f"page_bytes = {self.page_bytes!r} is no size"
+            return
+        sizes = {"max_request_bytes": self.max_request_bytes}
+        if self.read_ahead_bytes is not None:
+            sizes["read_ahead_bytes"] = self.read_ahead_bytes
+        for name, value in sizes.items():
+            if not (is_int(value) and value > 0 and value % self.page_bytes == 0):
+                yield f"{name} = {value!r} is no multiple of page_bytes"
+
+
+@dataclass(frozen=True)
+class ConditionNumbers(ProfilePart):
+    """What a profile knows of conditions; see `ripple_place.flash.device.profile.DeviceProfile`."""
+
+    sourced_with_another: ClassVar[frozenset[str]] = frozenset({"range_bytes", "cores", "queue_depths"})
+
+    range_bytes: tuple[int, ...] = ()
+    range_factor: tuple[float, ...] = ()
+    cores: tuple[str, ...] = ()
+    core_factor: tuple[float, ...] = ()
+    queue_depths: tuple[int, ...] = ()
+    queue_factor: tuple[float, ...] = ()
+    warm_bandwidth_factor: float | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Name each list that does not fit its factors, and each factor that cannot be."""
+        for names, factors_name in (
+            ("range_bytes", "range_factor"), ("cores", "core_factor"), ("queue_depths", "queue_factor"),
+        ):  # fmt: skip
+            keys, factors = getattr(self, names), getattr(self, factors_name)
+            if len(keys) != len(factors):
+                yield f"{len(keys)} {names} and {len(factors)} {factors_name}"
+            # Only a smaller range than the form's can make reads faster than the form.
+            if not are_positive(factors) or (names != "range_bytes" and any(factor > 1 for factor in factors)):
+                yield f"{factors_name} are not positive" + (" or above 1" if names != "range_bytes" else "")
+        for names in ("range_bytes", "queue_depths"):
+            if not ascend(getattr(self, names)):
+                yield f"{names} do not ascend"
+        if not all(isinstance(core, str) and core for core in self.cores) or len(set(self.cores)) < len(self.cores):
+            yield "cores are not different names"
+        for factors_name in ("range_factor", "queue_factor"):
+            factors = getattr(self, factors_name)
+            falls = factors_name == "range_factor"
+            if are_positive(factors) and any(a < b if falls else a > b for a, b in pairwise(factors)):
+                yield f"{factors_name} {'rise with the range' if falls else 'fall with the depth'}"
+        if self.queue_factor and self.queue_factor[-1] != 1:
+            yield "queue_factor does not end with 1, at saturation"
+        warm = self.warm_bandwidth_factor
+        if warm is not None and not (is_positive(warm) and warm <= 1):
+            yield f"warm_bandwidth_factor = {warm!r} is no share"
