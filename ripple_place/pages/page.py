@@ -5,8 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from ripple_place.pages.picture import NARROW, WIDE
-from ripple_place.pages.svg import FONT, css_variables, inline
+from ripple_place.pages.svg import FONT, NARROW, WIDE, css_variables, inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -12,7 +12,7 @@ from ripple_place.ordering.baselines import original_order
 from ripple_place.pages.charts import line_chart
 from ripple_place.pages.heat_map import heat_map, heat_scale
 from ripple_place.pages.page import both_widths, page_html, side_by_side, table
-from ripple_place.pages.picture import ReadLengths, length_picture
+from ripple_place.pages.read_lengths import ReadLengths, length_picture
 from ripple_place.units import format_time_us
 from ripple_place.verdict.score import DRAM_SHARES
 from ripple_place.verdict.sentences import BLOCK_HEAD, block_row, change, sentences

@@ -10,7 +10,8 @@ from ripple_place.flash.ladder import HOT_SHARE, gain_ladder, surviving_gains
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.pages.charts import ladder_chart, latency_chart, line_chart
 from ripple_place.pages.page import both_widths, page_html, table
-from ripple_place.pages.picture import read_length_picture, token_picture
+from ripple_place.pages.read_lengths import read_length_picture
+from ripple_place.pages.token_picture import token_picture
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from ripple_place.flash.simulator import SimulationParams, simulate
-from ripple_place.pages.picture import NARROW, length_bins, read_length_picture, token_picture
+from ripple_place.pages.read_lengths import length_bins, read_length_picture
 from ripple_place.pages.simulation_page import Report, make_report, report_html
-from ripple_place.pages.svg import boxes, label, standalone
+from ripple_place.pages.svg import NARROW, boxes, label, standalone
+from ripple_place.pages.token_picture import token_picture
 from tests.flash.builders import block_trace, layout_of, trace_of
 
 if TYPE_CHECKING:
