@@ -12,7 +12,10 @@ import pytest
 import ripple_place
 from ripple_place.cli.main import cli
 
-HEAVY = {"numpy", "numba", "llvmlite", "scipy", "networkx", "torch", "matplotlib", "tqdm", "safetensors"}
+HEAVY = {
+    "numpy", "numba", "llvmlite", "scipy", "networkx", "torch", "matplotlib", "tqdm", "safetensors", "jinja2",
+    "tomli_w",
+}  # fmt: skip
 ROOT = Path(ripple_place.__file__).parent
 
 FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile", "placement", "tracking", "outputs",

@@ -95,9 +95,9 @@ def simulate(
     bytes fetched for each byte of an active neuron; and effective bandwidth, which counts only those.
     """
     from ripple_place.outputs import check_output_file
-    from ripple_place.pages.picture import token_picture
     from ripple_place.pages.simulation_page import report_html
     from ripple_place.pages.svg import standalone
+    from ripple_place.pages.token_picture import token_picture
     from ripple_place.tensorfile import replacing
     from ripple_place.workflows.simulate import SimulateParams
     from ripple_place.workflows.simulate import simulate as run

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ripple_place.pages.simulation_page import SweepCurves
+    from ripple_place.pages.report import SweepCurves
     from ripple_place.workflows.simulate import SimulateParams
     from ripple_place.workflows.sweep import SweepReport, TransferReport
 
@@ -92,7 +92,7 @@ def sweep_curves(report: SweepReport | None) -> SweepCurves | None:
     """Return what the page draws of a sweep."""
     if report is None:
         return None
-    from ripple_place.pages.simulation_page import SweepCurves
+    from ripple_place.pages.report import SweepCurves
 
     by_layout = zip(*(single.results for single in report.reports), strict=True)
     times_us = tuple(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.pages.svg import SERIES, Picture, boxes, element, label, round_up
+from ripple_place.pages.axes import N_STEPS, legend, value_grid
+from ripple_place.pages.svg import Picture, boxes, colour_of, element, label, round_up
 from ripple_place.units import format_time_us
 
 if TYPE_CHECKING:
@@ -16,22 +17,8 @@ if TYPE_CHECKING:
     from ripple_place.flash.ladder import Step
     from ripple_place.flash.results import LayoutResult
 
-_LEFT, _PLOT_HEIGHT = 52.0, 200.0
+_LEFT, _RIGHT_MARGIN, _PLOT_HEIGHT = 52.0, 14, 200.0
 _N_CURVE_POINTS = 101
-
-
-def legend(names: Sequence[str], y: float) -> tuple[list[str], float]:
-    """Return a line for each layout with its colour, and where the drawing goes on."""
-    elements = []
-    for position, name in enumerate(names):
-        y += 18
-        elements += [boxes([(0.0, 11.0)], y - 10, 11, fill=colour_of(position)), label(17, y, name)]
-    return elements, y
-
-
-def colour_of(position: int) -> str:
-    """Return the colour of the layout at a position."""
-    return f"var(--{SERIES[position % len(SERIES)]})"
 
 
 def ladder_chart(steps: Sequence[Step], names: Sequence[str], width: float) -> Picture:
@@ -94,30 +81,20 @@ def line_chart(
         What stands below x = 0, 1, 2, ... where x has no scale of its own.
     """
     elements, y = legend(names, 4.0)
-    y += 26
-    elements.append(label(0, y, y_title, fill="var(--muted)"))
-    bottom, plot_width = y + 10 + _PLOT_HEIGHT, width - _LEFT - 14
+    bottom, plot_width = y + 36 + _PLOT_HEIGHT, width - _LEFT - _RIGHT_MARGIN
     x_end = max((x for curve in curves for x, _ in curve), default=0.0)
     x_end = round_up(x_end) if x_labels is None else max(1.0, x_end)
     y_end = round_up(max((y for curve in curves for _, y in curve), default=0.0))
-    for step in range(5):
-        line_y = bottom - _PLOT_HEIGHT * step / 4
-        elements += [
-            element("path", d=f"M{_LEFT:.0f} {line_y:.1f}H{width:.0f}", stroke="var(--grid)", stroke_width=1),
-            label(_LEFT - 6, line_y + 4, write_y(y_end * step / 4), size=11, fill="var(--muted)", text_anchor="end"),
-        ]
-    ticks = (
-        [(index, text) for index, text in enumerate(x_labels)]
-        if x_labels is not None
-        else [(x_end * step / 4, write_x(x_end * step / 4)) for step in range(5)]
+    ticks: list[tuple[float, str]] = (
+        [(x_end * step / N_STEPS, write_x(x_end * step / N_STEPS)) for step in range(N_STEPS + 1)]
+        if x_labels is None
+        else list(enumerate(x_labels))
     )
-    every = math.ceil(len(ticks) * 70 / plot_width)  # a label needs about 70 pixels
-    for index, (x, text) in enumerate(ticks):
-        if index % every == 0:
-            is_last = index > 0 and index == len(ticks) - 1
-            # The last may be longer than the margin that is left: it ends where the picture does.
-            anchor, place = ("end", width) if is_last else ("middle", _LEFT + plot_width * x / x_end)
-            elements.append(label(place, bottom + 16, text, size=11, fill="var(--muted)", text_anchor=anchor))
+    elements += [
+        label(0, y + 26, y_title, fill="var(--muted)"),
+        *value_grid(_LEFT, width, bottom, _PLOT_HEIGHT, y_end, write_y),
+        *_tick_labels(ticks, x_end, width, bottom),
+    ]
     for position, curve in enumerate(curves):
         points = " ".join(
             f"{_LEFT + plot_width * x / x_end:.1f},{bottom - _PLOT_HEIGHT * value / y_end:.1f}" for x, value in curve
@@ -125,3 +102,17 @@ def line_chart(
         elements.append(element("polyline", points=points, fill="none", stroke=colour_of(position), stroke_width=2))
     elements.append(label(_LEFT + plot_width / 2, bottom + 36, x_title, fill="var(--muted)", text_anchor="middle"))
     return Picture(width, bottom + 44, title, tuple(elements))
+
+
+def _tick_labels(ticks: Sequence[tuple[float, str]], x_end: float, width: float, bottom: float) -> list[str]:
+    """Return the texts below the axis of x, as many as there is room for."""
+    plot_width = width - _LEFT - _RIGHT_MARGIN
+    every = math.ceil(len(ticks) * 70 / plot_width)  # a label needs about 70 pixels
+    elements = []
+    for index, (x, text) in enumerate(ticks):
+        if index % every == 0:
+            is_last = index > 0 and index == len(ticks) - 1
+            # The last may be longer than the margin that is left: it ends where the picture does.
+            anchor, place = ("end", width) if is_last else ("middle", _LEFT + plot_width * x / x_end)
+            elements.append(label(place, bottom + 16, text, size=11, fill="var(--muted)", text_anchor=anchor))
+    return elements

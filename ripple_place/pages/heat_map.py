@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.pages.picture import NARROW
-from ripple_place.pages.svg import HEAT, Picture, boxes, element, label
+from ripple_place.pages.svg import HEAT, NARROW, Picture, boxes, element, label
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,8 @@ from ripple_place.graph.binned_lift import binned_lift
 from ripple_place.ordering.original import original_order
 from ripple_place.pages.charts import line_chart
 from ripple_place.pages.heat_map import heat_map, heat_scale
-from ripple_place.pages.page import both_widths, page_html, side_by_side, table
-from ripple_place.pages.picture import ReadLengths, length_picture
+from ripple_place.pages.page import Figure, Table, render
+from ripple_place.pages.read_lengths import ReadLengths, length_picture
 from ripple_place.units import format_time_us
 from ripple_place.verdict.score import DRAM_SHARES
 from ripple_place.verdict.sentences import BLOCK_HEAD, block_row, change, sentences
@@ -23,12 +24,37 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.pages.svg import Picture
-    from ripple_place.verdict.score import BlockScore, Score
+    from ripple_place.verdict.score import BlockScore
     from ripple_place.verdict.verdict import Verdict
 
 MAX_SHOWN = 4
 """Blocks that are drawn: a page of more is not looked at."""
 N_CURVE_POINTS = 64
+
+
+@dataclass(frozen=True)
+class BlockPictures:
+    """The pictures of one block.
+
+    Attributes
+    ----------
+    name : str
+    maps : tuple of Picture
+        Which slots fire together, in the original and in greedy order, and what the colours mean.
+    read_lengths : Figure
+    """
+
+    name: str
+    maps: tuple[Picture, ...]
+    read_lengths: Figure
+
+    @classmethod
+    def drawn(cls, name: str, block: BlockScore) -> BlockPictures:
+        """Return the pictures that a block's score holds."""
+        orders = {"original": original_order(block.greedy.size), "greedy": block.greedy}
+        maps = [heat_map(binned_lift(block.judged, order), f"{title} order") for title, order in orders.items()]
+        lengths = [ReadLengths(title, block.read_length_counts[title], block.judged.n_rows) for title in orders]
+        return cls(name, (*maps, heat_scale()), Figure.drawn(lambda width: length_picture(lengths, width)))
 
 
 def profile_page(
@@ -53,27 +79,23 @@ def profile_page(
         The command that made the page.
     """
     shown = blocks_to_show(verdict)
-    title = f"Profile of {', '.join(sources)}"
-    which = ""
-    if len(shown) < verdict.n_blocks:
-        which = (
-            f" Drawn are {', '.join(shown) or 'none'}: of the blocks that were judged, those where greedy order saves "
-            "most."
-        )
-    sections = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(f'{verdict.n_tokens:,} tokens, {verdict.n_blocks} FFN blocks.{which}')}</p>",
-        *(f'<p class="warning"><b>Warning.</b> {escape(warning)}.</p>' for warning in warnings),
-        "<h2>Verdict</h2>",
-        "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(verdict)) + "</ul>",
-        *([] if verdict.overall is None else _overall(verdict, verdict.overall)),
-        *_blocks(verdict),
-        *_curves(shown, frequency),
-    ]
-    for name in shown:
-        sections += _block(name, verdict.blocks[name])
-    sections += ["<h2>Made by</h2>", f"<pre>{escape(command)}</pre>"]
-    return page_html(title, sections)
+    return render(
+        "profile.html",
+        sources=sources,
+        verdict=verdict,
+        n_tokens=f"{verdict.n_tokens:,}",
+        shown=shown,
+        warnings=[f"{warning}." for warning in warnings],
+        sentences=sentences(verdict),
+        overall=_overall(verdict),
+        learned=_learned(verdict),
+        crowds=_crowds(verdict),
+        blocks=_blocks(verdict),
+        notes=[f"{name}: {note}." for name, note in verdict.notes.items()],
+        hottest=_hottest({name: frequency[name] for name in shown or list(frequency)[:MAX_SHOWN]}),
+        drawn=[BlockPictures.drawn(name, verdict.blocks[name]) for name in shown],
+        command=command,
+    )
 
 
 def blocks_to_show(verdict: Verdict) -> list[str]:
@@ -92,59 +114,66 @@ def cost_text(verdict: Verdict, cost: float) -> str:
     return format_time_us(cost) if verdict.read_cost.is_time else f"{cost:,.1f}"
 
 
-def _overall(verdict: Verdict, score: Score) -> list[str]:
-    """Return the tables of all blocks together."""
+def _cost_title(verdict: Verdict) -> str:
+    return "Flash time" if verdict.read_cost.is_time else "Cost"
+
+
+def _overall(verdict: Verdict) -> Table | None:
+    """Return costs and reads by ordering, of all blocks together; None if none was judged."""
+    score, what = verdict.overall, _cost_title(verdict)
+    if score is None:
+        return None
     costs = score.orderings.cost_per_token
-    what = "Flash time" if verdict.read_cost.is_time else "Cost"
     rows = [
         [f"{what}, no DRAM", *(cost_text(verdict, cost[0]) for cost in costs.values())],
         [f"{what}, hottest {DRAM_SHARES[1]:.0%} in DRAM", *(cost_text(verdict, cost[1]) for cost in costs.values())],
         ["Reads", *(f"{score.reads[name]:,.1f}" for name in costs)],
         ["Neurons a read", *(f"{score.read_length(name) or 0:.2f}" for name in costs)],
     ]
-    sections = ["<h2>A token, all blocks that were judged</h2>", table(["", *costs], rows)]
-    if len(score.learned) > 1:
-        steps = [
-            [f"{step.n_rows:,}", cost_text(verdict, step.cost), "" if not place else
-             change(1 - step.cost / score.learned[place - 1].cost if score.learned[place - 1].cost else 0.0)]
-            for place, step in enumerate(score.learned)
-        ]  # fmt: skip
-        sections += ["<h2>What more text brings</h2>", table(["Tokens ordered on", what, "Change"], steps)]
-    if len(score.crowds) > 1:
-        crowds = [[str(crowd.n_together), f"{crowd.active_share:.1%}", change(crowd.gain)] for crowd in score.crowds]
-        sections += [
-            "<h2>What is left as more neurons are active</h2>",
-            "<p>Tokens far apart in the text, whose neurons are read together as in a batch: the same greedy order, "
-            "learned from single tokens, against the original.</p>",
-            table(["Tokens together", "Active", "Greedy order"], crowds),
-        ]
-    return sections
+    return Table(["", *costs], rows)
 
 
-def _blocks(verdict: Verdict) -> list[str]:
-    """Return the table of blocks, and why placement cannot help some."""
-    sections = []
-    if verdict.blocks:
-        head = [text[0].upper() + text[1:] for text in BLOCK_HEAD]
-        sections += ["<h2>Blocks</h2>", table(head, [block_row(verdict, name) for name in verdict.blocks])]
-    if verdict.notes:
-        notes = "".join(f"<li>{escape(f'{name}: {note}.')}</li>" for name, note in verdict.notes.items())
-        sections.append(f"<ul>{notes}</ul>")
-    return sections
+def _learned(verdict: Verdict) -> Table | None:
+    """Return costs by how much text the order was learned from; None unless there are several amounts."""
+    score = verdict.overall
+    if score is None or len(score.learned) < 2:
+        return None
+    costs = [step.cost for step in score.learned]
+    changes = ["", *(change(1 - cost / before if before else 0.0) for before, cost in pairwise(costs))]
+    rows = [
+        [f"{step.n_rows:,}", cost_text(verdict, step.cost), changed]
+        for step, changed in zip(score.learned, changes, strict=True)
+    ]
+    return Table(["Tokens ordered on", _cost_title(verdict), "Change"], rows)
 
 
-def _curves(shown: Sequence[str], frequency: Mapping[str, npt.NDArray[np.int64]]) -> list[str]:
-    """Return how much of all activations the hottest neurons make."""
-    names = list(shown) or list(frequency)[:MAX_SHOWN]
+def _crowds(verdict: Verdict) -> Table | None:
+    """Return the gain of greedy order by tokens read together; None unless there are several numbers of them."""
+    score = verdict.overall
+    if score is None or len(score.crowds) < 2:
+        return None
+    rows = [[str(crowd.n_together), f"{crowd.active_share:.1%}", change(crowd.gain)] for crowd in score.crowds]
+    return Table(["Tokens together", "Active", "Greedy order"], rows)
 
-    def draw(width: float) -> Picture:
-        return line_chart(
-            [frequency_curve(frequency[name]) for name in names], names, width,
+
+def _blocks(verdict: Verdict) -> Table | None:
+    """Return the figures of each block; None if none was judged."""
+    if not verdict.blocks:
+        return None
+    head = [text[0].upper() + text[1:] for text in BLOCK_HEAD]
+    return Table(head, [block_row(verdict, name) for name in verdict.blocks])
+
+
+def _hottest(frequency: Mapping[str, npt.NDArray[np.int64]]) -> Figure:
+    """Return how much of all activations the hottest neurons make, by block."""
+    curves = [frequency_curve(counts) for counts in frequency.values()]
+    return Figure.drawn(
+        lambda width: line_chart(
+            curves, list(frequency), width,
             title="Share of activations by the hottest share of neurons", x_title="hottest share of neurons",
             y_title="share of all activations", write_x="{:.0%}".format, write_y="{:.0%}".format,
-        )  # fmt: skip
-
-    return ["<h2>How hot the hottest neurons are</h2>", both_widths(draw)]
+        )
+    )  # fmt: skip
 
 
 def frequency_curve(frequency: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
@@ -157,22 +186,3 @@ def frequency_curve(frequency: npt.NDArray[np.int64]) -> list[tuple[float, float
     # Denser where the curve bends.
     places = np.unique((np.linspace(0, 1, N_CURVE_POINTS) ** 2 * frequency.size).round().astype(np.int64))
     return [(place / frequency.size, float(made[place] / max(1, made[-1]))) for place in places.tolist()]
-
-
-def _block(name: str, block: BlockScore) -> list[str]:
-    """Return the pictures of one block."""
-    maps = [
-        heat_map(binned_lift(block.judged, order), title)
-        for title, order in (("original order", original_order(block.greedy.size)), ("greedy order", block.greedy))
-    ]
-    lengths = [
-        ReadLengths(ordering, block.read_length_counts[ordering], block.judged.n_rows)
-        for ordering in ("original", "greedy")
-    ]
-    return [
-        f"<h2>{escape(name)}</h2>",
-        "<p>Which slots fire together, on the tokens that did not choose the order: what does should lie near the "
-        "diagonal. Blank is what fires too rarely to tell.</p>",
-        side_by_side([*maps, heat_scale()]),
-        both_widths(lambda width: length_picture(lengths, width)),
-    ]

@@ -10,6 +10,8 @@ from xml.sax.saxutils import escape, quoteattr
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+WIDE, NARROW = 720, 340
+"""Widths that pictures are drawn for: a page, and a phone of 360 pixels."""
 SERIES = ("series-0", "series-1", "series-2", "series-3", "series-4", "series-5")
 """Colours of layouts, by position; a seventh layout starts over."""
 HEAT = ("heat-0", "heat-1", "heat-2", "heat-3", "heat-4", "heat-5", "heat-6")
@@ -42,6 +44,11 @@ class Picture:
     height: float
     title: str
     elements: tuple[str, ...]
+
+
+def colour_of(position: int) -> str:
+    """Return the colour of the layout at a position."""
+    return f"var(--{SERIES[position % len(SERIES)]})"
 
 
 def element(tag: str, content: str = "", /, **attributes: object) -> str:

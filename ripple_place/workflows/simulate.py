@@ -18,7 +18,7 @@ from ripple_place.flash.simulator import simulate as simulate_layout
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.graph.profile import read_profile
 from ripple_place.ordering.frequency import frequency_order
-from ripple_place.pages.simulation_page import Report, make_report
+from ripple_place.pages.report import Report, make_report
 from ripple_place.placement import ModelPlacement, NeuronPlacement, check_bundle_bytes, read_placement
 from ripple_place.placing.dram.choose import choose_dram, unused_dram_warnings
 from ripple_place.placing.recorded_dram import PLACEMENT, RecordedDram
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.token_reads import TokenReads
     from ripple_place.flash.token_time import ComputeParams
-    from ripple_place.pages.simulation_page import SweepCurves
+    from ripple_place.pages.report import SweepCurves
     from ripple_place.trace.activation_trace import ActivationTrace
 
 ORIGINAL = "original"

@@ -12,8 +12,7 @@ import pytest
 from ripple_place.flash.ladder import Step
 from ripple_place.flash.results import LayoutResult
 from ripple_place.pages.charts import ladder_chart, latency_chart, line_chart
-from ripple_place.pages.picture import NARROW, WIDE
-from ripple_place.pages.svg import Picture, standalone
+from ripple_place.pages.svg import NARROW, WIDE, Picture, standalone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,122 @@
+"""The report of a simulation: what its page shows, and the choice of the token that is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ripple_place.flash.ladder import gain_ladder, surviving_gains
+from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.ladder import Step, SurvivingGain
+    from ripple_place.flash.layout import Layout
+    from ripple_place.flash.results import LayoutResult
+    from ripple_place.flash.simulator import SimulationParams
+    from ripple_place.flash.token_reads import TokenReads
+    from ripple_place.trace.activation_trace import ActivationTrace
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report shows.
+
+    Parameters
+    ----------
+    results : sequence of LayoutResult
+        At least one, in the order in which they are listed.
+    baseline : LayoutResult
+        What speedups are against.
+    device : DeviceProfile
+    params : SimulationParams
+    block, token : str, int
+        Of the token that is drawn.
+    token_reads : sequence of TokenReads
+        That token's reads in each layout.
+    traces : sequence of str
+        Names of the traces.
+    command : str
+        The command that made the page.
+    warnings : sequence of str
+        How the numbers may mislead; the device's own is added.
+    ladder : sequence of Step
+        Flash times as collapse and cache are turned on.
+    surviving : sequence of SurvivingGain
+        What is left of gains over hot-cold order with the hottest neurons in DRAM; empty if frequencies are unknown.
+    sweep : SweepCurves, optional
+    """
+
+    results: Sequence[LayoutResult]
+    baseline: LayoutResult
+    device: DeviceProfile
+    params: SimulationParams
+    block: str
+    token: int
+    token_reads: Sequence[TokenReads]
+    traces: Sequence[str]
+    command: str
+    warnings: Sequence[str] = ()
+    ladder: Sequence[Step] = ()
+    surviving: Sequence[SurvivingGain] = ()
+    sweep: SweepCurves | None = None
+
+
+@dataclass(frozen=True)
+class SweepCurves:
+    """Flash times per token at the values of one option.
+
+    Attributes
+    ----------
+    option : str
+    values : tuple of str
+    flash_time_us : tuple of tuple of float
+        One a layout, in the order of the report's results.
+    """
+
+    option: str
+    values: tuple[str, ...]
+    flash_time_us: tuple[tuple[float, ...], ...]
+
+
+def make_report(
+    trace: ActivationTrace,
+    layouts: Sequence[Layout],
+    results: Sequence[LayoutResult],
+    device: DeviceProfile,
+    params: SimulationParams,
+    *,
+    traces: Sequence[str],
+    command: str,
+    baseline: LayoutResult | None = None,
+    block: str | None = None,
+    warnings: Sequence[str] = (),
+    hot_cold: Layout | None = None,
+    sweep: SweepCurves | None = None,
+) -> Report:
+    """Choose the token that is drawn, replay it in every layout, and return the report.
+
+    Parameters
+    ----------
+    trace, layouts, results, device, params
+        A simulation: `results` has one entry for each of `layouts`.
+    traces, command, warnings
+        As in `Report`.
+    baseline : LayoutResult, optional
+        Default: the first.
+    block : str, optional
+        Default: the block with most reads in the first layout. The token is that with the median number of reads
+        there.
+    hot_cold : Layout, optional
+        Neurons by descending frequency, with frequencies: what gains are compared with once DRAM holds the hottest.
+    sweep : SweepCurves, optional
+    """
+    block = block or busiest_block(results[0])
+    token, token_reads = reads_of_median_token(block, trace.blocks[block], layouts, device, params)
+    surviving = surviving_gains(trace, hot_cold, layouts, device, params) if hot_cold is not None else ()
+    return Report(
+        results, baseline or results[0], device, params, block, token, token_reads, traces, command, warnings,
+        gain_ladder(trace, layouts, device, params, results), surviving, sweep,
+    )  # fmt: skip
