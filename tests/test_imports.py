@@ -15,7 +15,18 @@ from ripple_place.cli.main import cli
 HEAVY = {"numpy", "numba", "llvmlite", "scipy", "networkx", "torch", "matplotlib", "tqdm", "safetensors"}
 ROOT = Path(ripple_place.__file__).parent
 
-FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile", "placement", "tracking", "outputs"}
+FOUNDATION = {
+    "errors",
+    "units",
+    "blocks",
+    "jsontext",
+    "tensorfile",
+    "torchfile",
+    "placement",
+    "tracking",
+    "outputs",
+    "paths",
+}
 LAYERS = [
     {"cli"}, {"workflows"}, {"pages"}, {"verdict"}, {"placing", "capture"}, {"ordering"},
     {"checkpoint", "flash", "graph"}, {"trace"}, FOUNDATION, {"kernels"},
@@ -154,7 +165,7 @@ def test_no_rooms_within_a_room_import_each_other() -> None:
         ("workflows.profile", "cli.main", False),
         ("workflows.reorder", "placing.place", True),
         ("placing.place", "workflows.reorder", False),
-        ("placing.place", "capture.capture", False),
+        ("placing.place", "capture.run", False),
         ("flash.layout", "placement", True),
         ("flash.layout", "checkpoint.output.plan", False),
         ("flash.layout", "graph.profile", False),

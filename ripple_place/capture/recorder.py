@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ripple_place.capture.batches import Rows
     from ripple_place.capture.sites import Site
-    from ripple_place.capture.text import Rows
     from ripple_place.capture.writer import TraceWriter
     from ripple_place.trace.activity_rules import ActivityRule
 

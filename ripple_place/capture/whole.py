@@ -11,8 +11,8 @@ from ripple_place.trace.activity_rules import FIT_TOKENS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ripple_place.capture.batches import Batch
     from ripple_place.capture.recorder import Recorder
-    from ripple_place.capture.text import Batch
     from ripple_place.capture.writer import TraceWriter
     from ripple_place.tracking import Track
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,8 @@ from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.requests import sample_tokens
 from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.block_report import FEW_ROWS, why_helpless
-from ripple_place.verdict.score import Charge, combine_scores, score_block, searched_and_judged
+from ripple_place.verdict.score import Charge
+from ripple_place.verdict.scoring import combine_scores, score_block, searched_and_judged
 from ripple_place.verdict.verdict import ASSUMED_BUNDLE_BYTES, Verdict
 
 if TYPE_CHECKING:
@@ -37,24 +39,29 @@ class VerdictParams:
 
     Parameters
     ----------
-    device : DeviceProfile, optional
-        Default the default device, unless a break-even gap is given.
+    device : DeviceProfile, str or Path, optional
+        A profile, a shipped profile's name, or a device file. By default, `DEFAULT_DEVICE`, unless a break-even gap is
+        given.
     bundle_bytes : int, optional
         Bytes of a neuron's weights: costs are flash times then.
     break_even_gap : float, optional
-        In place of a device's.
+        Neurons that take as long to read as a read takes to start, in place of a device's.
 
     Raises
     ------
     UsageError
-        If both a break-even gap and a device or bytes are given, or a number is out of range.
+        If both a break-even gap and a device or bytes are given, a number is out of range, or there is no such device.
+    DeviceConfigError
+        If the device file is malformed.
     """
 
-    device: DeviceProfile | None = None
+    device: DeviceProfile | str | Path | None = None
     bundle_bytes: int | None = None
     break_even_gap: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.device, str | Path):
+            object.__setattr__(self, "device", load_device(str(self.device)))
         check_bundle_bytes(self.bundle_bytes)
         if self.break_even_gap is None:
             return
@@ -73,6 +80,7 @@ class VerdictParams:
         """Return what reads cost."""
         if self.break_even_gap is not None:
             return Charge(self.break_even_gap)
+        assert not isinstance(self.device, str | Path), "loaded when the parameters were made"
         device = self.device or load_device(DEFAULT_DEVICE)
         gap = device.break_even_gap(self.bundle_bytes or ASSUMED_BUNDLE_BYTES)
         return Charge(gap, device, self.bundle_bytes)

@@ -1,4 +1,4 @@
-"""What reordering is worth in one block, and in several together: learned on one half of a trace, judged on the other.
+"""Scores: what reordering is worth in one block or in several together, and what reads cost.
 
 Everything is in the verdict's unit per token: flash time, or lambda x reads + neurons read.
 """
@@ -6,45 +6,29 @@ Everything is in the verdict's unit per token: flash time, or lambda x reads + n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ripple_place.graph.neuron_bits import NeuronBits
-from ripple_place.graph.stability import neighbors_kept
-from ripple_place.ordering.baselines import frequency_order, original_order
 from ripple_place.ordering.flash_cost import FlashCost, line_cost
-from ripple_place.ordering.greedy_path import greedy_path
-from ripple_place.placement import NeuronPlacement
-from ripple_place.placing.block_report import FEW_ROWS, HELPLESS_GAIN
-from ripple_place.placing.cached_block import CachedBlock, rows_of
-from ripple_place.placing.comparison import combine, compare_orders
-from ripple_place.trace.activation_trace import BlockTrace
+from ripple_place.placing.block_report import HELPLESS_GAIN
 from ripple_place.units import whole_gap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    import numpy as np
     import numpy.typing as npt
 
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.placing.comparison import OrderingComparison
+    from ripple_place.trace.activation_trace import BlockTrace
 
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]
-    Float64Array = npt.NDArray[np.float64]
 
 DRAM_SHARES = (0.0, 0.1)
 """Without DRAM, and with the hottest tenth of each block in it."""
-LEARNED_PARTS = (8, 4, 2, 1)
-"""Orders are learned on an eighth of the searched rows, a quarter, half, all: what doubling them brings."""
-GROUP_ROWS = 64
-"""A part of the searched rows is every so manieth group of this many: spread over the text, so that a small part is no
-further from the rows that judge than a large one, and long enough that what follows each other stays together."""
-TOGETHER = (1, 2, 4, 8, 16, 32)
-"""Tokens whose active neurons are read together, to see what is left of the gain as more neurons are active."""
 
 
 @dataclass(frozen=True)
@@ -220,149 +204,3 @@ class BlockScore:
     judged: BlockTrace
     greedy: Int32Array
     read_length_counts: Mapping[str, Int64Array]
-
-
-def score_block(name: str, searched: BlockTrace, judged: BlockTrace, charge: Charge) -> BlockScore:
-    """Order a block on some rows, and judge by others.
-
-    Parameters
-    ----------
-    name : str
-    searched, judged : BlockTrace
-        At least one row each.
-    charge : Charge
-
-    Notes
-    -----
-    Costs about two greedy searches on `searched`, and a simulation of `judged` for each of six cases. Deterministic.
-    """
-    bits = NeuronBits.of_block(searched)
-    frequency = bits.frequency()
-    orders = {
-        "original": original_order(searched.n_neurons),
-        "frequency": frequency_order(frequency),
-        "greedy": greedy_path(bits),
-    }
-    block = CachedBlock(
-        name, judged, 0, charge.break_even_gap, NeuronPlacement.original(judged.n_neurons, frequency)
-    )  # fmt: skip
-    device, bundle_bytes = (charge.device, charge.bundle_bytes) if charge.is_time else (None, None)
-    costs = compare_orders(block, orders, device, bundle_bytes, DRAM_SHARES)
-    cost = charge.of(judged)
-    lengths = {ordering: cost.read_lengths(order) for ordering, order in orders.items()}
-    score = Score(
-        combine([costs], charge.unit, judged.n_rows, held_out=True, dram_shares=DRAM_SHARES),
-        {ordering: float(counts.sum()) / judged.n_rows for ordering, counts in lengths.items()},
-        {
-            ordering: float(counts @ np.arange(counts.size)) / judged.n_rows for ordering, counts in lengths.items()
-        },
-        _learn(searched, cost, orders["greedy"]),
-        tuple(_crowd(judged, n_together, orders, charge) for n_together in _crowd_sizes(judged.n_rows)),
-        neighbors_kept(bits, cost.bits),
-    )  # fmt: skip
-    return BlockScore(score, judged, orders["greedy"], lengths)
-
-
-def part_of(searched: BlockTrace, part: int) -> BlockTrace:
-    """Return every `part`-th group of `GROUP_ROWS` rows, from the first on."""
-    groups = np.arange(searched.n_rows) // GROUP_ROWS
-    return BlockTrace(searched.n_neurons, np.asarray(searched.active)[groups % part == 0])
-
-
-def union_of_rows(block: BlockTrace, n_together: int) -> BlockTrace:
-    """Return rows far apart joined to one: row t of each of `n_together` equal parts.
-
-    >>> block = BlockTrace(8, np.array([[1], [2], [4], [8], [16]], np.uint8))
-    >>> union_of_rows(block, 2).active.ravel().tolist()
-    [5, 10]
-    """
-    n_rows = block.n_rows // n_together
-    parts = np.asarray(block.active)[: n_rows * n_together].reshape(n_together, n_rows, -1)
-    return BlockTrace(block.n_neurons, np.bitwise_or.reduce(parts, axis=0))
-
-
-def combine_scores(scores: Sequence[tuple[Score, float]], n_tokens: int) -> Score:
-    """Return the score of blocks together, per token.
-
-    Parameters
-    ----------
-    scores : sequence of (Score, float)
-        Each with the share of the tokens that reach the block.
-    n_tokens : int
-        Tokens that judged.
-    """
-    first = scores[0][0].orderings
-    costs = [
-        {name: np.array(cost) * share * n_tokens for name, cost in score.orderings.cost_per_token.items()}
-        for score, share in scores
-    ]
-    depth = min(len(score.learned) for score, _ in scores)
-    width = min(len(score.crowds) for score, _ in scores)
-    return Score(
-        combine(costs, first.unit, n_tokens, held_out=True, dram_shares=DRAM_SHARES),
-        {name: sum(share * score.reads[name] for score, share in scores) for name in scores[0][0].reads},
-        {name: sum(share * score.neurons_read[name] for score, share in scores) for name in scores[0][0].reads},
-        tuple(
-            Learned(
-                max(score.learned[place].n_rows for score, _ in scores),
-                sum(share * score.learned[place].cost for score, share in scores),
-            )
-            for place in range(-depth, 0)
-        ),
-        tuple(
-            replace(
-                scores[0][0].crowds[place],
-                **{
-                    field: sum(share * getattr(score.crowds[place], field) for score, share in scores)
-                    for field in ("n_active", "n_neurons", "original", "greedy")
-                },
-            )
-            for place in range(width)
-        ),
-        _mean_kept(scores),
-    )
-
-
-def _mean_kept(scores: Sequence[tuple[Score, float]]) -> tuple[float, float] | None:
-    """Return the mean over blocks, which count by how many of their neurons a token activates."""
-    known = [
-        (np.array(score.neighbors_kept), share * score.crowds[0].n_active)
-        for score, share in scores
-        if score.neighbors_kept is not None
-    ]
-    if not known:
-        return None
-    kept, by_chance = np.average([pair for pair, _ in known], axis=0, weights=[weight for _, weight in known])
-    return float(kept), float(by_chance)
-
-
-def _learn(searched: BlockTrace, cost: FlashCost, greedy: Int32Array) -> tuple[Learned, ...]:
-    """Return what the greedy order costs when it is learned on growing parts of the rows."""
-    steps = []
-    for part in LEARNED_PARTS:
-        if part * GROUP_ROWS > searched.n_rows:
-            continue
-        rows = searched if part == 1 else part_of(searched, part)
-        order = greedy if part == 1 else greedy_path(NeuronBits.of_block(rows))
-        steps.append(Learned(rows.n_rows, cost(order)))
-    return tuple(steps)
-
-
-def _crowd_sizes(n_rows: int) -> list[int]:
-    return [n_together for n_together in TOGETHER if n_together == 1 or n_rows // n_together >= FEW_ROWS]
-
-
-def _crowd(judged: BlockTrace, n_together: int, orders: Mapping[str, Int32Array], charge: Charge) -> Crowd:
-    """Return what orders cost where some tokens are served together."""
-    cost = charge.of(union_of_rows(judged, n_together))
-    n_active = cost.tokens.size / cost.n_rows
-    return Crowd(n_together, n_active, float(judged.n_neurons), cost(orders["original"]), cost(orders["greedy"]))
-
-
-def searched_and_judged(
-    block: BlockTrace, middle: int, max_searched: int, max_judged: int
-) -> tuple[BlockTrace, BlockTrace]:
-    """Return the last rows before the middle, and the first behind it; no more than so many of each."""
-    return rows_of(block, max(0, middle - max_searched), middle), rows_of(
-        block, middle, min(block.n_rows, middle + max_judged)
-    )
