@@ -31,14 +31,14 @@ class Window:
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """What the model wants of a batch.
+    """How a model takes its batches.
 
     Parameters
     ----------
     pad_id : int
-        Fills short windows up; masked.
+        Token that fills up short windows; masked.
     decoder_start_id : int, optional
-        Of an encoder-decoder model: what the decoder reads first.
+        First token that the decoder of an encoder-decoder model reads.
     """
 
     pad_id: int = 0
@@ -97,10 +97,10 @@ class Batch:
         return inputs
 
     def rows(self) -> dict[str, Rows]:
-        """Return what is recorded, by stack: ``""``, or ``encoder`` and ``decoder``."""
+        """Return the recorded positions by stack: ``""``, or ``encoder`` and ``decoder``."""
         if self.layout.decoder_start_id is None:
             return {"": self._rows([(w.n_context, w.length, 0, w) for w in self.windows])}
-        # The encoder of a later window reads again what the decoder of the one before wrote: it is recorded there,
+        # A window's encoder reads the tokens that the decoder of the window before wrote. They are recorded there,
         # once, and so is every token of the first half.
         reading = [(max(0, w.n_context - w.length + _split(w)), _split(w), 0, w) for w in self.windows]
         writing = [(max(w.n_context, _split(w)), w.length, 1 - _split(w), w) for w in self.windows]

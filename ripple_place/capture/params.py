@@ -1,4 +1,4 @@
-"""What a capture records, and how: the text and its windows, the activity rule, and what the model runs on.
+"""Parameters of a capture: the text and its windows, the activity rule, device and dtype.
 
 Imports nothing heavy, because the command line takes the defaults in its help from here.
 """
@@ -14,7 +14,7 @@ from ripple_place.trace.activity_rules import ActivityRule
 BATCH_TOKENS = 1024
 """Tokens of a batch: enough for a matrix product to run at full speed, few enough for laptops."""
 DEFAULT_RULE = ActivityRule("relu")
-"""What is skipped puts out nothing, so the model's output stays as it is."""
+"""The skipped neurons of a ReLU model put out zero, so this rule leaves the model's output as it is."""
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -58,7 +58,7 @@ class WindowParams:
 
 @dataclass(frozen=True)
 class CaptureParams:
-    """What to record, and how.
+    """How to record a trace.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class CaptureParams:
     rule : ActivityRule
         When a neuron is active.
     magnitudes : bool
-        Also record what the active neurons put out.
+        Also record the outputs of the active neurons.
     layer_by_layer : bool, optional
         Hold one layer's weights in memory at a time. By default, only if the whole model does not fit.
     perplexity : bool
@@ -77,7 +77,7 @@ class CaptureParams:
     device : str
         ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
     dtype : str
-        One of `DTYPES`: what the model computes in. float32 holds the weights of every usual checkpoint exactly.
+        One of `DTYPES`; the model computes in it. float32 holds the weights of every usual checkpoint exactly.
     n_threads : int, optional
         Threads of torch; by default, torch decides.
 

@@ -43,7 +43,7 @@ class Capture:
     directory : Path
         To be removed once the trace was written elsewhere.
     perplexity, perplexity_without_rule : float or None
-        Of the recorded tokens; None if the rule changes nothing or nobody asked for it.
+        Of the recorded tokens; None if the rule changes nothing or it was not asked for.
     layer_by_layer : bool
         Whether one layer's weights were in memory at a time.
     n_resumed : int
@@ -67,7 +67,7 @@ class Capture:
         }
 
     def remove_files(self) -> None:
-        """Remove `directory`. What is mapped of it stays readable until it is let go."""
+        """Remove `directory`. Mapped files stay readable until their last array is gone."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -160,7 +160,7 @@ def run_capture(
 
 
 def _set_up(model_path: Path, params: CaptureParams, directory: Path, *, resume: bool) -> _Setup:
-    """Read what is needed of model and text, and check all of it before anything is written."""
+    """Read config, text and modules, and check them against each other before anything is written."""
     config = models.read_config(model_path)
     check_sequence_length(model_path, config, params.windows)
     texts = read_texts(as_paths(params.texts), models.read_tokenizer(model_path))
@@ -206,7 +206,7 @@ def _runs_by_layer(model_path: Path, params: CaptureParams, device: str, resumed
 def _run(
     setup: _Setup, params: CaptureParams, recorder: Recorder, writer: TraceWriter, *, score: bool, track: Track
 ) -> dict[str, LogLikelihood]:
-    """Run what the writer does not have yet; return the likelihoods of the text, as the two ways of running do."""
+    """Run the batches or layers that the writer lacks; return the likelihoods of the text with and without the rule."""
     batches = setup.text.batches(layout_of(setup.config))
     if setup.shards is not None:
         return run_layer_by_layer(
@@ -223,7 +223,7 @@ def _run(
 def _identity(
     setup: _Setup, params: CaptureParams, *, score: bool, thresholds: dict[str, float] | None
 ) -> dict[str, Any]:
-    """Return what a capture depends on; weights by their files' names, sizes and times of change."""
+    """Return everything that a capture depends on; weights by their files' names, sizes and times of change."""
     files = [setup.path / "config.json", *sorted(setup.path.glob("*.safetensors"))]
     digest = hashlib.sha256(setup.text.ids.tobytes())
     digest.update(json.dumps(setup.text.segments).encode())

@@ -84,7 +84,7 @@ def capture_source(
 
 
 def _model_and_params(models: Sequence[Path], params: CaptureParams | None) -> tuple[Path, CaptureParams]:
-    """Return the one model and what to record of it, or raise for what is missing."""
+    """Return the one model and its parameters, or raise if the model, the extra or the text is missing."""
     if not (models[0] / "config.json").is_file():
         raise UsageError(
             models[0], found="a directory without config.json", expected="a Hugging Face checkpoint, or a trace file",

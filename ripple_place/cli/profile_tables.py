@@ -1,4 +1,4 @@
-"""What ``profile`` prints."""
+"""The text of ``profile``: a table of blocks, the files written, and the verdict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def profile_text(report: ProfileReport, written: Sequence[Path], rule: ActivityRule | None) -> str:
-    """Return the table of blocks, what a capture's rule cost, which files were written, and the verdict.
+    """Return the table of blocks, the perplexity of a capture, the files written, and the verdict.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def profile_text(report: ProfileReport, written: Sequence[Path], rule: ActivityR
 
 
 def statistics_table(report: ProfileReport) -> str:
-    """Return what was counted of each block."""
+    """Return the table of blocks."""
     return format_table(
         ["block", "neurons", "active", "dead", "hottest 10%", "lift", "lift rank corr."],
         [

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 MAX_SEARCHED_ROWS, MAX_JUDGED_ROWS = 8192, 4096
 MAX_BLOCK_WORK = 2**40
-"""Pairs x rows of one block: 4096 rows of 16,384 neurons. Of wider blocks, fewer rows are looked at."""
+"""Pairs x rows of one block: 4096 rows of 16,384 neurons. Wider blocks are judged on fewer rows."""
 MAX_WORK = 2**42
-"""Pairs x rows of all blocks: 4 blocks of 16,384 neurons, 32 of 4096. Of larger models some blocks are looked at,
+"""Pairs x rows of all blocks: 4 blocks of 16,384 neurons, 32 of 4096. In larger models a sample of blocks is judged,
 spread evenly."""
 
 
 @dataclass(frozen=True)
 class VerdictParams:
-    """What reads cost, for the verdict.
+    """The cost of reads, for the verdict.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class VerdictParams:
 def judge(
     trace: ActivationTrace, statistics: Mapping[str, BlockStatistics], params: VerdictParams, track: Track
 ) -> Verdict:
-    """Order blocks on the first half of a trace, judge by the second, and say what that means.
+    """Order blocks on the first half of a trace, and judge the orders by the second.
 
     Parameters
     ----------
@@ -98,10 +98,11 @@ def judge(
         Of each block.
     params : VerdictParams
     track : Track
+        Receives progress updates.
 
     Notes
     -----
-    Cost is bounded: see `MAX_WORK`. Deterministic; nothing is drawn.
+    Cost is bounded: see `MAX_WORK`. Deterministic.
     """
     charge, middle = params.charge(), middle_token(trace)
     notes, scored = {}, []

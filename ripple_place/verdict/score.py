@@ -73,7 +73,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Learned:
-    """What the greedy order costs a token if it was learned on so many rows."""
+    """Cost per token of the greedy order that was learned on `n_rows` rows."""
 
     n_rows: int
     cost: float
@@ -81,7 +81,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Crowd:
-    """What orders cost where some tokens' neurons are read together; neurons are those of one such reading."""
+    """Cost of orders if the neurons of `n_together` tokens are read together; all figures are per such reading."""
 
     n_together: int
     n_active: float
@@ -96,13 +96,13 @@ class Crowd:
 
     @property
     def gain(self) -> float:
-        """What greedy order saves, as a share."""
+        """Share of the cost that greedy order saves."""
         return 1 - self.greedy / self.original if self.original else 0.0
 
 
 @dataclass(frozen=True)
 class Score:
-    """What reordering is worth, by tokens that did not choose the orders.
+    """The worth of reordering, on tokens that did not choose the orders.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Score:
         return self.neurons_read[ordering] / self.reads[ordering] if self.reads[ordering] else None
 
     def gain(self, ordering: str, place: int = 0) -> float:
-        """Return what an order saves of the original's cost, as a share, at one of `DRAM_SHARES`."""
+        """Return the share of the original's cost that an order saves, at one of `DRAM_SHARES`."""
         before, after = (self.orderings.cost_per_token[name][place] for name in ("original", ordering))
         return 1 - after / before if before else 0.0
 
@@ -142,12 +142,12 @@ class Score:
 
     @property
     def is_gain(self) -> bool:
-        """Whether that one is worth writing a checkpoint for."""
+        """Whether the cheaper one is worth writing a checkpoint for."""
         return self.gain(self.best) >= HELPLESS_GAIN
 
     @property
     def last_doubling(self) -> float | None:
-        """By what share the cost fell when the order was learned on twice as many rows; None if that is unknown."""
+        """Share by which the cost fell when the order was learned on twice as many rows; None if unknown."""
         if len(self.learned) < 2 or not self.learned[-2].cost:
             return None
         return 1 - self.learned[-1].cost / self.learned[-2].cost
@@ -187,7 +187,7 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class BlockScore:
-    """One block's score, and what its pictures are drawn from.
+    """One block's score, and the data of its pictures.
 
     Attributes
     ----------

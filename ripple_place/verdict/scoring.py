@@ -33,11 +33,11 @@ GROUP_ROWS = 64
 """A part of the searched rows is every k-th group of this many: spread over the text, so that a small part is no
 further from the judged rows than a large one, and long enough that neighbouring tokens stay together."""
 TOGETHER = (1, 2, 4, 8, 16, 32)
-"""Tokens whose active neurons are read together, to see what is left of the gain as more neurons are active."""
+"""Tokens whose active neurons are read together, to see how the gain shrinks as more neurons are active."""
 
 
 def score_block(name: str, searched: BlockTrace, judged: BlockTrace, charge: Charge) -> BlockScore:
-    """Order a block on some rows, and judge by others.
+    """Order a block on some rows, and judge the orders by others.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def score_block(name: str, searched: BlockTrace, judged: BlockTrace, charge: Cha
 def searched_and_judged(
     block: BlockTrace, middle: int, max_searched: int, max_judged: int
 ) -> tuple[BlockTrace, BlockTrace]:
-    """Return the last rows before the middle and the first from it on, at most so many of each."""
+    """Return the last `max_searched` rows before the middle and the first `max_judged` from it on."""
     searched = rows_of(block, max(0, middle - max_searched), middle)
     return searched, rows_of(block, middle, min(block.n_rows, middle + max_judged))
 
@@ -138,7 +138,7 @@ def combine_scores(scores: Sequence[tuple[Score, float]], n_tokens: int) -> Scor
 
 
 def _crowd_of_blocks(crowds: Sequence[Crowd], total: Callable[[Iterable[float]], float]) -> Crowd:
-    """Return what the blocks' crowds of one size come to; `total` adds up over the blocks."""
+    """Return the sum of the blocks' crowds of one size; `total` adds up over the blocks."""
     return Crowd(
         crowds[0].n_together,
         total(crowd.n_active for crowd in crowds),
@@ -162,7 +162,7 @@ def _mean_kept(scores: Sequence[tuple[Score, float]]) -> tuple[float, float] | N
 
 
 def _learn(searched: BlockTrace, cost: FlashCost, greedy: Int32Array) -> tuple[Learned, ...]:
-    """Return what the greedy order costs when it is learned on growing parts of the rows."""
+    """Return the cost of the greedy order that is learned on growing parts of the rows."""
     steps = []
     for part in LEARNED_PARTS:
         if part * GROUP_ROWS > searched.n_rows:
@@ -178,7 +178,7 @@ def _crowd_sizes(n_rows: int) -> list[int]:
 
 
 def _crowd(judged: BlockTrace, n_together: int, orders: Mapping[str, Int32Array], charge: Charge) -> Crowd:
-    """Return what orders cost where some tokens are served together."""
+    """Return the cost of orders if `n_together` tokens are served together."""
     cost = charge.of(union_of_rows(judged, n_together))
     n_active = cost.tokens.size / cost.n_rows
     return Crowd(n_together, n_active, float(judged.n_neurons), cost(orders["original"]), cost(orders["greedy"]))

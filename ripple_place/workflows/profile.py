@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """What `profile` found, and what it may be taken for.
+    """The result of `profile`: statistics, warnings and verdict.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class ProfileReport:
     n_segments : int or None
         Segments of the trace; None for imported counts.
     digest : str
-        Names the profile in what is derived from it.
+        Hash of the counts; placements record it.
     statistics : mapping of str to BlockStatistics
         By block, in model order.
     warnings : tuple of str
@@ -121,7 +121,7 @@ def profile(
     if verdict is not None and params.html is not None:
         _write_page(params.html, verdict, counted, sources, warnings, params.command)
     if capture is not None:
-        # The rows lie in the profile now; what is mapped of the files stays readable until it is let go.
+        # The profile holds the rows now.
         capture.remove_files()
     return ProfileReport(
         trace.n_tokens,

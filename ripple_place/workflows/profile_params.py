@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ripple_place.verdict.judge import VerdictParams
 
 MAX_NEIGHBORS = 4096
-"""The graph of a block of so many neurons is complete then."""
+"""The graph of a block of 4096 neurons is complete with so many."""
 
 
 def _default_verdict() -> VerdictParams:
