@@ -65,7 +65,7 @@ class CaptureOptions:
 
 
 def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--text`` to ``--dtype``; the command gets them as `capture_options`, a `CaptureOptions`."""
+    """Add ``--text`` to ``--dtype``; the command gets them as `capture`, a `CaptureOptions`."""
 
     @click.option("--text", "texts", type=PATH, multiple=True,
                   help="Text for the model to read; may be given several times.")  # fmt: skip
@@ -96,7 +96,7 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
             texts, max_tokens, segment_length, sequence_length, rule, magnitudes, perplexity, layer_by_layer,
             torch_device, dtype,
         )  # fmt: skip
-        return command(*args, capture_options=options, **kwargs)
+        return command(*args, capture=options, **kwargs)
 
     return with_capture
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ripple_place.cli.capture_options import capture_options as with_capture_options
+from ripple_place.cli.capture_options import capture_options
 from ripple_place.cli.options import PATH, SIZE, Common, common_options
 from ripple_place.cli.profile_tables import profile_text
 from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
@@ -30,7 +30,7 @@ Example:
 @click.command(epilog=_EXAMPLE)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=PATH)
 @click.option("--out", required=True, type=PATH, help="The profile to write.")
-@with_capture_options
+@capture_options
 @click.option("--union", type=click.IntRange(1), default=ProfileParams.union, show_default=True,
               help="Sequences served together: a neuron is active if any of them needs it.")  # fmt: skip
 @click.option("--append", is_flag=True, default=ProfileParams.append,
@@ -47,7 +47,7 @@ Example:
 @click.option("--force", is_flag=True, default=ProfileParams.force, help="Overwrite existing output.")
 @common_options
 def profile(
-    sources: tuple[Path, ...], out: Path, capture_options: CaptureOptions, union: int, append: bool, neighbors: int,
+    sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, append: bool, neighbors: int,
     graphml: Path | None, verdict: bool, bundle_bytes: int | None, device: str | None, break_even_gap: float | None,
     html: Path | None, force: bool, common: Common,
 ) -> None:  # fmt: skip
@@ -70,10 +70,10 @@ def profile(
     from ripple_place.verdict.judge import VerdictParams
     from ripple_place.workflows.profile import profile as run
 
-    capture = capture_options.params(sources, common)
+    recording = capture.params(sources, common)
     costs = VerdictParams(device, bundle_bytes, break_even_gap)
     params = ProfileParams(
-        n_neighbors=neighbors, union=union, capture=capture, append=append, graphml=graphml,
+        n_neighbors=neighbors, union=union, capture=recording, append=append, graphml=graphml,
         verdict=costs if verdict else None, html=html, command=shlex.join(["ripple-place", *sys.argv[1:]]), force=force,
     )  # fmt: skip
     report = run(sources, out, params, ProgressBars(quiet=common.quiet))
@@ -81,5 +81,5 @@ def profile(
         echo_json({"out": str(out), **report.to_json()})
     else:
         written = [path for path in (out, graphml, html) if path is not None]
-        click.echo(profile_text(report, written, None if capture is None else capture.rule))
+        click.echo(profile_text(report, written, None if recording is None else recording.rule))
     echo_warnings(report.warnings, quiet=common.quiet)

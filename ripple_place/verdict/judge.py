@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.graph.statistics import BlockStatistics
-    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
     from ripple_place.tracking import Track
 
 MAX_SEARCHED_ROWS, MAX_JUDGED_ROWS = 8192, 4096
@@ -105,18 +105,12 @@ def judge(
     Cost is bounded: see `MAX_WORK`. Deterministic.
     """
     charge, middle = params.charge(), middle_token(trace)
-    notes, scored = {}, []
+    notes = {}
     for name, block in trace.blocks.items():
-        if block.n_rows == 0:
-            notes[name] = "no token reaches it"
-        elif block.n_rows < 2 * FEW_ROWS or not statistics[name].active_share:
-            notes[name] = why_helpless(block, None, None) or _too_few(block.n_rows)
-        elif min(row := middle_row(trace, name, middle), block.n_rows - row) < FEW_ROWS:
-            notes[name] = _too_few(block.n_rows)
-        else:
-            scored.append(name)
+        if note := _why_not_judged(block, middle_row(trace, name, middle), statistics[name]):
+            notes[name] = note
     blocks = {}
-    for name in track(_sample(trace, scored), "judging orders"):
+    for name in track(_sample(trace, [name for name in trace.blocks if name not in notes]), "judging orders"):
         block = trace.blocks[name]
         halves = searched_and_judged(
             block, middle_row(trace, name, middle), _max_rows(block.n_neurons), MAX_JUDGED_ROWS
@@ -130,6 +124,15 @@ def judge(
         shares = [(block.score, trace.blocks[name].n_rows / trace.n_tokens) for name, block in blocks.items()]
         overall = combine_scores(shares, max(block.judged.n_rows for block in blocks.values()))
     return Verdict(charge, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics)
+
+
+def _why_not_judged(block: BlockTrace, middle: int, statistics: BlockStatistics) -> str | None:
+    """Return the note on a block that is too quiet or too rarely reached to be judged from row `middle` on, or None."""
+    if block.n_rows == 0:
+        return "no token reaches it"
+    if block.n_rows < 2 * FEW_ROWS or not statistics.active_share:
+        return why_helpless(block, None, None) or _too_few(block.n_rows)
+    return _too_few(block.n_rows) if min(middle, block.n_rows - middle) < FEW_ROWS else None
 
 
 def middle_token(trace: ActivationTrace) -> int:

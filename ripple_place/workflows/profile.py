@@ -124,14 +124,14 @@ def profile(
         # The profile holds the rows now.
         capture.remove_files()
     return ProfileReport(
-        trace.n_tokens,
-        int(trace.segment_starts.size),
-        counted.digest,
-        statistics,
-        warnings,
-        trace.metadata,
-        capture,
-        verdict,
+        n_tokens=trace.n_tokens,
+        n_segments=int(trace.segment_starts.size),
+        digest=counted.digest,
+        statistics=statistics,
+        warnings=warnings,
+        metadata=trace.metadata,
+        capture=capture,
+        verdict=verdict,
     )
 
 
@@ -182,7 +182,13 @@ def _profile_counts(sources: Sequence[Path], out: Path, params: ProfileParams) -
     counts = read_counts(AdapterSource.parse(str(sources[0])))
     counted, statistics = profile_of_counts(counts, params.n_neighbors)
     write_profile(out, counted, n_tokens=counts.n_tokens)
-    return ProfileReport(counts.n_tokens, None, counted.digest, statistics, (COUNTS_WARNING,))
+    return ProfileReport(
+        n_tokens=counts.n_tokens,
+        n_segments=None,
+        digest=counted.digest,
+        statistics=statistics,
+        warnings=(COUNTS_WARNING,),
+    )
 
 
 def _write_page(
