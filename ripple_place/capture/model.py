@@ -75,7 +75,7 @@ def load_model(path: Path, config: Any, *, dtype: str, device: str) -> Any:
     path : Path
     config : transformers.PreTrainedConfig
     dtype : str
-        ``float32``, ``bfloat16`` or ``float16``: the model computes in it.
+        One of `ripple_place.capture.params.DTYPES`; the model computes in it.
     device : str
         ``cpu`` or ``cuda``.
 

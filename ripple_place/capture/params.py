@@ -16,7 +16,7 @@ BATCH_TOKENS = 1024
 DEFAULT_RULE = ActivityRule("relu")
 """The skipped neurons of a ReLU model put out zero, so this rule leaves the model's output as it is."""
 DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ _FLAGS = {
     "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
 }  # fmt: skip
 """Options by parameter that mean nothing without a model and a text."""
+_DTYPES = [dtype for dtype in DTYPES if dtype != "float64"]
+"""float64 is for checks of exactness: no model is meant to run in it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="One layer's weights in memory at a time, or all.  [default: all if there is room]")  # fmt: skip
     @click.option("--torch-device", type=click.Choice(DEVICES), default=CaptureParams.device, show_default=True,
                   help="Where the model runs; auto takes the GPU if there is one.")  # fmt: skip
-    @click.option("--dtype", type=click.Choice(DTYPES), default=CaptureParams.dtype, show_default=True,
+    @click.option("--dtype", type=click.Choice(_DTYPES), default=CaptureParams.dtype, show_default=True,
                   help="What the model computes in.")  # fmt: skip
     @functools.wraps(command)
     def with_capture(

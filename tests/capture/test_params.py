@@ -22,7 +22,7 @@ def test_texts_in_any_form(texts: object) -> None:
     [
         ({"texts": ()}, "found no text; expected --text FILE"),
         ({"texts": "a", "device": "tpu"}, "--torch-device: found 'tpu'; expected auto or cpu or cuda"),
-        ({"texts": "a", "dtype": "int8"}, "--dtype: found 'int8'; expected float32 or bfloat16 or float16"),
+        ({"texts": "a", "dtype": "int8"}, "--dtype: found 'int8'; expected float32 or bfloat16 or float16 or float64"),
         ({"texts": "a", "n_threads": 0}, "--threads: found 0; expected at least 1"),
     ],
 )
