@@ -149,9 +149,11 @@ def run_child(options: argparse.Namespace) -> None:
     import torch
     import transformers
 
-    from ripple_place.capture.capture import CaptureParams, capture
+    from ripple_place.capture.batches import layout_of
     from ripple_place.capture.model import read_config, read_tokenizer
-    from ripple_place.capture.text import CalibrationText, WindowParams, layout_of, read_texts
+    from ripple_place.capture.params import CaptureParams, WindowParams
+    from ripple_place.capture.run import run_capture
+    from ripple_place.capture.text import CalibrationText, read_texts
     from ripple_place.tracking import no_track
 
     torch.set_num_threads(options.threads)
@@ -165,7 +167,7 @@ def run_child(options: argparse.Namespace) -> None:
     if options.child == "layers":
         with tempfile.TemporaryDirectory(dir=path.parent) as work:
             params = CaptureParams((text,), windows, layer_by_layer=True)
-            capture(path, params, Path(work) / "rows", resume=False, thresholds=None, track=no_track)
+            run_capture(path, params, Path(work) / "rows", resume=False, thresholds=None, track=no_track)
         loaded, process_loaded = start, process_start
     else:
         model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
@@ -193,8 +195,8 @@ def measure_rules(data: Path, options: argparse.Namespace) -> None:
     """Print perplexity against active share for each kind of rule, and draw it."""
     import torch
 
-    from ripple_place.capture.capture import CaptureParams, capture
-    from ripple_place.capture.text import WindowParams
+    from ripple_place.capture.params import CaptureParams, WindowParams
+    from ripple_place.capture.run import run_capture
     from ripple_place.trace.activity_rules import ActivityRule
     from ripple_place.tracking import no_track
 
@@ -211,8 +213,8 @@ def measure_rules(data: Path, options: argparse.Namespace) -> None:
                 (data / "text" / "wikitext2-test.txt",), WindowParams(max_tokens=options.tokens), rule, device="cpu"
             )
             with tempfile.TemporaryDirectory() as work:
-                done = capture(data / "models" / "llama-swiglu", params, Path(work) / "rows", resume=False,
-                               thresholds=None, track=no_track)  # fmt: skip
+                done = run_capture(data / "models" / "llama-swiglu", params, Path(work) / "rows", resume=False,
+                                   thresholds=None, track=no_track)  # fmt: skip
                 blocks = done.trace.blocks.values()
                 share = sum(int(np.bitwise_count(np.asarray(block.active)).sum()) for block in blocks) / sum(
                     block.n_rows * block.n_neurons for block in blocks

@@ -27,6 +27,7 @@ from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.sources import read_source
 from ripple_place.units import whole_gap
 from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.reorder import reorder
 
 BUNDLE_KIB = (1, 4, 16)
@@ -64,7 +65,7 @@ def main() -> None:
     train, test = (first_tokens(read_source(path), options.tokens) for path in paths.values())
     original = ModelPlacement({name: NeuronPlacement.original(block.n_neurons) for name, block in test.blocks.items()})
     with tempfile.TemporaryDirectory() as scratch:
-        profile([paths["train"]], Path(scratch) / "profile")
+        profile(paths["train"], Path(scratch) / "profile", ProfileParams(verdict=None))
         reorder(None, Path(scratch) / "profile", Path(scratch) / "greedy", PlacingParams(ordering="greedy"))
         placements = {"original": original, "greedy": read_placement(Path(scratch) / "greedy")}
     print(f"{'device':28s} {'KiB':>3s} {'order':9s} {'off':>7s} {'auto':>12s} {'+rounding':>12s} {'best on train':>14s}"

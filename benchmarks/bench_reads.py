@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.timing import data_folder
 from ripple_place.placing.params import PlacingParams
 from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 
@@ -28,7 +29,7 @@ def main() -> None:
     train, test = (folder / f"traces/{options.model}.wikitext2-{part}.trace.safetensors" for part in ("train", "test"))
     with tempfile.TemporaryDirectory() as scratch:
         learned = Path(scratch) / "profile"
-        profile([train], learned)
+        profile(train, learned, ProfileParams(verdict=None))
         layouts = ["original"]
         for ordering in ("frequency", "greedy"):
             reorder(None, learned, Path(scratch) / ordering, PlacingParams(ordering=ordering))

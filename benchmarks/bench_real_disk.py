@@ -40,6 +40,7 @@ from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import write_trace
 from ripple_place.workflows.calibrate import CalibrateParams, CalibrateReport, calibrate
 from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 
@@ -193,7 +194,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         train, test = traces(data_folder(), scratch)
-        profile([train], scratch / "profile")
+        profile(train, scratch / "profile", ProfileParams(verdict=None))
         layouts = ["original"]
         for ordering in ORDERINGS:
             reorder(None, scratch / "profile", scratch / ordering, PlacingParams(ordering=ordering))

@@ -19,9 +19,8 @@ import numpy as np
 
 from benchmarks.timing import data_folder
 from ripple_place.flash.read_cost import ReadCost
-from ripple_place.graph.coactivation import neighbor_graph
+from ripple_place.graph.counting import count_trace
 from ripple_place.graph.neuron_bits import NeuronBits
-from ripple_place.graph.statistics import block_statistics
 from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.trace.sources import read_source
@@ -34,10 +33,7 @@ if TYPE_CHECKING:
 
 
 def timed_verdict(name: str, trace: ActivationTrace) -> Verdict:
-    statistics = {}
-    for block, activity in trace.blocks.items():
-        bits = NeuronBits.of_block(activity)
-        statistics[block] = block_statistics(bits.frequency(), neighbor_graph(bits, 64), bits)
+    _, statistics = count_trace(trace, 64)
     start, process_start = time.perf_counter(), time.process_time()
     verdict = judge(trace, statistics, VerdictParams(), no_track)
     process_s, wall_s = time.process_time() - process_start, time.perf_counter() - start

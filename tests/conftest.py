@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, write_checkpoint
 from tests.flash.builders import block_trace, linear_device, trace_of
 from tests.trace_builders import planted_clusters, write_stock_trace
@@ -52,7 +53,7 @@ def trace_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def profile_path(tmp_path: Path, trace_path: Path) -> Path:
     """Return the profile of that trace."""
-    profile([trace_path], tmp_path / "pico.profile")
+    profile(trace_path, tmp_path / "pico.profile", ProfileParams(verdict=None))
     return tmp_path / "pico.profile"
 
 

@@ -1,1 +1,1 @@
-"""Activation traces recorded from a Hugging Face model that runs on text; needs the extra ``capture``."""
+"""Runs Hugging Face models: records activation traces on text, compares logits. Needs the extra ``capture``."""

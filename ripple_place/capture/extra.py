@@ -1,10 +1,15 @@
-"""The one place that asks whether torch and transformers are there."""
+"""The one place that asks whether torch and transformers are installed."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
 from ripple_place.errors import UnsupportedError
+
+
+def missing_packages() -> list[str]:
+    """Return the packages of the extra ``capture`` that are not installed; none of them is imported."""
+    return [name for name in ("torch", "transformers") if find_spec(name) is None]
 
 
 def require_capture_extra(model: object) -> None:
@@ -15,8 +20,7 @@ def require_capture_extra(model: object) -> None:
     UnsupportedError
         If torch or transformers is missing; says what to install.
     """
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
+    if missing := missing_packages():
         raise UnsupportedError(
             model, found=f"a model, and no {' and no '.join(missing)} to run it",
             expected="the packages of the extra `capture`", remedy="run: pip install 'ripple-place[capture]'",

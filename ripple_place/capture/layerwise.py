@@ -18,9 +18,9 @@ from ripple_place.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ripple_place.capture.batches import Batch
     from ripple_place.capture.recorder import Recorder
     from ripple_place.capture.sites import Site
-    from ripple_place.capture.text import Batch
     from ripple_place.capture.writer import TraceWriter
     from ripple_place.tensorfile import TensorFile
     from ripple_place.tracking import Track

@@ -1,24 +1,30 @@
-"""What transformers makes of source and output: their logits on random tokens. Needs the `capture` extra."""
+"""The proof of ``verify --logits``: source and output, run by transformers, give the same logits on random tokens."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.capture.extra import missing_packages
 from ripple_place.errors import UnsupportedError, VerificationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 N_TOKENS = 32
+"""Tokens that both models read."""
 _TOLERANCE = 1e-6
-"""Of the largest logit. A few models compute norms in float32 whatever their weights are: their last digits change."""
+"""Share of the largest logit. A few models compute norms in float32 whatever the dtype: their last digits change."""
 
 
 def check_can_run(out: Path) -> None:
-    """Raise UnsupportedError unless torch and transformers are there, and `out` has weights that they load."""
-    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
-    if missing:
+    """Raise unless torch and transformers are installed and `out` has weights that they load.
+
+    Raises
+    ------
+    UnsupportedError
+        If either is missing; says what to do about it.
+    """
+    if missing := missing_packages():
         raise UnsupportedError(
             "--logits", found=f"no {' and no '.join(missing)}", expected="the capture extra",
             remedy="install it: pip install 'ripple-place[capture]'",
@@ -55,7 +61,7 @@ def compare_logits(checkpoint: Path, out: Path) -> int:
 
 
 def _logits(path: Path) -> Any:
-    """Return a checkpoint's logits on the same tokens for all."""
+    """Return a checkpoint's logits on tokens that depend on the size of its vocabulary alone."""
     import torch
     import transformers
 

@@ -18,7 +18,7 @@ ROOM_SHARE = 0.6
 
 @contextmanager
 def _loading(path: Path, what: str) -> Iterator[None]:
-    """Say which part of a checkpoint could not be opened; transformers raises whatever it likes."""
+    """Turn any exception of transformers into an error that names the part of the checkpoint."""
     try:
         yield
     except (MemoryError, KeyboardInterrupt):
@@ -75,7 +75,7 @@ def load_model(path: Path, config: Any, *, dtype: str, device: str) -> Any:
     path : Path
     config : transformers.PreTrainedConfig
     dtype : str
-        ``float32``, ``bfloat16`` or ``float16``: what it computes in.
+        One of `ripple_place.capture.params.DTYPES`; the model computes in it.
     device : str
         ``cpu`` or ``cuda``.
 

@@ -1,4 +1,4 @@
-"""What a rule costs: the perplexity of the text with and without it."""
+"""The cost of a rule: the perplexity of the text with and without it."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ripple_place.capture.batches import Rows
     from ripple_place.capture.sites import Site
-    from ripple_place.capture.text import Rows
     from ripple_place.capture.writer import TraceWriter
     from ripple_place.trace.activity_rules import ActivityRule
 
@@ -36,7 +36,7 @@ class Recorder:
     writer : TraceWriter
     sites : sequence of Site
     magnitudes : bool
-        Also record what the active neurons put out.
+        Also record the outputs of the active neurons.
     thresholds : mapping of str to float
         By `Site.block`, for rules that are fitted; `fit` adds to them.
     """
@@ -171,7 +171,7 @@ class Recorder:
             active = self.rule.active(values, gate, threshold)
             self._record(block, active[recorded], values, recorded, token_index)
             return values * active
-        # Nothing is changed: only what is recorded needs to be looked at.
+        # The rule changes nothing, so it is applied to the recorded rows only.
         chosen = values[recorded]
         self._record(block, self.rule.active(chosen, None, threshold), values, recorded, token_index)
         return None

@@ -42,7 +42,7 @@ class Site:
     Attributes
     ----------
     block : str
-        Of a dense FFN its block, ``layers.3``; of fused experts what their blocks begin with, ``layers.3.experts``.
+        The block of a dense FFN, ``layers.3``; the common prefix of fused experts' blocks, ``layers.3.experts``.
     stack : str
         ``""``, ``encoder`` or ``decoder``: whose positions reach it.
     layer : int

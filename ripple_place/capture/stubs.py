@@ -82,7 +82,7 @@ class LayerStubs:
         return seen[0]
 
     def run_layer(self, layer: int, hidden: Any, inputs: dict[str, Any]) -> Any:
-        """Return what a layer makes of hidden states, called as the model calls it."""
+        """Return the output of a layer for some hidden states, called as the model calls it."""
         results: list[Any] = []
 
         def act(i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

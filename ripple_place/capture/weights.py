@@ -71,7 +71,7 @@ class WeightSource:
                 self._place(name, self._read(sources[0][0]))
             else:
                 converted |= {source: self._read(source) for source, _ in sources}
-        # One converter may fill several parameters: what it needs stands under the first of them.
+        # One converter may fill several parameters; its sources are listed under the first of them.
         converted |= {
             source: self._read(source)
             for target, sources in self._targets.items()
@@ -141,7 +141,7 @@ class WeightSource:
         setattr(self.model.get_submodule(path), last, parameter)
 
     def _convert(self, tensors: dict[str, Any]) -> None:
-        """Let transformers fuse what it keeps fused."""
+        """Let transformers fuse the tensors that its modules hold fused."""
         from transformers.core_model_loading import convert_and_load_state_dict_in_model
         from transformers.modeling_utils import LoadStateDictConfig
 

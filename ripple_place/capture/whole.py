@@ -11,8 +11,8 @@ from ripple_place.trace.activity_rules import FIT_TOKENS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ripple_place.capture.batches import Batch
     from ripple_place.capture.recorder import Recorder
-    from ripple_place.capture.text import Batch
     from ripple_place.capture.writer import TraceWriter
     from ripple_place.tracking import Track
 
@@ -30,7 +30,7 @@ def run_whole_model(
     batches : sequence of Batch
     recorder : Recorder
     writer : TraceWriter
-        Told of each batch that is done.
+        Receives each finished batch.
     device : str
     score : bool
         Also run without the rule, and count the likelihood of the text both ways.
@@ -79,7 +79,7 @@ def fit_batches(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 
 def progress_of(recorder: Recorder, likelihoods: dict[str, LogLikelihood]) -> dict[str, Any]:
-    """Return what a capture must remember to go on after an interruption."""
+    """Return the state from which a capture goes on after an interruption."""
     return {
         "thresholds": recorder.thresholds,
         "likelihoods": {name: asdict(value) for name, value in likelihoods.items()},

@@ -1,8 +1,8 @@
 """A trace that grows while a model runs: raw files in a directory, and a note of how far they are good.
 
-One file for each tensor, appended to, so that memory does not grow with the tokens, and blocks whose number of rows
-nobody knows beforehand (experts) are no special case. After each batch, or each layer, the sizes of all files are noted
-in ``state.json``; to go on after an interruption is to cut the files back to the noted sizes.
+Each tensor is one file that is appended to: memory does not grow with the tokens, and blocks whose number of rows is
+unknown beforehand (experts) are no special case. After each batch, or each layer, the sizes of all files are noted in
+``state.json``. A capture resumes by cutting the files back to the noted sizes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FLUSH_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """What is known of a block before the model runs.
+    """The shape of a block, as known before the model runs.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ class TraceWriter:
     directory : Path
         Made if it is not there.
     identity : mapping of str to anything JSON has
-        What the capture depends on: model, text, rule. A capture goes on only where all of it is the same.
+        Everything that the capture depends on: model, text, rule. A capture goes on only if all of it is the same.
     resume : bool
-        Go on where an earlier capture in `directory` stopped; otherwise what is there is removed.
+        Go on where an earlier capture in `directory` stopped; otherwise remove its files.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class TraceWriter:
         self._buffered_bytes = 0
 
     def commit(self, progress: Mapping[str, Any]) -> None:
-        """Write what is held, and note that all of it is good as of `progress`."""
+        """Write all buffered rows, and note that the files are good as of `progress`."""
         self._flush()
         self.progress = dict(progress)
         state = {"identity": self._identity, "progress": self.progress, "sizes": self._sizes}

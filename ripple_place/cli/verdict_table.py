@@ -1,4 +1,4 @@
-"""What ``profile`` prints of its verdict."""
+"""The verdict of ``profile`` as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ripple_place.verdict.verdict import Verdict
 
 MAX_ROWS, FIRST_ROWS = 8, 4
-"""Up to so many blocks are listed; of more, the first few."""
+"""Up to `MAX_ROWS` blocks are all listed; of more, the first `FIRST_ROWS`."""
 
 
 def verdict_text(verdict: Verdict) -> str:

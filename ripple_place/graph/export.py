@@ -8,6 +8,7 @@ from ripple_place.tensorfile import replacing
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     import networkx
 
@@ -30,7 +31,7 @@ def to_networkx(block: BlockProfile) -> networkx.Graph:
     return graph
 
 
-def write_graphml(path: str | os.PathLike[str], blocks: dict[str, BlockProfile]) -> None:
+def write_graphml(path: str | os.PathLike[str], blocks: Mapping[str, BlockProfile]) -> None:
     """Write the co-activation graphs of some blocks as one GraphML file for Gephi, Cytoscape and the like.
 
     Nodes are named ``layers.3/17`` and have ``block``, ``neuron`` and ``frequency``; blocks are not connected.

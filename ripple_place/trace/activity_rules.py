@@ -1,5 +1,7 @@
 """Activity rules: which neurons of a token count as active, and what is kept of their outputs.
 
+numpy is imported only where a rule is applied: the command line imports this module to print its help.
+
 `x` is the input of the down projection, which is what the neurons put out; `g` the output of the activation function
 within a gated FFN.
 
@@ -24,8 +26,6 @@ import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ripple_place.errors import UsageError
 
@@ -171,6 +171,8 @@ class ActivityRule:
         sizes : ndarray or torch.Tensor of shape (n_values,), floating
             Absolute values; at least one.
         """
+        import numpy as np
+
         k = min(max(1, math.ceil(self.value / 100 * sizes.shape[0])), sizes.shape[0])
         if isinstance(sizes, np.ndarray):
             return float(np.partition(sizes, k - 1)[k - 1])
@@ -229,6 +231,8 @@ def _no_rule(found: str) -> UsageError:
 
 def _kth_largest(sizes: Any, k: int) -> Any:
     """Return the k-th largest value of each row, shape (n_rows, 1)."""
+    import numpy as np
+
     if isinstance(sizes, np.ndarray):
         return np.partition(sizes, sizes.shape[-1] - k, axis=-1)[..., sizes.shape[-1] - k, None]
     return sizes.topk(k, dim=-1, sorted=True).values[..., -1:]

@@ -38,6 +38,15 @@ class FiringCounts:
     n_tokens: int | None
 
 
+def is_counts(path: Path | str) -> bool:
+    """Tell whether a source is firing counts rather than a trace.
+
+    >>> is_counts("powerinfer:counts,tokens=10"), is_counts("powerinfer.npy"), is_counts("dense:powerinfer:x")
+    (True, False, False)
+    """
+    return str(path).startswith("powerinfer:")
+
+
 def read_counts(source: AdapterSource) -> FiringCounts:
     """Read PowerInfer's counts, ``powerinfer:DIR[,tokens=N]``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from ripple_place.flash.read_cost import ReadCost, check_break_even_gap
 from ripple_place.flash.requests import sample_tokens
 from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.block_report import FEW_ROWS, why_helpless
-from ripple_place.verdict.score import combine_scores, score_block, searched_and_judged
+from ripple_place.verdict.scoring import combine_scores, score_block, searched_and_judged
 from ripple_place.verdict.verdict import ASSUMED_BUNDLE_BYTES, Verdict
 
 if TYPE_CHECKING:
@@ -21,41 +22,46 @@ if TYPE_CHECKING:
 
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.graph.statistics import BlockStatistics
-    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
     from ripple_place.tracking import Track
 
 MAX_SEARCHED_ROWS, MAX_JUDGED_ROWS = 8192, 4096
 MAX_BLOCK_WORK = 2**40
-"""Pairs x rows of one block: 4096 rows of 16,384 neurons. Of wider blocks, fewer rows are looked at."""
+"""Pairs x rows of one block: 4096 rows of 16,384 neurons. Wider blocks are judged on fewer rows."""
 MAX_WORK = 2**42
-"""Pairs x rows of all blocks: 4 blocks of 16,384 neurons, 32 of 4096. Of larger models some blocks are looked at,
+"""Pairs x rows of all blocks: 4 blocks of 16,384 neurons, 32 of 4096. In larger models a sample of blocks is judged,
 spread evenly."""
 
 
 @dataclass(frozen=True)
 class VerdictParams:
-    """What reads cost, for the verdict.
+    """The cost of reads, for the verdict.
 
     Parameters
     ----------
-    device : DeviceProfile, optional
-        Default the default device, unless a break-even gap is given.
+    device : DeviceProfile, str or Path, optional
+        A profile, a shipped profile's name, or a device file. By default, `DEFAULT_DEVICE`, unless a break-even gap is
+        given.
     bundle_bytes : int, optional
         Bytes of a neuron's weights: costs are flash times then.
     break_even_gap : float, optional
-        In place of a device's.
+        Neurons that take as long to read as a read takes to start, in place of a device's.
 
     Raises
     ------
     UsageError
-        If both a break-even gap and a device or bytes are given, or a number is out of range.
+        If both a break-even gap and a device or bytes are given, a number is out of range, or there is no such device.
+    DeviceConfigError
+        If the device file is malformed.
     """
 
-    device: DeviceProfile | None = None
+    device: DeviceProfile | str | Path | None = None
     bundle_bytes: int | None = None
     break_even_gap: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.device, str | Path):
+            object.__setattr__(self, "device", load_device(str(self.device)))
         check_bundle_bytes(self.bundle_bytes)
         if self.break_even_gap is None:
             return
@@ -70,6 +76,7 @@ class VerdictParams:
         """Return what reads cost: flash times where the bundle size is known, else by lambda."""
         if self.break_even_gap is not None:
             return ReadCost.by_line(self.break_even_gap)
+        assert not isinstance(self.device, str | Path), "loaded when the parameters were made"
         device = self.device or load_device(DEFAULT_DEVICE)
         if self.bundle_bytes is not None:
             return ReadCost.on_device(device, self.bundle_bytes)
@@ -79,7 +86,7 @@ class VerdictParams:
 def judge(
     trace: ActivationTrace, statistics: Mapping[str, BlockStatistics], params: VerdictParams, track: Track
 ) -> Verdict:
-    """Order blocks on the first half of a trace, judge by the second, and say what that means.
+    """Order blocks on the first half of a trace, and judge the orders by the second.
 
     Parameters
     ----------
@@ -88,24 +95,19 @@ def judge(
         Of each block.
     params : VerdictParams
     track : Track
+        Receives progress updates.
 
     Notes
     -----
-    Cost is bounded: see `MAX_WORK`. Deterministic; nothing is drawn.
+    Cost is bounded: see `MAX_WORK`. Deterministic.
     """
     read_cost, middle = params.read_cost(), middle_token(trace)
-    notes, scored = {}, []
+    notes = {}
     for name, block in trace.blocks.items():
-        if block.n_rows == 0:
-            notes[name] = "no token reaches it"
-        elif block.n_rows < 2 * FEW_ROWS or not statistics[name].active_share:
-            notes[name] = why_helpless(block, None, None) or _too_few(block.n_rows)
-        elif min(row := middle_row(trace, name, middle), block.n_rows - row) < FEW_ROWS:
-            notes[name] = _too_few(block.n_rows)
-        else:
-            scored.append(name)
+        if note := _why_not_judged(block, middle_row(trace, name, middle), statistics[name]):
+            notes[name] = note
     blocks = {}
-    for name in track(_sample(trace, scored), "judging orders"):
+    for name in track(_sample(trace, [name for name in trace.blocks if name not in notes]), "judging orders"):
         block = trace.blocks[name]
         halves = searched_and_judged(
             block, middle_row(trace, name, middle), _max_rows(block.n_neurons), MAX_JUDGED_ROWS
@@ -119,6 +121,15 @@ def judge(
         shares = [(block.score, trace.blocks[name].n_rows / trace.n_tokens) for name, block in blocks.items()]
         overall = combine_scores(shares, max(block.judged.n_rows for block in blocks.values()))
     return Verdict(read_cost, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics)
+
+
+def _why_not_judged(block: BlockTrace, middle: int, statistics: BlockStatistics) -> str | None:
+    """Return the note on a block that is too quiet or too rarely reached to be judged from row `middle` on, or None."""
+    if block.n_rows == 0:
+        return "no token reaches it"
+    if block.n_rows < 2 * FEW_ROWS or not statistics.active_share:
+        return why_helpless(block, None, None) or _too_few(block.n_rows)
+    return _too_few(block.n_rows) if min(middle, block.n_rows - middle) < FEW_ROWS else None
 
 
 def middle_token(trace: ActivationTrace) -> int:

@@ -23,7 +23,7 @@ BLOCK_HEAD = (
 
 
 def sentences(verdict: Verdict) -> tuple[str, ...]:
-    """Return what the verdict comes to, in plain sentences."""
+    """Return the verdict in plain sentences."""
     score = verdict.overall
     if score is None:
         return (_too_short(verdict),)
@@ -35,7 +35,7 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
 
 
 def less(gain: float) -> str:
-    """Write what is saved.
+    """Write a gain in words.
 
     >>> less(0.123), less(-0.012), less(0.0)
     ('12.3% less', '1.2% more', '0.0% less')
@@ -44,7 +44,7 @@ def less(gain: float) -> str:
 
 
 def change(gain: float) -> str:
-    """Write what is saved as a change, for a table.
+    """Write a gain as a change of the cost, for a table.
 
     >>> change(0.123), change(-0.01), change(0.0)
     ('-12.3%', '+1.0%', '0.0%')
@@ -116,7 +116,7 @@ def _stops_paying(verdict: Verdict) -> list[str]:
 
 
 def _range(shares: list[float], decimals: int = 1) -> str:
-    """Write what shares lie between.
+    """Write the range of some shares.
 
     >>> _range([0.123, 0.2]), _range([0.5, 0.501], 0)
     ('12.3% to 20.0%', '50%')

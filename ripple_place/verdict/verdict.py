@@ -1,4 +1,4 @@
-"""What a verdict is: figures of each judged block and of all together, and whether the trace was long enough."""
+"""The verdict: figures of each judged block and of all together, and whether the trace was long enough."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from ripple_place.verdict.score import BlockScore, Score
 
 ASSUMED_BUNDLE_BYTES = 4096
-"""Where nobody says how long a neuron's weights are: OPT-350M's, up and down at two bytes a weight."""
+"""Assumed if the bundle size is unknown: that of OPT-350M, up and down at two bytes a weight."""
 SHORT_TRACE_TOKENS = 1024
 """Below this a block's pair counts are mostly noise: a pair that fires together for 1 % of tokens does so 10 times."""
 STILL_LEARNING = 0.01
-"""More text is worth its while if the last doubling lowered the cost by this much: doublings bring less and less, and
-a percent is what they may well bring once more, while whole orderings differ by ten."""
+"""More text is worth recording if the last doubling lowered the cost by this share. Each doubling brings less than the
+one before: at a percent, the next may bring almost a percent, while whole orderings differ by ten."""
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What a profile promises of reordering.
+    """The worth of reordering, as far as a profile can tell.
 
     Attributes
     ----------
@@ -31,13 +31,13 @@ class Verdict:
     n_tokens : int
         Of the trace.
     n_blocks : int
-        Of the trace; `blocks` has those that were looked at.
+        Of the trace; `blocks` has those that were judged.
     overall : Score or None
         Blocks together, per token; None if none has enough tokens.
     blocks : mapping of str to BlockScore
         In model order.
     notes : mapping of str to str
-        Why placement cannot help a block, or why nothing can be said of it.
+        Why placement cannot help a block, or why it was not judged.
     statistics : mapping of str to BlockStatistics
     """
 

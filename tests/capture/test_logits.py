@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ripple_place.capture import logits
+from ripple_place.capture import extra, logits
 from ripple_place.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 3, with what to install."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"no torch and no transformers.*ripple-place\[capture\]"):
         logits.check_can_run(tmp_path)
 
@@ -24,6 +23,6 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_drop_in_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled file is for other readers."""
     found: Any = object()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(extra, "find_spec", lambda name: found)
     with pytest.raises(UnsupportedError, match=r"expected the drop-in format.*--format both"):
         logits.check_can_run(tmp_path)

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripple_place.capture.text import BatchLayout, CalibrationText, WindowParams
+from ripple_place.capture.batches import BatchLayout
+from ripple_place.capture.params import WindowParams
+from ripple_place.capture.text import CalibrationText
 from ripple_place.errors import UsageError
 
 sizes = st.integers(1, 60)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ripple_place.capture import writer as module
-from ripple_place.capture.text import CalibrationText, WindowParams
+from ripple_place.capture.params import WindowParams
+from ripple_place.capture.text import CalibrationText
 from ripple_place.capture.writer import BlockLayout, TraceWriter
 from ripple_place.errors import TraceFormatError, UsageError
 from tests.trace_builders import pack, random_activity, unpack

@@ -51,6 +51,7 @@ from ripple_place.trace.arrays import read_npy, read_npz
 from ripple_place.trace.counts import read_counts
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
 from tests.checkpoint.model.test_quantised import SCHEMES, write_quantised
 from tests.checkpoint.test_carriers import gguf, lora, write_adapter
@@ -93,7 +94,7 @@ class Targets:
         tokens = np.arange(40, dtype=np.int32)
         for name, blocks in (("trace", dense | experts), ("dense", dense)):
             write_trace(root / name, ActivationTrace(blocks, 40, np.array([0, 20]), tokens))
-        profile([root / "dense"], root / "profile")
+        profile(root / "dense", root / "profile", ProfileParams(verdict=None))
         write_torch_file(root / "model_0.pt", {"weight": np.ones((24, 8), "f4"), "bias": np.ones(24, "f4")})
         write_imatrix(root / "imatrix.dat", {f"blk.{layer}.ffn_down.weight": 24 for layer in range(2)})
         (root / "imatrix.gguf").write_bytes(gguf({f"blk.{layer}.ffn_down.weight": np.ones(24) for layer in range(2)}))

@@ -12,7 +12,8 @@ from ripple_place.pages.profile_page import frequency_curve
 from ripple_place.verdict.judge import VerdictParams
 from ripple_place.verdict.sentences import sentences
 from ripple_place.workflows.profile import ProfileReport, profile
-from tests.pages.parsing import Balanced
+from ripple_place.workflows.profile_params import ProfileParams
+from tests.pages.test_simulation_page import Balanced
 from tests.trace_builders import planted_clusters, random_activity, write_stock_trace
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def page_of(
     """Return the page on some activity, and the report behind it."""
     source = write_stock_trace(tmp_path / name, blocks)
     charge, html = VerdictParams(**params), tmp_path / "page.html"
-    report = profile([source], tmp_path / "p", verdict=charge, html=html, command="profile <b> & c")
+    report = profile(source, tmp_path / "p", ProfileParams(verdict=charge, html=html, command="profile <b> & c"))
     return (tmp_path / "page.html").read_text(encoding="utf-8"), report
 
 
@@ -84,12 +85,12 @@ def test_pages_of_degenerate_blocks(tmp_path: Path, active: np.ndarray) -> None:
 def test_a_page_needs_a_verdict(tmp_path: Path, trace_path: Path) -> None:
     """Refused before any work; so is an existing page, and one in the place of another output."""
     with pytest.raises(UsageError, match="--html: found no verdict to show"):
-        profile([trace_path], tmp_path / "p", html=tmp_path / "page.html")
+        profile([trace_path], tmp_path / "p", ProfileParams(verdict=None, html=tmp_path / "page.html"))
     (tmp_path / "old").write_text("old")
     with pytest.raises(UsageError, match="old: found a file; expected a new name"):
-        profile([trace_path], tmp_path / "p", verdict=VerdictParams(), html=tmp_path / "old")
+        profile([trace_path], tmp_path / "p", ProfileParams(html=tmp_path / "old"))
     with pytest.raises(UsageError, match="found another file of this command"):
-        profile([trace_path], tmp_path / "p", verdict=VerdictParams(), html=tmp_path / "p")
+        profile([trace_path], tmp_path / "p", ProfileParams(html=tmp_path / "p"))
     assert not (tmp_path / "p").exists()
 
 

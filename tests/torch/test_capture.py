@@ -11,12 +11,12 @@ from torch.nn.functional import linear
 
 from ripple_place.capture import layerwise
 from ripple_place.capture import model as models
-from ripple_place.capture import text as text_module
-from ripple_place.capture.capture import CaptureParams, capture
+from ripple_place.capture import params as params_module
 from ripple_place.capture.experts import run_experts
+from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.recorder import pack_on_device
+from ripple_place.capture.run import run_capture
 from ripple_place.capture.stubs import same_calls
-from ripple_place.capture.text import WindowParams
 from ripple_place.errors import UnsupportedError, UsageError
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.trace.files import read_trace, write_trace
@@ -39,7 +39,7 @@ def _small(monkeypatch):
 def record(model, texts, directory, *, rule="relu", resume=False, track=no_track, thresholds=None, **more):
     """Capture with the windows of these tests."""
     params = CaptureParams(tuple(texts), **{"windows": WINDOWS, "rule": ActivityRule.parse(rule), **more})
-    return capture(model, params, directory, resume=resume, thresholds=thresholds, track=track)
+    return run_capture(model, params, directory, resume=resume, thresholds=thresholds, track=track)
 
 
 def spans(n_ids):
@@ -236,7 +236,7 @@ def stopping_after(n_items):
 @pytest.mark.parametrize("family", ["opt", "mixtral"])
 def test_interrupted(family, by_layer, rule, tmp_path, monkeypatch):
     """A run that broke off twice and went on ends with the same trace and perplexity as one that did not."""
-    monkeypatch.setattr(text_module, "BATCH_TOKENS", 64)
+    monkeypatch.setattr(params_module, "BATCH_TOKENS", 64)
     path = write_model(tmp_path / "model", CAUSAL[family]())
     write_text(tmp_path / "text")
     options = {"rule": rule, "layer_by_layer": by_layer, "magnitudes": True}
@@ -452,7 +452,7 @@ def test_shared_traces(model, tmp_path):
     """Traces that others recorded, with other software on another machine, come out again."""
     torch.set_num_threads(2)
     params = CaptureParams((Path(DATA) / "text" / "wikitext2-test.txt",))
-    trace = capture(
+    trace = run_capture(
         Path(DATA) / "models" / model, params, tmp_path / "work", resume=False, thresholds=None, track=no_track
     ).trace
     expected = read_trace(Path(DATA) / "traces" / f"{model}.wikitext2-test.trace.safetensors")

@@ -8,6 +8,7 @@ import numba
 import pytest
 import torch
 
+from ripple_place.capture import source
 from ripple_place.cli.main import main
 from ripple_place.graph.profile import read_profile
 from ripple_place.trace.files import read_trace
@@ -96,7 +97,7 @@ def test_an_interrupted_capture(run, model, tmp_path, monkeypatch):
     """Ctrl-C leaves what was done; the next run asks what to do with it, and --append goes on with it."""
     arguments = ["profile", model, "--text", "a.txt", *SIZES, "--layer-by-layer"]
     assert run(*arguments, "--out", "whole")[0] == 0
-    real = workflow.capture_trace
+    real = source.run_capture
 
     def interrupted(*given, **more):
         def track(items, what):
@@ -107,11 +108,11 @@ def test_an_interrupted_capture(run, model, tmp_path, monkeypatch):
 
         return real(*given, **more | {"track": track})
 
-    monkeypatch.setattr(workflow, "capture_trace", interrupted)
+    monkeypatch.setattr(source, "run_capture", interrupted)
     assert run(*arguments, "--out", "p")[0] == 130
     assert (tmp_path / "p.partial").is_dir()
     assert not (tmp_path / "p").exists()
-    monkeypatch.setattr(workflow, "capture_trace", real)
+    monkeypatch.setattr(source, "run_capture", real)
     code, _, err = run(*arguments, "--out", "p")
     assert code == 2
     assert "p.partial: found an interrupted capture; expected none. Go on with it by --append" in err

@@ -10,30 +10,30 @@ import numpy as np
 import pytest
 
 from ripple_place.errors import UsageError
-from ripple_place.graph.coactivation import neighbor_graph
-from ripple_place.graph.neuron_bits import NeuronBits
-from ripple_place.graph.statistics import block_statistics
+from ripple_place.flash.device.files import load_device, read_device
+from ripple_place.flash.device.writer import write_device
+from ripple_place.graph.counting import count_trace
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.tracking import no_track
 from ripple_place.verdict import judge as verdict_module
 from ripple_place.verdict.judge import VerdictParams, judge, middle_token
-from ripple_place.verdict.score import Crowd, part_of
+from ripple_place.verdict.score import Crowd
+from ripple_place.verdict.scoring import part_of
 from ripple_place.verdict.sentences import block_row, sentences
 from tests.flash.builders import linear_device
 from tests.reference.gap_cost import gap_cost
 from tests.trace_builders import bits_of, block_of, planted_clusters, random_activity, trace_of, unpack
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ripple_place.verdict.verdict import Verdict
 
 
 def verdict_of(trace: ActivationTrace, **params: object) -> Verdict:
     """Return the verdict on a trace."""
-    statistics = {}
-    for name, block in trace.blocks.items():
-        bits = NeuronBits.of_block(block)
-        statistics[name] = block_statistics(bits.frequency(), neighbor_graph(bits, 64), bits)
+    _, statistics = count_trace(trace, 64)
     return judge(trace, statistics, VerdictParams(**params), no_track)  # type: ignore[arg-type]
 
 
@@ -250,6 +250,16 @@ def test_refused_parameters(params: dict[str, object], match: str) -> None:
     """What reads cost is said once, and can be."""
     with pytest.raises(UsageError, match=match):
         VerdictParams(**params)  # type: ignore[arg-type]
+
+
+def test_a_device_by_name_or_file(tmp_path: Path) -> None:
+    """A shipped profile's name and a device file, as text or path, are loaded when the parameters are made."""
+    file = tmp_path / "my.toml"
+    write_device(file, linear_device())
+    assert VerdictParams(str(file)).device == VerdictParams(file).device == read_device(file)
+    assert VerdictParams("m1-max").device == load_device("m1-max")
+    with pytest.raises(UsageError, match="device floppy: found no shipped profile by that name"):
+        VerdictParams("floppy")
 
 
 def test_a_row_of_the_table() -> None:

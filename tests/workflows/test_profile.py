@@ -12,9 +12,9 @@ import pytest
 
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.graph.profile import read_profile
-from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace
-from ripple_place.workflows.profile import fitted_thresholds, profile
+from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from tests.trace_builders import random_activity, unpack, write_stock_trace
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def test_counts(tmp_path: Path, trace_path: Path) -> None:
     """The profile holds the trace, how often each neuron fires, and how often with each of its neighbours."""
-    report = profile([trace_path], tmp_path / "p", n_neighbors=23)
+    report = profile([trace_path], tmp_path / "p", ProfileParams(n_neighbors=23))
     learned = read_profile(tmp_path / "p")
     assert (learned.digest, learned.n_neighbors) == (report.digest, 23)
     for name, block in read_trace(trace_path).blocks.items():
@@ -39,9 +39,9 @@ def test_same_bytes_whatever_the_threads(tmp_path: Path, trace_path: Path) -> No
     before = numba.get_num_threads()
     for n_threads in (1, 2):
         numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
-        profile([trace_path], tmp_path / f"p{n_threads}", n_neighbors=5)
+        profile([trace_path], tmp_path / f"p{n_threads}", ProfileParams(n_neighbors=5))
     numba.set_num_threads(before)
-    profile([trace_path], tmp_path / "p", n_neighbors=5)
+    profile([trace_path], tmp_path / "p", ProfileParams(n_neighbors=5))
     assert (tmp_path / "p").read_bytes() == (tmp_path / "p1").read_bytes() == (tmp_path / "p2").read_bytes()
 
 
@@ -51,7 +51,7 @@ def test_a_profile_is_a_source(tmp_path: Path, trace_path: Path) -> None:
     profile([tmp_path / "wiki.profile"], tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "wiki.profile").read_bytes()
     report = profile([tmp_path / "again", trace_path], tmp_path / "twice")
-    assert report.trace.n_tokens == 600
+    assert report.n_tokens == 600
     once, twice = (read_profile(tmp_path / name).blocks["layers.1"] for name in ("again", "twice"))
     np.testing.assert_array_equal(twice.frequency, 2 * once.frequency)
 
@@ -92,7 +92,7 @@ def test_nothing_to_warn_of(tmp_path: Path) -> None:
 
 def test_graphml(tmp_path: Path, trace_path: Path) -> None:
     """The graphs of all blocks in one file."""
-    profile([trace_path], tmp_path / "p", graphml=tmp_path / "g.graphml", n_neighbors=2)
+    profile([trace_path], tmp_path / "p", ProfileParams(graphml=tmp_path / "g.graphml", n_neighbors=2))
     assert networkx.read_graphml(tmp_path / "g.graphml").number_of_nodes() == 48
 
 
@@ -123,14 +123,40 @@ def test_refused_outputs(
     (tmp_path / "x").mkdir()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with pytest.raises(UsageError, match=match):
-        profile([trace_path], tmp_path / out, graphml=graphml and tmp_path / graphml, force=force)
+        profile([trace_path], tmp_path / out, ProfileParams(graphml=graphml and tmp_path / graphml, force=force))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"append": True, "force": True}, "--append --force: found both; expected one"),
+        ({"verdict": None, "html": "page.html"}, "--html: found no verdict to show"),
+        ({"n_neighbors": 0}, "--neighbors: found 0; expected 1 to 4096"),
+        ({"n_neighbors": 4097}, "--neighbors: found 4097"),
+        ({"union": 0}, "--union: found 0; expected at least 1"),
+    ],
+)
+def test_refused_parameters(params: dict[str, object], match: str) -> None:
+    """Refused when the parameters are made, before anything is read."""
+    with pytest.raises(UsageError, match=match):
+        ProfileParams(**params)  # type: ignore[arg-type]
+
+
+def test_paths_as_text(tmp_path: Path, trace_path: Path) -> None:
+    """Wherever a path is taken, text is; one source needs no list. Same bytes either way."""
+    params = ProfileParams(graphml=str(tmp_path / "g"), html=str(tmp_path / "h"))
+    report = profile(str(trace_path), str(tmp_path / "p"), params)
+    assert report.verdict is not None
+    profile([trace_path], tmp_path / "q", ProfileParams(graphml=tmp_path / "g2", html=tmp_path / "h2"))
+    for one, other in (("p", "q"), ("g", "g2"), ("h", "h2")):
+        assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes()
 
 
 def test_force(tmp_path: Path, trace_path: Path) -> None:
     """An old output is replaced when that is asked for."""
     (tmp_path / "p").write_text("old")
-    profile([trace_path], tmp_path / "p", force=True)
+    profile([trace_path], tmp_path / "p", ProfileParams(force=True))
     read_profile(tmp_path / "p")
 
 
@@ -141,22 +167,3 @@ def test_a_bad_trace_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TraceFormatError, match=r"b: layers.0.active"):
         profile([good, bad], tmp_path / "p")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, "3", '{"layers.0": "x"}', '{"layers.0": NaN}', '{"layers.0": 1' + "0" * 400 + "}"]
-)
-def test_thresholds_that_are_none(text: str) -> None:
-    """A profile is continued by what its metadata say: that must be numbers."""
-    block = BlockTrace(8, np.ones((3, 1), np.uint8))
-    trace = ActivationTrace({"layers.0": block}, 3, np.zeros(1, np.int64), None, {"thresholds": text})
-    with pytest.raises(TraceFormatError, match=r"p: thresholds: found .*expected a number for each block"):
-        fitted_thresholds("p", trace)
-
-
-def test_thresholds() -> None:
-    """None where nothing was fitted."""
-    block = BlockTrace(8, np.ones((3, 1), np.uint8))
-    for metadata, expected in (({}, None), ({"thresholds": '{"layers.0": 0.5}'}, {"layers.0": 0.5})):
-        trace = ActivationTrace({"layers.0": block}, 3, np.zeros(1, np.int64), None, metadata)
-        assert fitted_thresholds("p", trace) == expected

@@ -1,0 +1,112 @@
+"""Parameters of a capture: the text and its windows, the activity rule, device and dtype.
+
+Imports nothing heavy, because the command line takes the defaults in its help from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ripple_place.errors import UsageError
+from ripple_place.paths import Paths, as_paths
+from ripple_place.trace.activity_rules import ActivityRule
+
+BATCH_TOKENS = 1024
+"""Tokens of a batch: enough for a matrix product to run at full speed, few enough for laptops."""
+DEFAULT_RULE = ActivityRule("relu")
+"""The skipped neurons of a ReLU model put out zero, so this rule leaves the model's output as it is."""
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True)
+class WindowParams:
+    """How much of the text the model sees, and in what pieces; all in tokens.
+
+    Parameters
+    ----------
+    max_tokens : int
+        Tokens recorded, at most; rounded down to whole segments.
+    segment_length : int
+        Tokens of a segment: consecutive text.
+    sequence_length : int
+        Tokens that the model sees at a time.
+
+    Raises
+    ------
+    UsageError
+        If a number is too small.
+    """
+
+    max_tokens: int = 8192
+    segment_length: int = 2048
+    sequence_length: int = 256
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.segment_length < 1 or self.sequence_length < 2:
+            raise UsageError(
+                "--max-tokens, --segment-length, --sequence-length",
+                found=f"{self.max_tokens}, {self.segment_length}, {self.sequence_length}",
+                expected="at least 1, 1 and 2", remedy="ask for more tokens",
+            )  # fmt: skip
+
+    @property
+    def batch_size(self) -> int:
+        """Windows that run together."""
+        return max(1, BATCH_TOKENS // self.sequence_length)
+
+
+@dataclass(frozen=True)
+class CaptureParams:
+    """How to record a trace.
+
+    Parameters
+    ----------
+    texts : str, Path, or several
+        Text files in UTF-8.
+    windows : WindowParams
+        How much of the text the model sees, and in what pieces.
+    rule : ActivityRule
+        When a neuron is active.
+    magnitudes : bool
+        Also record the outputs of the active neurons.
+    layer_by_layer : bool, optional
+        Hold one layer's weights in memory at a time. By default, only if the whole model does not fit.
+    perplexity : bool
+        For rules that change the output, also run without the rule and score the text both ways.
+    device : str
+        ``cpu``, ``cuda``, or ``auto``: the GPU if there is one.
+    dtype : str
+        One of `DTYPES`; the model computes in it. float32 holds the weights of every usual checkpoint exactly.
+    n_threads : int, optional
+        Threads of torch; by default, torch decides.
+
+    Raises
+    ------
+    UsageError
+        If there is no text, or device, dtype or threads are unknown.
+    """
+
+    texts: Paths
+    windows: WindowParams = WindowParams()
+    rule: ActivityRule = DEFAULT_RULE
+    magnitudes: bool = False
+    layer_by_layer: bool | None = None
+    perplexity: bool = True
+    device: str = "auto"
+    dtype: str = "float32"
+    n_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not as_paths(self.texts):
+            raise UsageError(
+                "profile MODEL", found="no text", expected="--text FILE, text for the model to read",
+                remedy="give some, of the kind that the model will meet",
+            )  # fmt: skip
+        for option, value, choices in (("--torch-device", self.device, DEVICES), ("--dtype", self.dtype, DTYPES)):
+            if value not in choices:
+                raise UsageError(option, found=repr(value), expected=" or ".join(choices), remedy="name one of these")
+        if self.n_threads is not None and self.n_threads < 1:
+            raise UsageError(
+                "--threads", found=str(self.n_threads), expected="at least 1", remedy="ask for at least one thread"
+            )

@@ -1,0 +1,132 @@
+"""A model as a source of a profile: its trace is recorded in a directory beside the profile, which can be resumed.
+
+An interruption leaves the directory; ``--append`` goes on with it, and with the thresholds of the profile it adds to.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import TYPE_CHECKING
+
+from ripple_place.capture.extra import require_capture_extra
+from ripple_place.capture.run import run_capture
+from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
+from ripple_place.jsontext import parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ripple_place.capture.params import CaptureParams
+    from ripple_place.capture.run import Capture
+    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.tracking import Track
+
+
+def capture_source(
+    models: Sequence[Path], params: CaptureParams | None, out: Path, earlier: ActivationTrace | None, *, append: bool,
+    force: bool, track: Track,
+) -> Capture:  # fmt: skip
+    """Record the trace of the one model among the sources of a profile.
+
+    Parameters
+    ----------
+    models : sequence of Path
+        Directories among the sources; at least one.
+    params : CaptureParams or None
+        None if there is no text for the model to read.
+    out : Path
+        The profile; rows are written in the directory ``OUT.partial``.
+    earlier : ActivationTrace or None
+        The profile's trace so far: its rule must be the same, and its thresholds are used again.
+    append : bool
+        Go on with a capture that was interrupted.
+    force : bool
+        Discard a capture that was interrupted.
+    track : Track
+        Receives progress updates.
+
+    Returns
+    -------
+    Capture
+        Its files are the caller's to remove.
+
+    Raises
+    ------
+    UsageError
+        If there is no config, no text or more than one model; if an interrupted capture is in the way; or if `earlier`
+        has another rule.
+    UnsupportedError, TraceFormatError, CheckpointError, OSError
+        As for `ripple_place.capture.run.run_capture` and `fitted_thresholds`.
+    """
+    model, params = _model_and_params(models, params)
+    if earlier is not None and earlier.metadata.get("activity") != str(params.rule):
+        raise UsageError(
+            f"{out} --append", found=f"a profile by the rule {earlier.metadata.get('activity')!r}",
+            expected=f"{params.rule}", remedy="give the same --active, or another --out",
+        )  # fmt: skip
+    directory = out.with_name(out.name + ".partial")
+    resume = append and directory.exists()
+    if directory.exists() and not append and not force:
+        raise UsageError(
+            directory, found="an interrupted capture", expected="none",
+            remedy="go on with it by --append, or begin anew by --force",
+        )  # fmt: skip
+    thresholds = None if earlier is None else fitted_thresholds(str(out), earlier)
+    try:
+        return run_capture(model, params, directory, resume=resume, thresholds=thresholds, track=track)
+    except RipplePlaceError:
+        # A capture that could not run left nothing worth going on with; one that is resumed stays as it was.
+        if not resume:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _model_and_params(models: Sequence[Path], params: CaptureParams | None) -> tuple[Path, CaptureParams]:
+    """Return the one model and its parameters, or raise if the model, the extra or the text is missing."""
+    if not (models[0] / "config.json").is_file():
+        raise UsageError(
+            models[0], found="a directory without config.json", expected="a Hugging Face checkpoint, or a trace file",
+            remedy="give the directory that holds config.json and the weights",
+        )  # fmt: skip
+    require_capture_extra(models[0])
+    if len(models) > 1:
+        raise UsageError(
+            ", ".join(map(str, models)), found="several models", expected="one", remedy="profile each by itself"
+        )
+    if params is None:
+        raise UsageError(
+            models[0], found="a model and no text", expected="--text FILE, text for the model to read",
+            remedy="give some, of the kind that the model will meet",
+        )  # fmt: skip
+    return models[0], params
+
+
+def fitted_thresholds(where: str, trace: ActivationTrace) -> dict[str, float] | None:
+    """Return the thresholds that were fitted when a trace was recorded, by block; None if there were none to fit.
+
+    Parameters
+    ----------
+    where : str
+        The trace's file, for messages.
+    trace : ActivationTrace
+
+    Raises
+    ------
+    TraceFormatError
+        If its metadata have something else in their place.
+    """
+    try:
+        thresholds = parse_json(trace.metadata.get("thresholds", "null"))
+        if thresholds is None:
+            return None
+        if not isinstance(thresholds, dict) or not all(
+            type(value) in (int, float) and math.isfinite(value) for value in thresholds.values()
+        ):
+            raise ValueError(repr(thresholds))
+    except (ValueError, OverflowError) as cause:
+        raise TraceFormatError(
+            f"{where}: thresholds", found=str(cause), expected="a number for each block", remedy="record it again"
+        ) from cause
+    return thresholds

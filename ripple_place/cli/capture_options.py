@@ -1,0 +1,114 @@
+"""Options of commands that run a model on text, and what they come to: `CaptureParams`."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from ripple_place.capture.params import DEVICES, DTYPES, CaptureParams, WindowParams
+from ripple_place.cli.options import PATH
+from ripple_place.errors import UsageError
+from ripple_place.trace.activity_rules import ActivityRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from ripple_place.cli.options import Common
+
+_FLAGS = {
+    "max_tokens": "--max-tokens", "segment_length": "--segment-length", "sequence_length": "--sequence-length",
+    "rule": "--active", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
+    "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
+}  # fmt: skip
+"""Options by parameter that mean nothing without a model and a text."""
+_DTYPES = [dtype for dtype in DTYPES if dtype != "float64"]
+"""float64 is for checks of exactness: no model is meant to run in it."""
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """The options as given."""
+
+    texts: tuple[Path, ...]
+    max_tokens: int
+    segment_length: int
+    sequence_length: int
+    rule: str
+    magnitudes: bool
+    perplexity: bool
+    layer_by_layer: bool | None
+    torch_device: str
+    dtype: str
+
+    def params(self, sources: Iterable[Path], common: Common) -> CaptureParams | None:
+        """Return what to capture; None if there is no text.
+
+        Raises
+        ------
+        UsageError
+            If a value is out of range, or options were given that mean something only for a model that reads text.
+        """
+        if not self.texts and not any(path.is_dir() for path in sources):
+            _refuse_given()
+        windows = WindowParams(self.max_tokens, self.segment_length, self.sequence_length)
+        rule = ActivityRule.parse(self.rule)
+        if not self.texts:
+            return None
+        return CaptureParams(
+            self.texts, windows, rule, magnitudes=self.magnitudes, layer_by_layer=self.layer_by_layer,
+            perplexity=self.perplexity, device=self.torch_device, dtype=self.dtype,
+            n_threads=common.n_threads if common.n_threads_given else None,
+        )  # fmt: skip
+
+
+def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--text`` to ``--dtype``; the command gets them as `capture`, a `CaptureOptions`."""
+
+    @click.option("--text", "texts", type=PATH, multiple=True,
+                  help="Text for the model to read; may be given several times.")  # fmt: skip
+    @click.option("--max-tokens", type=click.IntRange(1), default=WindowParams.max_tokens, show_default=True,
+                  help="Tokens of the text to record, in segments spread evenly over it.")  # fmt: skip
+    @click.option("--segment-length", type=click.IntRange(1), default=WindowParams.segment_length, show_default=True,
+                  help="Tokens of a segment.")  # fmt: skip
+    @click.option("--sequence-length", type=click.IntRange(2), default=WindowParams.sequence_length, show_default=True,
+                  help="Tokens that the model sees at a time; windows overlap by half.")  # fmt: skip
+    @click.option("--active", "rule", metavar="RULE", default=str(CaptureParams.rule), show_default=True,
+                  help="When a neuron is active: relu, threshold=X, top-k=K, top-k=P%, cats=P%, teal=P%.")  # fmt: skip
+    @click.option("--magnitudes", is_flag=True, default=CaptureParams.magnitudes,
+                  help="Also record what the active neurons put out.")  # fmt: skip
+    @click.option("--perplexity/--no-perplexity", default=CaptureParams.perplexity, show_default=True,
+                  help="Score the text with and without a rule that changes the output.")  # fmt: skip
+    @click.option("--layer-by-layer/--whole-model", default=CaptureParams.layer_by_layer,
+                  help="One layer's weights in memory at a time, or all.  [default: all if there is room]")  # fmt: skip
+    @click.option("--torch-device", type=click.Choice(DEVICES), default=CaptureParams.device, show_default=True,
+                  help="Where the model runs; auto takes the GPU if there is one.")  # fmt: skip
+    @click.option("--dtype", type=click.Choice(_DTYPES), default=CaptureParams.dtype, show_default=True,
+                  help="What the model computes in.")  # fmt: skip
+    @functools.wraps(command)
+    def with_capture(
+        *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int, sequence_length: int, rule: str,
+        magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str, dtype: str, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        options = CaptureOptions(
+            texts, max_tokens, segment_length, sequence_length, rule, magnitudes, perplexity, layer_by_layer,
+            torch_device, dtype,
+        )  # fmt: skip
+        return command(*args, capture=options, **kwargs)
+
+    return with_capture
+
+
+def _refuse_given() -> None:
+    """Raise if an option was given that only a capture has a use for."""
+    context = click.get_current_context()
+    for name, flag in _FLAGS.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                flag, found="traces, which were recorded before", expected="a model and --text FILE",
+                remedy=f"leave {flag} out, or profile the model",
+            )  # fmt: skip
