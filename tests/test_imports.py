@@ -164,7 +164,7 @@ def test_no_rooms_within_a_room_import_each_other() -> None:
         ("workflows.profile", "cli.main", False),
         ("workflows.reorder", "placing.place", True),
         ("placing.place", "workflows.reorder", False),
-        ("placing.place", "capture.capture", False),
+        ("placing.place", "capture.run", False),
         ("flash.layout", "placement", True),
         ("flash.layout", "checkpoint.output.plan", False),
         ("flash.layout", "graph.profile", False),
