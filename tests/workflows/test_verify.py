@@ -25,8 +25,8 @@ def out(tmp_path: Path, pico_opt: Path, profile_path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["path", "text"])
 def test_proof_and_restoration(tmp_path: Path, pico_opt: Path, out: Path, kind: str) -> None:
     """One call does both, on paths and on text; the document has what each of them says."""
-    of: Callable[[Path], Path | str] = str if kind == "text" else lambda path: path
-    report = verify(of(pico_opt), of(out), restore_to=of(tmp_path / "back"))
+    convert: Callable[[Path], Path | str] = str if kind == "text" else lambda path: path
+    report = verify(convert(pico_opt), convert(out), restore_to=convert(tmp_path / "back"))
     assert report.verification is not None
     assert report.restored is not None
     document = report.to_json()

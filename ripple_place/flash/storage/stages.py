@@ -31,7 +31,7 @@ def look_for_caches(file: DirectFile, rng: np.random.Generator) -> list[str]:
 
 
 def survey_depths(file: DirectFile, params: CalibrateParams, rng: np.random.Generator, track: Track) -> list[Cell]:
-    """Time all sizes at all depths up to the one that is asked for, which shows where throughput saturates."""
+    """Return the times of all sizes at all depths up to `params.depth`, which show where throughput saturates."""
     sizes = _sizes(file, params)
     depths = sorted({*(d for d in DEPTHS if params.depth is None or d <= params.depth), params.depth or 1})
     return sweep(
@@ -43,7 +43,7 @@ def survey_depths(file: DirectFile, params: CalibrateParams, rng: np.random.Gene
 def time_sizes(
     file: DirectFile, depth: int, params: CalibrateParams, rng: np.random.Generator, track: Track
 ) -> list[Cell]:
-    """Time all sizes at one depth, at length: what the table is fitted to."""
+    """Return the times of all sizes at one depth, read at length: the table is fitted to them."""
     sizes = _sizes(file, params)
     return sweep(
         file, sizes, [depth], n_repeats=params.n_repeats, rng=rng, track=track, what=f"sizes at depth {depth}",
@@ -59,7 +59,7 @@ def time_mixtures(
     rng: np.random.Generator,
     track: Track,
 ) -> Additivity:
-    """Time mixtures of sizes, which show whether times add up as the simulator takes them to."""
+    """Return the times of mixtures of sizes, which show whether times add up as the simulator takes them to."""
     return measure_additivity(
         file, device, depth, n_repeats=params.n_repeats, rng=rng, track=track,
         mix_us=MIX_SHARE * params.time_us / (N_MIXES * params.n_repeats),
