@@ -21,7 +21,7 @@ ROOT = Path(ripple_place.__file__).parent
 FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile", "placement", "tracking", "outputs",
               "version", "paths"}  # fmt: skip
 LAYERS = [
-    {"cli"}, {"workflows"}, {"pages"}, {"verdict"}, {"placing", "capture"}, {"ordering"},
+    {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering"},
     {"checkpoint", "flash", "graph"}, {"trace"}, FOUNDATION, {"kernels"},
 ]  # fmt: skip
 """From the top down: a module may import what lies below it, and its own room; those in one row do not see each other,
@@ -170,6 +170,10 @@ def test_no_rooms_within_a_room_import_each_other() -> None:
         ("flash.layout", "graph.profile", False),
         ("ordering.greedy_path", "flash.layout", True),
         ("flash.layout", "ordering.greedy_path", False),
+        ("workflows.simulate", "scoring.score", True),
+        ("pages.simulation_files", "scoring.score", True),
+        ("scoring.score", "pages.simulation_files", False),
+        ("scoring.score", "verdict.judge", False),
         ("workflows.profile", "kernels.path", True),
         ("kernels.path", "errors", False),
         ("kernels.coactivation", "kernels.bits", True),

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ripple_place.cli.calibrate_tables import calibrate_text
 from ripple_place.cli.options import PATH, SIZE, TIME, Common, common_options
-from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings, format_table, number, percent
-from ripple_place.units import format_bytes, format_rate, format_time_us
+from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ripple_place.workflows.calibrate import CalibrateReport
 
 
 _EXAMPLE = """\b
@@ -58,7 +56,7 @@ def calibrate(
     Prints bandwidth by size and depth; the least-squares line through the table for bundles of 4, 8 and 16 KiB, with
     the gap that is worth reading through; and how well the times of mixed sizes add up.
     """
-    from ripple_place.workflows.calibrate import CalibrateParams
+    from ripple_place.flash.storage.calibration_params import CalibrateParams
     from ripple_place.workflows.calibrate import calibrate as run
 
     params = CalibrateParams(scratch_bytes, depth, n_repeats, max_request_bytes, time_us, common.seed)
@@ -66,49 +64,5 @@ def calibrate(
     if common.as_json:
         echo_json(report.to_json())
     else:
-        click.echo(_bandwidths(report))
-        click.echo(f"\n{_profile(report)}\n\n{_lines(report)}\n")
-        additivity = report.additivity
-        click.echo(
-            f"Times of {additivity.measured_us.size} mixtures of sizes add up with R^2 {additivity.r_squared:.4f}, "
-            f"median error {percent(additivity.median_error)}. Wrote {out}"
-        )
+        click.echo(calibrate_text(report))
     echo_warnings(report.warnings, quiet=common.quiet)
-
-
-def _bandwidths(report: CalibrateReport) -> str:
-    depths = sorted({cell.depth for cell in report.survey})
-    by_cell = {(cell.size_bytes, cell.depth): cell for cell in report.survey}
-    return format_table(
-        ["read", *(f"depth {depth}" for depth in depths)],
-        [
-            [format_bytes(size), *(format_rate(by_cell[size, depth].bandwidth_bytes_per_s) for depth in depths)]
-            for size in sorted({cell.size_bytes for cell in report.survey})
-        ],
-    )
-
-
-def _profile(report: CalibrateReport) -> str:
-    return format_table(
-        [f"depth {report.depth}", "time/read", "reads/s", "bandwidth", "p50", "p99", "spread"],
-        [
-            [
-                format_bytes(cell.size_bytes), format_time_us(cell.read_us), number(1e6 / cell.read_us, 0),
-                format_rate(cell.bandwidth_bytes_per_s), *map(format_time_us, cell.latency_us), percent(cell.spread),
-            ]
-            for cell in report.cells
-        ],
-    )  # fmt: skip
-
-
-def _lines(report: CalibrateReport) -> str:
-    return format_table(
-        ["bundle", "overhead", "bandwidth", "break-even gap"],
-        [
-            [
-                format_bytes(int(size)), format_time_us(line["overhead_us"]),
-                format_rate(line["bandwidth_bytes_per_s"]), number(line["break_even_gap"]),
-            ]
-            for size, line in report.to_json()["lines"].items()
-        ],
-    )  # fmt: skip

@@ -12,6 +12,7 @@ import click
 
 from ripple_place import units
 from ripple_place.errors import UsageError
+from ripple_place.scoring.collapse import parse_collapse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ class _Parsed(click.ParamType[Any]):
 SIZE = _Parsed("size", units.parse_bytes)
 TIME = _Parsed("time", units.parse_time_us)
 SHARE_OR_SIZE = _Parsed("share|size", units.parse_share_or_bytes)
+COLLAPSE = _Parsed("collapse", parse_collapse)
 BUDGET = _Parsed("share|size|placement", lambda text: text if text == "placement" else units.parse_share_or_bytes(text))
 PATH = click.Path(path_type=Path)
 

@@ -6,29 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ripple_place import units
-from ripple_place.cli.options import TIME
+from ripple_place.cli.options import COLLAPSE, TIME
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ripple_place.workflows.simulate import SimulateReport
-
-
-def _gap(context: click.Context, option: click.Parameter, value: str) -> int | str | None:
-    """Return the fixed gap, 0 for off, None for auto, or the name of a planner."""
-    from ripple_place.workflows.sweep import parse_collapse
-
-    try:
-        return parse_collapse(value)
-    except UsageError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 _OPTIONS = (
     click.option(
-        "--collapse", "gap", metavar="auto|off|N|adaptive|optimal", default="auto", show_default=True, callback=_gap,
+        "--collapse", "gap", metavar="auto|off|N|adaptive|optimal", default="auto", show_default=True, type=COLLAPSE,
         help="Read through gaps of up to N unwanted neurons; auto: the device's break-even gap; adaptive: a gap that "
         "follows the times seen; optimal: the reads of least time.",
     ),
@@ -53,7 +39,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def reading_params(params: dict[str, Any]) -> dict[str, Any]:
+def reading_params(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `SimulateParams` that options give, conditions and computing put together.
 
     Raises
@@ -64,7 +50,7 @@ def reading_params(params: dict[str, Any]) -> dict[str, Any]:
     from ripple_place.flash.device.conditions import ReadConditions
     from ripple_place.flash.token_time import ComputeParams
 
-    params = dict(params)
+    params = dict(options)
     conditions = ReadConditions(*(params.pop(name) for name in ("core", "queue_depth", "thermal", "access")))
     compute_us, overlap = params.pop("compute_us_per_layer"), params.pop("overlap")
     if compute_us is None and overlap is not None:
@@ -74,18 +60,3 @@ def reading_params(params: dict[str, Any]) -> dict[str, Any]:
         )  # fmt: skip
     compute = None if compute_us is None else ComputeParams(compute_us, overlap or "serial")
     return {**params, "conditions": conditions, "compute": compute}
-
-
-def collapse_phrase(report: SimulateReport, gap: int | None) -> str:
-    """Return what is read through, for the line above the table."""
-    if report.device.is_mapped:
-        return f"memory-mapped, {units.format_bytes(report.device.read_ahead_bytes or 0)} read ahead"
-    if report.params.planner != "fixed":
-        return f"{report.params.planner} access collapse"
-    return f"access collapse over gaps up to {gap}" if gap is not None else "access collapse by block"
-
-
-def copies_phrase(report: SimulateReport) -> str:
-    """Return which layouts are read from two copies, for the line above the table; empty if none is."""
-    names = [layout.name for layout in report.layouts if any(block.n_copies == 2 for block in layout.blocks.values())]
-    return f"{', '.join(names)} read from either of two copies" if names else ""

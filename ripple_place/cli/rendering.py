@@ -63,7 +63,7 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 class ProgressBars:
-    """Progress on stderr by tqdm; silent when quiet or when stderr is no terminal. A `workflows.tracking.Track`."""
+    """Progress on stderr by tqdm; silent when quiet or when stderr is no terminal. A `ripple_place.tracking.Track`."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.disabled = quiet or not sys.stderr.isatty()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from ripple_place.units import format_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.workflows.verify import VerifyReport
 
 _EXAMPLE = """\b
 Example:
@@ -37,40 +38,27 @@ def verify(paths: tuple[Path, ...], logits: bool, restore: Path | None, common: 
 
     With --restore, writes the original checkpoint, whose files hash to what they did; CHECKPOINT may then be left out.
     """
-    from ripple_place.workflows.restore import restore as run_restore
     from ripple_place.workflows.verify import verify as run
 
-    track = ProgressBars(quiet=common.quiet)
     checkpoint, out = _checkpoint_and_out(paths, restore, logits=logits)
-    document: dict[str, Any] = {"out": str(out)}
-    lines = []
-    if checkpoint is not None:
-        report = run(checkpoint, out, track=track, logits=logits)
-        document = {
-            "checkpoint": str(checkpoint),
-            "out": str(out),
-            "tensors_permuted": report.n_permuted,
-            "tensors_untouched": report.n_untouched,
-            "bytes_compared": report.n_bytes,
-            "checks": report.as_json(),
-        }
-        lines = verification_lines(report)
-    if restore is not None:
-        restored = run_restore(out, restore, track)
-        document["restored"] = {
-            "directory": str(restore), "files": restored.n_files, "bytes": restored.n_bytes,
-            "left_out": list(restored.left_out),
-        }  # fmt: skip
+    report = run(checkpoint, out, ProgressBars(quiet=common.quiet), logits=logits, restore_to=restore)
+    if common.as_json:
+        echo_json(report.to_json())
+    else:
+        click.echo("\n".join(_lines(report)))
+
+
+def _lines(report: VerifyReport) -> list[str]:
+    """Return what was verified and restored, as sentences."""
+    lines = [] if report.verification is None else verification_lines(report.verification)
+    if (restored := report.restored) is not None:
         lines.append(
-            f"Restored {restore}: {restored.n_files} files ({format_bytes(restored.n_bytes)}), each with the hash of "
-            "the original"
+            f"Restored {report.restored_to}: {restored.n_files} files ({format_bytes(restored.n_bytes)}), each with "
+            "the hash of the original"
         )
         if restored.left_out:
             lines.append(f"Not in OUT, and so not restored: {', '.join(restored.left_out)}")
-    if common.as_json:
-        echo_json(document)
-    else:
-        click.echo("\n".join(lines))
+    return lines
 
 
 def _checkpoint_and_out(

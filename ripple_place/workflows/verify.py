@@ -1,51 +1,124 @@
-"""Prove that a rewritten checkpoint is the source, permuted."""
+"""Prove that a rewritten checkpoint is the source, permuted, and give the source back."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from ripple_place.capture.logits import check_can_run, compare_logits
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.proof.verify import VerificationReport, verification_bytes
 from ripple_place.checkpoint.proof.verify import verify as verify_output
-from ripple_place.errors import CheckpointError
+from ripple_place.checkpoint.restore import RestoreReport, restore, restore_bytes
+from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.tracking import Track, no_track
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` prints.
+
+    Attributes
+    ----------
+    out : Path
+    checkpoint : Path or None
+    verification : VerificationReport or None
+        None without a checkpoint.
+    restored_to : Path or None
+    restored : RestoreReport or None
+        None if nothing was restored.
+    """
+
+    out: Path
+    checkpoint: Path | None = None
+    verification: VerificationReport | None = None
+    restored_to: Path | None = None
+    restored: RestoreReport | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of ``verify --json``."""
+        document: dict[str, Any] = {"out": str(self.out)}
+        if self.verification is not None:
+            document = {
+                "checkpoint": str(self.checkpoint),
+                "out": str(self.out),
+                "tensors_permuted": self.verification.n_permuted,
+                "tensors_untouched": self.verification.n_untouched,
+                "bytes_compared": self.verification.n_bytes,
+                "checks": self.verification.as_json(),
+            }
+        if self.restored is not None:
+            document["restored"] = {
+                "directory": str(self.restored_to),
+                "files": self.restored.n_files,
+                "bytes": self.restored.n_bytes,
+                "left_out": list(self.restored.left_out),
+            }
+        return document
 
 
-def verify(checkpoint: Path, out: Path, track: Track = no_track, *, logits: bool = False) -> VerificationReport:
+def verify(
+    checkpoint: Path | str | None,
+    out: Path | str,
+    track: Track = no_track,
+    *,
+    logits: bool = False,
+    restore_to: Path | str | None = None,
+) -> VerifyReport:
     """Compare every tensor of `out` with the source's, after undoing the permutation, and hash every file.
 
     Parameters
     ----------
-    checkpoint, out : Path
+    checkpoint : Path, str or None
+        The source; None: `out` is not compared with anything, only restored.
+    out : Path or str
     track : Track
-        Told of progress.
+        Receives progress updates.
     logits : bool
-        Run both models with transformers on random tokens, and compare what they say.
+        Run both models with transformers on random tokens, and compare their logits.
+    restore_to : Path or str, optional
+        New directory for the original files of `out`, hash-equal; written after the proof.
 
     Raises
     ------
     UsageError
-        If either is not there, or `out` was not written by `reorder`.
+        If a path is not there, `out` was not written by `reorder`, `restore_to` exists, or there is nothing to do.
     UnsupportedError
         If `logits` are asked for and cannot be had.
     VerificationError
         If anything differs.
+    CheckpointError, PlacementError
+        If what is restored from is malformed.
     OSError
-        If a file cannot be read.
+        If a file cannot be read or written.
     """
+    out = Path(out)
+    report = VerifyReport(out)
+    if checkpoint is None and (logits or restore_to is None):
+        raise UsageError(
+            "verify", found="no checkpoint to compare with", expected="the one that OUT was made from",
+            remedy="name the checkpoint, or only restore",
+        )  # fmt: skip
+    if checkpoint is not None:
+        verification = _prove(Path(checkpoint), out, track, logits=logits)
+        report = replace(report, checkpoint=Path(checkpoint), verification=verification)
+    if restore_to is not None:
+        progress = track.bytes(restore_bytes(read_manifest(out).document), "restoring")
+        report = replace(report, restored_to=Path(restore_to), restored=restore(out, restore_to, progress))
+    return report
+
+
+def _prove(checkpoint: Path, out: Path, track: Track, *, logits: bool) -> VerificationReport:
+    """Return what was verified: bytes and hashes, and logits if asked for."""
     try:
         total_bytes = verification_bytes(read_manifest(out))
     except CheckpointError:
         total_bytes = 0  # A damaged manifest: the verification proper says so.
     if logits:
         check_can_run(out)
-    report = verify_output(checkpoint, out, track.bytes(total_bytes, "verifying"))
+    verification = verify_output(checkpoint, out, track.bytes(total_bytes, "verifying"))
     if not logits:
-        return report
-    checks = {**report.checks, "logits equal, in float64, on random tokens": compare_logits(checkpoint, out)}
-    return replace(report, checks=checks)
+        return verification
+    checks = {**verification.checks, "logits equal, in float64, on random tokens": compare_logits(checkpoint, out)}
+    return replace(verification, checks=checks)

@@ -13,7 +13,7 @@ from ripple_place.verdict.judge import VerdictParams
 from ripple_place.verdict.sentences import sentences
 from ripple_place.workflows.profile import ProfileReport, profile
 from ripple_place.workflows.profile_params import ProfileParams
-from tests.pages.test_simulation_page import Balanced
+from tests.pages.parsing import Balanced
 from tests.trace_builders import planted_clusters, random_activity, write_stock_trace
 
 if TYPE_CHECKING:

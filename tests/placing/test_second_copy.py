@@ -143,7 +143,7 @@ def test_a_checkpoint(tmp_path: Path, profile_path: Path, trace_path: Path) -> N
     assert {name: data for name, data in out.items() if "ripple_place" not in name} == {
         name: data for name, data in one.items() if "ripple_place" not in name
     }
-    checks = verify(source, tmp_path / "out").checks
+    checks = verify(source, tmp_path / "out").verification.checks
     assert checks["bundled components equal the source's, read at the index's offsets"] == 8
     scored = simulate([trace_path], [str(tmp_path / "one"), str(tmp_path / "out")], SimulateParams(gap=0))
     assert [layout.blocks["layers.1"].n_copies for layout in scored.layouts] == [1, 2]

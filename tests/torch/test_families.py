@@ -114,7 +114,7 @@ def test_verify_with_logits(name, tmp_path):
     save_random(config, source)
     model = describe_ffn(Checkpoint.open(source))
     execute(plan_rewrite(model, random_placement(model), out))
-    checks = verify_workflow(source, out, logits=True).checks
+    checks = verify_workflow(source, out, logits=True).verification.checks
     assert checks["logits equal, in float64, on random tokens"] == 32 * config.vocab_size
     save_random(config, tmp_path / "other")
     with pytest.raises(VerificationError, match="logits that differ"):

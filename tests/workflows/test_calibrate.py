@@ -98,15 +98,8 @@ def test_no_room(tmp_path: Path, storage: Path, monkeypatch: pytest.MonkeyPatch)
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize(
-    ("params", "says"),
-    [
-        ({"max_request_bytes": 5000}, "--max-size 5000"),
-        ({"max_request_bytes": 0}, "--max-size 0"),
-        ({"scratch_bytes": 65536, "max_request_bytes": 65536}, "--size 65536"),
-    ],
-)
-def test_numbers_out_of_range(params: dict[str, int], says: str) -> None:
-    """Sizes that are no pages, and a scratch file of hardly a read."""
-    with pytest.raises(UsageError, match=says):
-        CalibrateParams(**params)
+def test_text_is_a_path_as_well(tmp_path: Path, storage: Path) -> None:
+    """Directory and profile alike."""
+    report = calibrate(str(storage), str(tmp_path / "my disk.toml"), CalibrateParams(depth=1, **TINY))
+    assert read_device(tmp_path / "my disk.toml") == report.device
+    assert report.to_json()["out"] == str(tmp_path / "my disk.toml")

@@ -125,7 +125,7 @@ def test_granule_of_quantised_weights(tmp_path: Path, profile_path: Path, pico_o
         reorder(pico_opt, profile_path, tmp_path / "out")
     report = reorder(pico_opt, profile_path, tmp_path / "out", PlacingParams(granule=8))
     assert report.verification is not None
-    assert verify(pico_opt, tmp_path / "out").n_permuted > 0
+    assert verify(pico_opt, tmp_path / "out").verification.n_permuted > 0
     with pytest.raises(UsageError, match="found 12; expected 1, or a multiple of 8"):
         PlacingParams(granule=12)
 

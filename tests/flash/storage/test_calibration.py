@@ -1,36 +1,21 @@
-"""From times to profiles: sizes, saturation, fitted tables, and additivity, on made-up and on real times."""
+"""From times to profiles: sizes, saturation, and fitted tables, on made-up times."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ripple_place.flash.storage.calibration import (
-    Additivity,
-    build_profile,
-    draw_mixes,
     fit_table,
-    measure_additivity,
     noise_warning,
     queue_factors,
     saturating_depth,
     sweep_sizes,
 )
-from ripple_place.flash.storage.sweep import Cell
-
-if TYPE_CHECKING:
-    from ripple_place.flash.device.profile import DeviceProfile
-    from ripple_place.flash.storage.direct_file import DirectFile
-
-
-def cell(size_bytes: int, depth: int, *repeats_us: float) -> Cell:
-    """Return a cell with the given repeats."""
-    return Cell(size_bytes, depth, np.array(repeats_us), (1.0, 2.0))
+from tests.flash.storage.builders import cell, profile_of
 
 
 @pytest.mark.parametrize(
@@ -83,14 +68,6 @@ def test_pooling_is_the_least_squares_fit() -> None:
     assert fitted_us == (11, 11, 13.17, 13.17, 13.17, 29.5, 29.5, 31)
 
 
-def profile_of(times_us: dict[int, float], depth: int = 8) -> DeviceProfile:
-    """Return the profile of cells with one repeat each."""
-    cells = [cell(size, depth, us) for size, us in times_us.items()]
-    return build_profile(
-        cells, cells, name="disk", where="ext4 on /dev/sda1", alignment_bytes=512, size_bytes=1 << 30, n_repeats=5
-    )
-
-
 def test_a_profile_of_times_on_a_line() -> None:
     """10 us a read and 4096 bytes a microsecond come back as line and break-even gap; the page stays 4 KiB."""
     profile = profile_of({size: 10 + size / 4096 for size in sweep_sizes(4096, 262144)})
@@ -106,30 +83,3 @@ def test_noise_is_told_by_the_worst_size() -> None:
     quiet, loud = cell(4096, 8, 19, 20, 21), cell(8192, 8, 10, 20, 40)
     assert noise_warning([quiet]) is None
     assert "1 of 2 sizes (the middle half of those at 8192 bytes is 75 % wide)" in (noise_warning([quiet, loud]) or "")
-
-
-def test_additivity_by_hand() -> None:
-    """Measured 1, 2, 3 and predicted 1, 2, 4: residual 1 of a variance of 2."""
-    additivity = Additivity(np.array([1, 2, 4.0]), np.array([1, 2, 3.0]))
-    assert (additivity.r_squared, additivity.median_error) == (0.5, 0)
-
-
-def test_mixtures_range_from_single_pages_to_long_reads() -> None:
-    """Shares add up to one, fall with size, and differ between mixtures."""
-    mixes = draw_mixes(profile_of({4096: 10.0, 262144: 100.0}), np.random.default_rng(0))
-    pages = np.arange(1, 65)
-    means = [float(share @ pages) for share in mixes]
-    assert [share.sum() for share in mixes] == pytest.approx([1] * len(mixes))
-    assert all((np.diff(share) < 0).all() for share in mixes)
-    assert min(means) < 2
-    assert max(means) > 8
-
-
-def test_additivity_is_measured_on_the_file(data: DirectFile) -> None:
-    """Predictions are the table's means over what was drawn; measured times are times."""
-    profile = profile_of({4096: 10.0, 16384: 16.0})
-    found = measure_additivity(
-        data, profile, 2, n_repeats=1, mix_us=1.0, rng=np.random.default_rng(0), track=lambda items, what: items
-    )
-    assert ((found.predicted_us >= 10) & (found.predicted_us <= 16)).all()
-    assert (found.measured_us > 0).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import UsageError
@@ -25,13 +26,12 @@ from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     import numpy as np
 
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.requests import RequestList
-    from ripple_place.workflows.simulate import SimulateReport
+    from ripple_place.scoring.score import Scores
 
 
 @dataclass(frozen=True)
@@ -40,44 +40,50 @@ class MeasureParams:
 
     Parameters
     ----------
-    file : Path, optional
+    file : Path or str, optional
         File to read: a bundled checkpoint, or any other of its length.
-    fio : Path, optional
+    fio : Path or str, optional
         I/O log to write.
     depth : int, optional
         Reads in flight; None: the depth that the device profile was measured at, 8 where it does not say.
     n_tokens : int, optional
         Tokens to replay; None: half a second's worth of the slowest layout.
     n_repeats : int
-    force : bool
-        Replace the files of `fio` if they exist.
     """
 
-    file: Path | None = None
-    fio: Path | None = None
+    file: Path | str | None = None
+    fio: Path | str | None = None
     depth: int | None = None
     n_tokens: int | None = None
     n_repeats: int = REPEATS
-    force: bool = False
 
-    def check(self, n_layouts: int, inputs: Iterable[Path]) -> None:
+    def check(self, n_layouts: int, inputs: Iterable[Path], *, force: bool) -> None:
         """Check paths before the work starts.
+
+        Parameters
+        ----------
+        n_layouts : int
+            A log is written for each.
+        inputs : iterable of Path
+            Files that must not be written over.
+        force : bool
+            Replace the files of `fio` if they exist.
 
         Raises
         ------
         UsageError
             If the file to read is not there, or one to write is.
         """
-        if self.file is not None and not self.file.is_file():
+        if self.file is not None and not Path(self.file).is_file():
             raise UsageError(
                 f"--measure {self.file}", found="no file", expected="a file on the storage to measure",
                 remedy="name a large one, such as OUT/ripple_place/bundled.safetensors",
             )  # fmt: skip
         if self.fio is not None:
-            job, logs = fio_paths(self.fio, n_layouts)
-            kept = [*inputs, *([self.file] if self.file is not None else [])]
+            job, logs = fio_paths(Path(self.fio), n_layouts)
+            kept = [*inputs, *([Path(self.file)] if self.file is not None else [])]
             for path in (job, *logs):
-                check_output_file(path, force=self.force, apart_from=kept)
+                check_output_file(path, force=force, apart_from=kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +112,14 @@ class MeasureReport:
     warnings: tuple[str, ...]
 
     def add_to(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return the document of ``simulate --json`` with ``measured`` in each layout, and ``fio``."""
+        """Return the document of a plain ``simulate --json`` with ``measured`` in each layout, and ``fio``."""
         measured = [each.to_json(self.measurements[self.baseline]) for each in self.measurements]
         layouts = [
             {**layout, **({"measured": measured[at]} if measured else {})}
             for at, layout in enumerate(document["layouts"])
         ]
         files = {"fio": [str(path) for path in self.written]} if self.written else {}
-        return {**document, "layouts": layouts, **files, "warnings": [*document["warnings"], *self.warnings]}
+        return {**document, "layouts": layouts, **files}
 
 
 def measured_depth(device: ConditionedDevice) -> int:
@@ -122,19 +128,19 @@ def measured_depth(device: ConditionedDevice) -> int:
 
 
 def measure_simulated(
-    report: SimulateReport, params: MeasureParams, rng: np.random.Generator, track: Track = no_track
+    scores: Scores, params: MeasureParams, rng: np.random.Generator, track: Track = no_track
 ) -> MeasureReport:
     """Replay the requests of a simulation on a file, and write them as fio's I/O logs.
 
     Parameters
     ----------
-    report : SimulateReport
+    scores : Scores
         The simulation; the same requests are charged by the simulator and sent to storage.
     params : MeasureParams
     rng : Generator
         Chooses where caches are looked for.
     track : Track
-        Told of progress.
+        Receives progress updates.
 
     Raises
     ------
@@ -145,19 +151,19 @@ def measure_simulated(
     OSError
         If storage refuses.
     """
-    depth = params.depth or measured_depth(report.device)
-    n_tokens = params.n_tokens or choose_tokens(report.results)
-    requests = sample_requests(report.trace, report.layouts, report.device, report.params, n_tokens)
-    written = write_fio(params.fio, requests, depth) if params.fio is not None else []
+    depth = params.depth or measured_depth(scores.device)
+    n_tokens = params.n_tokens or choose_tokens(scores.results)
+    requests = sample_requests(scores.trace, scores.layouts, scores.device, scores.params, n_tokens)
+    written = write_fio(Path(params.fio), requests, depth) if params.fio is not None else []
     measurements: list[Measurement] = []
     warnings: list[str] = []
     if params.file is not None:
-        with DirectFile.open(params.file) as file:
+        with DirectFile.open(Path(params.file)) as file:
             if (warning := file_system(file.descriptor).warning) is not None:
                 warnings.append(warning)
             measurements = measure(file, requests, depth, params.n_repeats, track)
             with QueueReader(file, 1, max(4096, file.alignment_bytes)) as reader:
                 warnings += cache_warnings(file, reader, rng)
-            warnings += measurement_warnings(measurements, file, report.device)
-    baseline = next(at for at, result in enumerate(report.results) if result is report.baseline)
+            warnings += measurement_warnings(measurements, file, scores.device)
+    baseline = next(at for at, result in enumerate(scores.results) if result is scores.baseline)
     return MeasureReport(tuple(requests), depth, tuple(measurements), baseline, tuple(written), tuple(warnings))

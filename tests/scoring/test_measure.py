@@ -14,9 +14,10 @@ from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.storage.direct_file import DirectFile
 from ripple_place.flash.storage.measurement import measurement_warnings
 from ripple_place.placing.params import PlacingParams
-from ripple_place.workflows.measure import MeasureParams, MeasureReport, measure_simulated, measured_depth
+from ripple_place.scoring.measure import MeasureParams, MeasureReport, measure_simulated, measured_depth
+from ripple_place.scoring.params import SimulateParams
+from ripple_place.scoring.score import Scores, score
 from ripple_place.workflows.reorder import reorder
-from ripple_place.workflows.simulate import SimulateParams, SimulateReport, simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +28,11 @@ QUICK = {"n_tokens": 6, "n_repeats": 2}
 
 
 @pytest.fixture
-def simulated(trace_path: Path, profile_path: Path, tmp_path: Path) -> SimulateReport:
+def simulated(trace_path: Path, profile_path: Path, tmp_path: Path) -> Scores:
     """Return checkpoint order and the greedy path on the pico trace; speedups are against the second."""
     reorder(None, profile_path, tmp_path / "greedy", PlacingParams(ordering="greedy"))
     layouts = ["original", str(tmp_path / "greedy")]
-    return simulate([trace_path], layouts, SimulateParams(bundle_bytes=4096, gap=0, baseline=layouts[1]))
+    return score([trace_path], layouts, SimulateParams(bundle_bytes=4096, gap=0, baseline=layouts[1]))
 
 
 @pytest.fixture
@@ -41,12 +42,12 @@ def data_path(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def measured(report: SimulateReport, params: MeasureParams) -> MeasureReport:
+def measured(report: Scores, params: MeasureParams) -> MeasureReport:
     """Run the workflow."""
     return measure_simulated(report, params, np.random.default_rng(0))
 
 
-def test_every_layout_is_measured(simulated: SimulateReport, data_path: Path) -> None:
+def test_every_layout_is_measured(simulated: Scores, data_path: Path) -> None:
     """Each gets what was predicted of its own requests, measured times, and a speedup against the baseline."""
     report = measured(simulated, MeasureParams(data_path, depth=3, **QUICK))
     document = report.add_to(simulated.to_json())
@@ -65,7 +66,7 @@ def test_every_layout_is_measured(simulated: SimulateReport, data_path: Path) ->
     assert list(document["layouts"][0])[:-1] == list(simulated.to_json()["layouts"][0])
 
 
-def test_prediction_of_all_tokens_is_the_simulation(simulated: SimulateReport, data_path: Path) -> None:
+def test_prediction_of_all_tokens_is_the_simulation(simulated: Scores, data_path: Path) -> None:
     """With as many tokens as the trace has, what is compared is the figure of the table."""
     report = measured(simulated, MeasureParams(data_path, n_tokens=300, n_repeats=1))
     for requests, result in zip(report.requests, simulated.results, strict=True):
@@ -73,21 +74,21 @@ def test_prediction_of_all_tokens_is_the_simulation(simulated: SimulateReport, d
         assert requests.n_requests == result.totals.n_requests
 
 
-def test_a_short_file_is_wrapped_and_warned_of(simulated: SimulateReport, tmp_path: Path) -> None:
+def test_a_short_file_is_wrapped_and_warned_of(simulated: Scores, tmp_path: Path) -> None:
     """A file of half the layouts' length is read from its start again; the warning says how long it should be."""
     (tmp_path / "short").write_bytes(bytes(100_000))
     report = measured(simulated, MeasureParams(tmp_path / "short", **QUICK))
     assert any("reads wrapped around" in warning and "KiB" in warning for warning in report.warnings)
 
 
-def test_a_file_of_hardly_a_read_is_refused(simulated: SimulateReport, tmp_path: Path) -> None:
+def test_a_file_of_hardly_a_read_is_refused(simulated: Scores, tmp_path: Path) -> None:
     """There is nothing to wrap around in."""
     (tmp_path / "tiny").write_bytes(bytes(4096))
     with pytest.raises(UsageError, match="Name a larger file"):
         measured(simulated, MeasureParams(tmp_path / "tiny", **QUICK))
 
 
-def test_a_foreign_device_is_warned_of(simulated: SimulateReport, data_path: Path) -> None:
+def test_a_foreign_device_is_warned_of(simulated: Scores, data_path: Path) -> None:
     """Predictions a thousand times too long are not this storage's."""
     report = measured(simulated, MeasureParams(data_path, **QUICK))
     scaled = [
@@ -99,7 +100,7 @@ def test_a_foreign_device_is_warned_of(simulated: SimulateReport, data_path: Pat
     assert any("off by up to 99900 %" in warning for warning in warnings)
 
 
-def test_depth_is_that_of_the_profile(simulated: SimulateReport) -> None:
+def test_depth_is_that_of_the_profile(simulated: Scores) -> None:
     """A prediction holds at the depth that the device was measured at; 8 where nobody said."""
     silent = replace(simulated.device, queue_depths=(), queue_factor=())
     assert measured_depth(silent) == 8
@@ -111,12 +112,12 @@ def test_depth_is_that_of_the_profile(simulated: SimulateReport) -> None:
 
 def test_nothing_to_read_is_refused(trace_path: Path, data_path: Path) -> None:
     """With all neurons in DRAM, late tokens read nothing at all."""
-    report = simulate([trace_path], ["original"], SimulateParams(bundle_bytes=4096, dram_budget=1.0, cache="lru"))
+    report = score([trace_path], ["original"], SimulateParams(bundle_bytes=4096, dram_budget=1.0, cache="lru"))
     with pytest.raises(UsageError, match="all they need is in DRAM"):
         measured(report, MeasureParams(data_path, n_tokens=1))
 
 
-def test_fio_files_hold_the_same_requests(simulated: SimulateReport, tmp_path: Path) -> None:
+def test_fio_files_hold_the_same_requests(simulated: Scores, tmp_path: Path) -> None:
     """One log a layout, in order, without a file to read; the job's depth is that asked for."""
     report = measured(simulated, MeasureParams(fio=tmp_path / "reads.iolog", depth=5, n_tokens=4))
     assert [path.name for path in report.written] == ["reads.fio", "reads.iolog", "reads.2.iolog"]

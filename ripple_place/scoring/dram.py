@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
@@ -15,12 +16,29 @@ if TYPE_CHECKING:
     from ripple_place.placing.recorded_dram import RecordedDram
 
 
+@dataclass(frozen=True)
+class SimulatedDram:
+    """The DRAM of all layouts of a simulation, so that they are compared with the same in each block.
+
+    Attributes
+    ----------
+    cache : str
+        Policy; ``none`` without DRAM.
+    capacity_neurons : mapping of str to int
+        Neurons of each block that DRAM holds; empty without DRAM.
+    split_by : str or None
+        Layout whose record says how DRAM is split over the blocks; None: evenly.
+    """
+
+    cache: str = "none"
+    capacity_neurons: Mapping[str, int] = field(default_factory=dict)
+    split_by: str | None = None
+
+
 def choose_dram(
     layout: Layout, recorded: Mapping[str, RecordedDram], budget: float | int | str | None, cache: str | None
-) -> tuple[str, dict[str, int], str | None]:
-    """Return policy, neurons of each block that DRAM holds, and the layout that says the split; None: it is even.
-
-    One split for all layouts, so that they are compared with the same DRAM in each block.
+) -> SimulatedDram:
+    """Return policy, capacities and split.
 
     Parameters
     ----------
@@ -39,21 +57,19 @@ def choose_dram(
         If the layouts' budget is wanted and there is none, or they differ.
     """
     if budget is None:
-        return cache or "none", {}, None
+        return SimulatedDram(cache or "none")
     if isinstance(budget, str):
         return _dram_of_placements(layout, recorded, cache)
     cache = cache or DEFAULT_CACHE
     for name, dram in recorded.items():
         if dram.is_for(budget):
-            return cache, _capacities(layout, dram), name
+            return SimulatedDram(cache, _capacities(layout, dram), name)
     sizes = {name: block.n_neurons for name, block in layout.blocks.items()}
     bundle_bytes = {name: block.extent.bundle_bytes for name, block in layout.blocks.items()}
-    return cache, split_evenly(budget, sizes, bundle_bytes), None
+    return SimulatedDram(cache, split_evenly(budget, sizes, bundle_bytes))
 
 
-def _dram_of_placements(
-    layout: Layout, recorded: Mapping[str, RecordedDram], cache: str | None
-) -> tuple[str, dict[str, int], str]:
+def _dram_of_placements(layout: Layout, recorded: Mapping[str, RecordedDram], cache: str | None) -> SimulatedDram:
     """Return the DRAM that the layouts were made for, if they agree; as `choose_dram`."""
     if not recorded:
         raise UsageError(
@@ -72,7 +88,7 @@ def _dram_of_placements(
                 f"--dram-budget {PLACEMENT}", found=f"{first} made for {dram.cache}, {name} for {other.cache}",
                 expected="one policy", remedy=f"name one, such as --cache {dram.cache}",
             )  # fmt: skip
-    return cache or dram.cache, _capacities(layout, dram), first
+    return SimulatedDram(cache or dram.cache, _capacities(layout, dram), first)
 
 
 def _capacities(layout: Layout, dram: RecordedDram) -> dict[str, int]:
@@ -81,7 +97,7 @@ def _capacities(layout: Layout, dram: RecordedDram) -> dict[str, int]:
 
 
 def unused_dram_warnings(recorded: Mapping[str, RecordedDram], budget: float | int | str | None) -> list[str]:
-    """Say which layouts are scored without the DRAM that they were made for."""
+    """Return which layouts are scored without the DRAM that they were made for."""
     if budget is not None:
         return []
     return [

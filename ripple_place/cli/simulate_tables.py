@@ -1,0 +1,134 @@
+"""What ``simulate`` prints: scores of layouts as tables, and the line above them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ripple_place.cli.extras_tables import measured_text, sweep_text, transfer_text
+from ripple_place.cli.rendering import format_table, number, percent
+from ripple_place.units import format_bytes, format_rate, format_time_us
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.scoring.report import SimulateReport
+
+
+def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
+    """Return the scores and what was asked for beside them; `verbose`: by form of the latency, and by block."""
+    document = report.to_json()
+    parts = [_header(report, document), _score_table(document["layouts"], "layout")]
+    if verbose:
+        parts.append(_form_table(document["layouts"]))
+        parts += [_block_text(layout, with_hits=report.params.cache != "none") for layout in document["layouts"]]
+    if report.sweep is not None:
+        parts.append(sweep_text(report.sweep))
+    if report.transfer is not None:
+        parts.append(transfer_text(report.transfer))
+    if report.measured is not None:
+        parts.append(measured_text(report.measured))
+    return "\n\n".join(parts)
+
+
+def device_list(devices: Sequence[DeviceProfile]) -> str:
+    """Return device profiles with their forms and descriptions, a line each."""
+    rows = [
+        [device.name, device.form + (" (estimated)" if device.estimated else ""), device.description]
+        for device in devices
+    ]
+    width = max(len(row[0]) for row in rows)
+    form_width = max(len(row[1]) for row in rows)
+    return "\n".join(f"{row[0]:<{width}}  {row[1]:<{form_width}}  {row[2]}" for row in rows)
+
+
+def _header(report: SimulateReport, document: dict[str, Any]) -> str:
+    """Return the line above the table: device, trace, what is read through, copies, and DRAM."""
+    parts = [
+        f"{report.device.name}",
+        f"{report.trace.n_tokens:,} tokens, {len(report.trace.blocks)} blocks",
+        _collapse_phrase(report, document["gap"]),
+    ]
+    if document["break_even_gap"] is not None:
+        parts[-1] += f" (break-even {document['break_even_gap']:.2f})"
+    if copies := _copies_phrase(report):
+        parts.append(copies)
+    if report.params.cache != "none":
+        share = sum(report.params.capacity_neurons.values()) / sum(b.n_neurons for b in report.trace.blocks.values())
+        admission = "" if document["admission"] == "all" else f", admission {document['admission']}"
+        split = "" if report.split_by is None else f", split as {report.split_by} records"
+        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons{split}{admission}")
+    return "; ".join(parts)
+
+
+def _collapse_phrase(report: SimulateReport, gap: int | None) -> str:
+    """Return what is read through."""
+    if report.device.is_mapped:
+        return f"memory-mapped, {format_bytes(report.device.read_ahead_bytes or 0)} read ahead"
+    if report.params.planner != "fixed":
+        return f"{report.params.planner} access collapse"
+    return f"access collapse over gaps up to {gap}" if gap is not None else "access collapse by block"
+
+
+def _copies_phrase(report: SimulateReport) -> str:
+    """Return which layouts are read from two copies; empty if none is."""
+    names = [layout.name for layout in report.layouts if any(block.n_copies == 2 for block in layout.blocks.values())]
+    return f"{', '.join(names)} read from either of two copies" if names else ""
+
+
+def _score_table(rows: list[dict[str, Any]], first: str) -> str:
+    """Return scores as a table, without the columns that say nothing here; `first` heads the names."""
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        first: lambda row: str(row["name"]),
+        "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
+        "p99": lambda row: format_time_us(row["flash_time_us_percentiles"]["99"]),
+        "token time": lambda row: format_time_us(row["token_time_us_per_token"]),
+        "token p99": lambda row: format_time_us(row["token_time_us_percentiles"]["99"]),
+        "reads": lambda row: number(row["reads_per_token"]),
+        "length": lambda row: number(row["read_length_mean"]),
+        "fetched": lambda row: format_bytes(row["bytes_read_per_token"]),
+        "amplification": lambda row: number(row["read_amplification"]),
+        "eff. bandwidth": lambda row: _rate(row["effective_bandwidth_bytes_per_s"]),
+        "DRAM hits": lambda row: percent(row["cache_hit_ratio"]),
+        "best hits": lambda row: percent(row["cache_hit_ratio_belady"]),
+        "speedup": lambda row: "-" if row["speedup"] is None else f"{row['speedup']:.2f}x",
+    }
+    if not any(row["cache_hit_ratio"] for row in rows):
+        del columns["DRAM hits"]
+    if not any(row["cache_hit_ratio_belady"] for row in rows):
+        del columns["best hits"]
+    if any(row.get("token_time_us_per_token") is None for row in rows):
+        del columns["token time"], columns["token p99"]
+    return format_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+
+
+def _form_table(rows: list[dict[str, Any]]) -> str:
+    """Return the flash time in the device's own form beside that on its line and under its ceiling."""
+    forms = {
+        "flash time/token, own form": "flash_time_us_per_token",
+        "additive line": "flash_time_linear_us_per_token",
+        "ceiling of IOPS and bandwidth": "flash_time_ceiling_us_per_token",
+    }
+    own = "flash_time_us_per_token"
+
+    def cell(row: dict[str, Any], key: str) -> str:
+        share = "" if key == own or not row[own] else f" ({row[key] / row[own] - 1:+.1%})"
+        return format_time_us(row[key]) + share
+
+    return format_table(
+        ["layout", *forms], [[row["name"], *(cell(row, key) for key in forms.values())] for row in rows]
+    )
+
+
+def _block_text(layout: dict[str, Any], *, with_hits: bool) -> str:
+    """Return the scores of a layout's blocks, and its hits as the cache fills."""
+    rows = [{"name": name, **block} for name, block in layout["blocks"].items()]
+    text = f"{layout['name']}:\n{_score_table(rows, 'block')}"
+    if with_hits:
+        tenths = " ".join(percent(ratio) for ratio in layout["cache_hit_ratio_by_tenth"])
+        text += f"\nDRAM hits by tenth of the trace: {tenths}"
+    return text
+
+
+def _rate(bytes_per_s: float | None) -> str:
+    return "-" if bytes_per_s is None else format_rate(bytes_per_s)

@@ -1,0 +1,58 @@
+"""How to measure storage, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.storage.calibration import PAGE_BYTES
+
+
+@dataclass(frozen=True)
+class CalibrateParams:
+    """How to measure.
+
+    Parameters
+    ----------
+    scratch_bytes : int
+        Size of the scratch file, rounded up to MiB. Storage can be faster in a small range of addresses.
+    depth : int, optional
+        Reads in flight that the profile is for; None: the smallest depth that saturates.
+    n_repeats : int
+        Interleaved repeats, of which medians count.
+    max_request_bytes : int
+        Largest size timed; readers split longer reads.
+    time_us : float
+        Time for all repeats together; the scratch file comes on top.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
+    """
+
+    scratch_bytes: int = 1 << 30
+    depth: int | None = None
+    n_repeats: int = 5
+    max_request_bytes: int = 512 << 10
+    time_us: float = 50e6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_request_bytes < PAGE_BYTES or self.max_request_bytes % PAGE_BYTES:
+            raise UsageError(
+                f"--max-size {self.max_request_bytes}", found="no multiple of 4 KiB", expected="one, such as 512KiB",
+                remedy="correct the size",
+            )  # fmt: skip
+        if self.scratch_bytes < 4 * self.max_request_bytes:
+            raise UsageError(
+                f"--size {self.scratch_bytes}", found="less than four of the largest reads",
+                expected=f"at least {4 * self.max_request_bytes} bytes, and much more to be typical",
+                remedy="give a larger --size, or a smaller --max-size",
+            )  # fmt: skip
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the scratch file in whole MiB."""
+        return -(-self.scratch_bytes // 2**20) * 2**20

@@ -1,0 +1,83 @@
+"""The files that `simulate` draws: the page, and its first picture alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ripple_place.flash.layout import Layout
+from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
+from ripple_place.ordering.frequency import frequency_order
+from ripple_place.pages.report import SweepCurves, make_report
+from ripple_place.pages.simulation_page import report_html
+from ripple_place.pages.svg import standalone
+from ripple_place.pages.token_picture import token_picture
+from ripple_place.placement import NeuronPlacement
+from ripple_place.tensorfile import replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.scoring.score import Scores
+    from ripple_place.scoring.sweep import SweepReport
+
+
+def write_page(path: Path | str, scores: Scores, command: str, sweep: SweepReport | None = None) -> None:
+    """Write the page of a simulation; it appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path or str
+    scores : Scores
+    command : str
+        Shown as what made the page.
+    sweep : SweepReport, optional
+        Its curves are drawn as well.
+
+    Raises
+    ------
+    OSError
+        If storage refuses.
+    """
+    report = make_report(
+        scores.trace, scores.layouts, scores.results, scores.device, scores.params,
+        traces=scores.traces, command=command, baseline=scores.baseline, warnings=scores.warnings,
+        hot_cold=hot_cold(scores.layouts[0]), sweep=None if sweep is None else sweep_curves(sweep),
+    )  # fmt: skip
+    with replacing(path) as file:
+        file.write(report_html(report).encode())
+
+
+def write_picture(path: Path | str, scores: Scores) -> None:
+    """Write where the reads of one token fall in each layout, as an SVG file; it appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If storage refuses.
+    """
+    block = busiest_block(scores.results[0])
+    _, reads = reads_of_median_token(block, scores.trace.blocks[block], scores.layouts, scores.device, scores.params)
+    with replacing(path) as file:
+        file.write(standalone(token_picture(reads)).encode())
+
+
+def hot_cold(layout: Layout) -> Layout | None:
+    """Return a layout with its neurons by descending frequency; None where frequencies are unknown."""
+    blocks = {}
+    for name, block in layout.blocks.items():
+        frequency = block.placement.frequency
+        if frequency is None:
+            return None
+        placement = NeuronPlacement(frequency_order(frequency), frequency=frequency)
+        blocks[name] = replace(block, placement=placement)
+    return Layout("hot-cold", blocks)
+
+
+def sweep_curves(report: SweepReport) -> SweepCurves:
+    """Return what the page draws of a sweep."""
+    by_layout = zip(*(scores.results for scores in report.points), strict=True)
+    times_us = tuple(
+        tuple(result.totals.flash_time_us / result.n_tokens for result in results) for results in by_layout
+    )
+    return SweepCurves(report.sweep.option, report.sweep.values, times_us)

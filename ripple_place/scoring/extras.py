@@ -1,0 +1,67 @@
+"""What `simulate` does beside scoring: further simulations, real reads, and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ripple_place.outputs import check_output_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ripple_place.scoring.measure import MeasureParams
+    from ripple_place.scoring.params import SimulateParams
+    from ripple_place.scoring.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class SimulateExtras:
+    """What to do beside scoring; by default nothing.
+
+    Parameters
+    ----------
+    html : Path or str, optional
+        Page with scores and pictures to write.
+    svg : Path or str, optional
+        The page's first picture alone, to write.
+    command : str
+        What the page shows as having made it.
+    sweep : Sweep, optional
+        Simulate at each of these values, too.
+    transfer : bool
+        Score every layout on every trace by itself, too.
+    measure : MeasureParams, optional
+        Replay the reads on real storage, or write them for fio.
+    force : bool
+        Replace files that exist.
+    """
+
+    html: Path | str | None = None
+    svg: Path | str | None = None
+    command: str = "ripple_place.workflows.simulate"
+    sweep: Sweep | None = None
+    transfer: bool = False
+    measure: MeasureParams | None = None
+    force: bool = False
+
+    def check(self, traces: Sequence[Path | str], layouts: Sequence[str | Path], params: SimulateParams) -> None:
+        """Check files and values before the work starts.
+
+        Raises
+        ------
+        UsageError
+            If a file to write exists, is an input, or has no directory to lie in; if the file to measure is not
+            there; or if a value of the sweep does not parse.
+        """
+        inputs = [Path(path) for path in (*traces, *layouts, *([params.profile] if params.profile else []))]
+        written: list[Path] = []
+        for path in (self.html, self.svg):
+            if path is not None:
+                check_output_file(Path(path), force=self.force, apart_from=[*inputs, *written])
+                written.append(Path(path))
+        if self.measure is not None:
+            self.measure.check(len(layouts), inputs, force=self.force)
+        if self.sweep is not None:
+            self.sweep.settings(params)

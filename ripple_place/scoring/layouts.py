@@ -1,0 +1,191 @@
+"""From the names of layouts to layouts: which neuron lies where, how often each fired, and what DRAM was planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.errors import PlacementError, UsageError
+from ripple_place.flash.layout import BlockExtent, Layout
+from ripple_place.graph.profile import read_profile
+from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
+from ripple_place.placing.recorded_dram import RecordedDram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ripple_place.trace.activation_trace import ActivationTrace
+
+    FiringCounts = Mapping[str, npt.NDArray[np.int64]]
+
+ORIGINAL = "original"
+"""Name of the layout in checkpoint order."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedLayout:
+    """What the name of a layout leads to.
+
+    Attributes
+    ----------
+    name : str
+        As it was given.
+    placement : ModelPlacement
+        Of all blocks of the trace, and of further ones if the file has some.
+    extents : mapping of str to BlockExtent
+        Where the bundles of each block lie; empty if that is unknown.
+    """
+
+    name: str
+    placement: ModelPlacement
+    extents: Mapping[str, BlockExtent]
+
+
+def read_layouts(
+    names: Sequence[str],
+    trace: ActivationTrace,
+    bundle_bytes: int | None = None,
+    profile: Path | str | None = None,
+) -> tuple[tuple[Layout, ...], dict[str, RecordedDram]]:
+    """Return the layouts by these names, for the blocks of a trace.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Output directories of `reorder`, placement files, or ``original``.
+    trace : ActivationTrace
+        Of the same model.
+    bundle_bytes : int, optional
+        Of every block, packed; overrides what layouts know.
+    profile : Path or str, optional
+        Has the firing counts of all layouts; default those that the layouts record.
+
+    Returns
+    -------
+    layouts : tuple of Layout
+        In the order of `names`.
+    recorded : dict of str to RecordedDram
+        By name, the DRAM that some of them were made for.
+
+    Raises
+    ------
+    UsageError
+        If a name stands twice, leads nowhere, or nothing says how long bundles are.
+    PlacementError, CheckpointError, TraceFormatError
+        If a file is malformed, or of another model than the trace.
+    OSError
+        If a file cannot be read.
+    """
+    if len(set(names)) < len(names):
+        raise UsageError("--layout", found="a layout twice", expected="each once", remedy="leave one out")
+    named = [read_layout(name, trace) for name in names]
+    counts = firing_counts(trace, (layout.placement for layout in named), profile)
+    # Checkpoint order, and placements that do not say, have bundles like the first layout that does.
+    known = next((layout.extents for layout in named if layout.extents), {})
+    if bundle_bytes is not None:
+        packed = dict.fromkeys(trace.blocks, BlockExtent.packed(bundle_bytes))
+        named = [replace(layout, extents=packed) for layout in named]
+    layouts = tuple(_complete(layout, trace, layout.extents or known, counts) for layout in named)
+    recorded = {layout.name: RecordedDram.of(layout.name, layout.placement) for layout in named}
+    return layouts, {name: dram for name, dram in recorded.items() if dram is not None}
+
+
+def read_layout(name: str, trace: ActivationTrace) -> NamedLayout:
+    """Return the layout by this name, checked against the trace; for what it raises see `read_layouts`."""
+    layout = _find(name, trace)
+    for block, activations in trace.blocks.items():
+        placed = layout.placement.blocks.get(block)
+        if placed is None or placed.n_neurons != activations.n_neurons:
+            raise PlacementError(
+                f"--layout {name}: {block}", found="no such block" if placed is None else f"{placed.n_neurons} neurons",
+                expected=f"{activations.n_neurons} neurons, as in the trace",
+                remedy="give a layout and a trace of the same model",
+            )  # fmt: skip
+    return layout
+
+
+def _find(name: str, trace: ActivationTrace) -> NamedLayout:
+    """Return checkpoint order, or what a directory or a file holds."""
+    originals = {block: NeuronPlacement.original(active.n_neurons) for block, active in trace.blocks.items()}
+    if name == ORIGINAL:
+        return NamedLayout(name, ModelPlacement(originals), {})
+    path = Path(name)
+    if not path.exists():
+        raise UsageError(
+            f"--layout {name}", found="nothing there", expected=f"an output of `reorder`, or {ORIGINAL}",
+            remedy="correct the path",
+        )  # fmt: skip
+    if path.is_dir():
+        return _read_output(name, path)
+    placement = read_placement(path)
+    if placement.blocks.keys().isdisjoint(trace.blocks):
+        raise PlacementError(
+            f"--layout {name}", found="none of the trace's blocks", expected=f"some of {', '.join(trace.blocks)}",
+            remedy="give a layout and a trace of the same model",
+        )  # fmt: skip
+    # Blocks that were not reordered stay as they are.
+    blocks = originals | dict(placement.blocks)
+    extent = None if placement.bundle_bytes is None else BlockExtent.packed(placement.bundle_bytes)
+    extents = {} if extent is None else dict.fromkeys(blocks, extent)
+    return NamedLayout(name, ModelPlacement(blocks, placement.metadata), extents)
+
+
+def _read_output(name: str, path: Path) -> NamedLayout:
+    """Return the layout of the bundled file in an output of `reorder`, whose manifest is the index."""
+    manifest = read_manifest(path)
+    placement = read_placement(manifest.placement_path)
+    blocks = {
+        block: placement.blocks[block] if entry.placed else NeuronPlacement.original(entry.n_neurons)
+        for block, entry in manifest.blocks.items()
+    }
+    extents = {
+        block: BlockExtent(entry.bundle_bytes, entry.stride_bytes, entry.offset_bytes or 0)
+        for block, entry in manifest.blocks.items()
+    }
+    return NamedLayout(name, ModelPlacement(blocks, placement.metadata), extents)
+
+
+def firing_counts(
+    trace: ActivationTrace, placements: Iterable[ModelPlacement], profile: Path | str | None = None
+) -> FiringCounts:
+    """Return firing counts by block: the profile's, else the first that a placement records.
+
+    One set for all layouts, so that they are compared with the same neurons in DRAM.
+
+    Raises
+    ------
+    UsageError
+        If there is no such profile.
+    TraceFormatError
+        If it is malformed.
+    """
+    if profile is not None:
+        if not Path(profile).exists():
+            raise UsageError(
+                f"--profile {profile}", found="nothing there", expected="a profile", remedy="correct the path"
+            )
+        return {name: block.frequency for name, block in read_profile(Path(profile)).blocks.items()}
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    for placement in placements:
+        for name, block in placement.blocks.items():
+            if block.frequency is not None and name in trace.blocks:
+                counts.setdefault(name, block.frequency)
+    return counts
+
+
+def _complete(
+    layout: NamedLayout, trace: ActivationTrace, extents: Mapping[str, BlockExtent], counts: FiringCounts
+) -> Layout:
+    """Return a layout of the trace's blocks, with these extents and firing counts."""
+    if not extents:
+        raise UsageError(
+            f"--layout {layout.name}", found="nothing that says how long a neuron's weights are",
+            expected="a bundle size", remedy="add --bundle-bytes (for instance 2 x hidden size x bytes per weight)",
+        )  # fmt: skip
+    blocks = {block: replace(layout.placement.blocks[block], frequency=counts.get(block)) for block in trace.blocks}
+    return Layout.from_extents(layout.name, ModelPlacement(blocks), extents)

@@ -1,0 +1,106 @@
+"""What to simulate, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.admission import Admission
+from ripple_place.flash.device.conditions import ReadConditions
+from ripple_place.flash.device.files import DEFAULT_DEVICE
+from ripple_place.placement import check_bundle_bytes
+from ripple_place.placing.recorded_dram import PLACEMENT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.flash.token_time import ComputeParams
+
+
+@dataclass(frozen=True)
+class SimulateParams:
+    """What to simulate.
+
+    Parameters
+    ----------
+    device : str or Path
+        Name of a shipped device profile, or path of one.
+    layers : str, optional
+        Layers to simulate (``0-3,7``).
+    bundle_bytes : int, optional
+        Bytes of a neuron's weights in every block, packed; overrides what layouts know.
+    dram_budget : float, int or str, optional
+        DRAM for neurons: a share of each block's neurons (float), or bytes shared evenly by the blocks (int); split as
+        recorded instead, if a layout was made for this very budget. ``placement``: what the layouts were made for.
+    cache : str, optional
+        Policy; default what the layouts were made for with ``placement``, else S3-FIFO where there is a budget and
+        none where there is not.
+    gap : int or str, optional
+        Unwanted neurons to read through; None takes the device's break-even gap; ``adaptive`` or ``optimal`` lets a
+        planner decide token by token.
+    baseline : str or Path, optional
+        Layout that speedups are against, as named among the layouts; default the first.
+    profile : Path or str, optional
+        Profile whose firing counts decide what is pinned, and what `greedydual` expects; default those that the
+        layouts record.
+    conditions : ReadConditions
+        Core, queue depth, heat and access mode of the reader; default those of the profile.
+    compute : ComputeParams, optional
+        What computing a layer costs, and how reading overlaps with it.
+    n_threads : int
+    admission : str
+        Which misses may enter the cache (`ripple_place.flash.admission.Admission.parse`).
+    reset_at_segments : bool
+        Empty the cache where a segment of the trace begins.
+    bound : bool
+        Count the hits of Belady's replacement beside those of the cache; simulating takes about twice as long.
+    seed : int
+        Of what admission draws, and of where a measured file is looked at for caches.
+
+    Raises
+    ------
+    UsageError
+        If a cache or an admission is named without a budget for it, or access collapse for a mapped file.
+    """
+
+    device: str | Path = DEFAULT_DEVICE
+    layers: str | None = None
+    bundle_bytes: int | None = None
+    dram_budget: float | int | str | None = None
+    cache: str | None = None
+    gap: int | str | None = None
+    baseline: str | Path | None = None
+    profile: Path | str | None = None
+    conditions: ReadConditions = field(default_factory=ReadConditions)
+    compute: ComputeParams | None = None
+    n_threads: int = 1
+    admission: str = "all"
+    reset_at_segments: bool = False
+    bound: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        Admission.parse(self.admission)
+        if isinstance(self.dram_budget, str) and self.dram_budget != PLACEMENT:
+            raise UsageError(
+                f"--dram-budget {self.dram_budget}", found="no budget",
+                expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
+            )  # fmt: skip
+        for option, is_set in (
+            (f"--admission {self.admission}", self.admission != "all"),
+            ("--reset-at-segments", self.reset_at_segments),
+            ("--bound", self.bound),
+        ):
+            if is_set and (self.dram_budget is None or self.cache == "none"):
+                raise UsageError(option, found="no DRAM cache", expected="one", remedy="add --dram-budget 10%")
+        if self.cache not in (None, "none") and self.dram_budget is None:
+            raise UsageError(
+                f"--cache {self.cache}", found="no DRAM budget", expected="one", remedy="add --dram-budget 10%"
+            )
+        if self.conditions.access == "mmap" and self.gap is not None:
+            raise UsageError(
+                "--access mmap", found=f"access collapse {self.gap}",
+                expected="none: the kernel decides what a page fault fetches", remedy="leave --collapse out",
+            )  # fmt: skip
+        check_bundle_bytes(self.bundle_bytes)

@@ -1,0 +1,166 @@
+"""One simulation: a trace replayed on each layout."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ripple_place.blocks import select_layers
+from ripple_place.errors import UsageError
+from ripple_place.flash.admission import Admission
+from ripple_place.flash.device.conditions import under
+from ripple_place.flash.device.files import load_device
+from ripple_place.flash.simulator import SimulationParams, simulate
+from ripple_place.scoring.dram import choose_dram, unused_dram_warnings
+from ripple_place.scoring.layouts import read_layouts
+from ripple_place.scoring.params import SimulateParams
+from ripple_place.trace.sources import read_sources
+from ripple_place.tracking import Track, no_track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ripple_place.flash.device.conditions import ConditionedDevice
+    from ripple_place.flash.layout import Layout
+    from ripple_place.flash.results import LayoutResult
+    from ripple_place.trace.activation_trace import ActivationTrace
+
+SHORT_TRACE_TOKENS = 256
+"""Traces of fewer tokens are warned of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What layouts cost on a trace.
+
+    Attributes
+    ----------
+    device : ConditionedDevice
+        As the reader sees it.
+    params : SimulationParams
+        How the reader works.
+    traces : tuple of str
+        Names of the traces' files.
+    trace : ActivationTrace
+        All of them, the selected layers alone.
+    layouts : tuple of Layout
+    results : tuple of LayoutResult
+        One a layout.
+    baseline : LayoutResult
+        The result that speedups are against.
+    warnings : tuple of str
+        How the numbers may mislead.
+    split_by : str or None
+        Layout whose record says how DRAM is split over the blocks.
+    """
+
+    device: ConditionedDevice
+    params: SimulationParams
+    traces: tuple[str, ...]
+    trace: ActivationTrace
+    layouts: tuple[Layout, ...]
+    results: tuple[LayoutResult, ...]
+    baseline: LayoutResult
+    warnings: tuple[str, ...]
+    split_by: str | None = None
+
+    @property
+    def break_even_gap(self) -> float | None:
+        """Lambda of the bundles; None if blocks have bundles of different sizes."""
+        sizes = {block.extent.bundle_bytes for layout in self.layouts for block in layout.blocks.values()}
+        return self.device.break_even_gap(sizes.pop()) if len(sizes) == 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of a plain ``simulate --json``."""
+        gaps = {block.gap for result in self.results for block in result.blocks.values()}
+        return {
+            "device": self.device.name,
+            "traces": list(self.traces),
+            "n_tokens": self.trace.n_tokens,
+            "break_even_gap": self.break_even_gap,
+            "gap": gaps.pop() if len(gaps) == 1 else None,
+            "collapse": "mmap" if self.device.is_mapped else self.params.planner,
+            "conditions": {**asdict(self.device.conditions), "span_bytes": self.device.span_bytes},
+            "compute": None if self.params.compute is None else asdict(self.params.compute),
+            "cache": self.params.cache,
+            "capacity_neurons": dict(self.params.capacity_neurons),
+            "dram_split_by": self.split_by,
+            "admission": str(self.params.admission),
+            "reset_at_segments": bool(self.params.reset_tokens),
+            "layouts": [result.to_json(self.baseline) for result in self.results],
+            "warnings": list(self.warnings),
+        }
+
+
+def score(
+    traces: Sequence[Path | str],
+    layouts: Sequence[str | Path],
+    params: SimulateParams | None = None,
+    track: Track = no_track,
+) -> Scores:
+    """Replay a trace on each layout.
+
+    Parameters
+    ----------
+    traces : sequence of Path or str
+        See `ripple_place.trace.sources`.
+    layouts : sequence of str or Path
+        Output directories of `reorder`, placement files, or ``original``; scored in this order.
+    params : SimulateParams, optional
+    track : Track
+        Receives progress updates.
+
+    Raises
+    ------
+    UsageError
+        If a path, device, cache policy or baseline is unknown, or nothing says how long bundles are.
+    TraceFormatError, PlacementError, CheckpointError, DeviceConfigError
+        If a file is malformed, or a layout is of another model.
+    OSError
+        If a file cannot be read.
+    """
+    params = params or SimulateParams()
+    paths, names = [Path(trace) for trace in traces], [str(layout) for layout in layouts]
+    device = under(load_device(str(params.device)), params.conditions)
+    trace = read_sources(paths)
+    trace = trace.select(select_layers(trace.blocks, params.layers))
+    read, recorded = read_layouts(names, trace, params.bundle_bytes, params.profile)
+    # One range of addresses for all layouts, so that padding is not charged twice.
+    device = replace(device, span_bytes=max(layout.span_bytes for layout in read))
+    baseline = _place_of_baseline(names, params.baseline)
+    dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
+    simulation = SimulationParams(
+        dram.cache, dram.capacity_neurons, params.gap, params.n_threads, params.compute,
+        admission=Admission.parse(params.admission, params.seed),
+        reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
+        with_bound=params.bound,
+    )  # fmt: skip
+    results = tuple(simulate(trace, layout, device, simulation) for layout in track(read, "simulating"))
+    warnings = (*_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
+    return Scores(
+        device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
+        dram.split_by,
+    )  # fmt: skip
+
+
+def _place_of_baseline(names: Sequence[str], baseline: str | Path | None) -> int:
+    """Return which of the layouts speedups are against."""
+    if baseline is None:
+        return 0
+    if str(baseline) not in names:
+        raise UsageError(
+            f"--baseline {baseline}", found="no such layout", expected=f"one of {', '.join(names)}",
+            remedy="name one of the layouts, as given with --layout",
+        )  # fmt: skip
+    return names.index(str(baseline))
+
+
+def _warnings(trace: ActivationTrace, device: ConditionedDevice) -> list[str]:
+    """Return how device and trace may mislead."""
+    warnings = [*([device.warning] if device.warning else []), *device.condition_warnings]
+    if trace.n_tokens < SHORT_TRACE_TOKENS:
+        warnings.append(
+            f"the trace has {trace.n_tokens} tokens; means and percentiles of so few say little of the model"
+        )
+    return warnings
