@@ -1,7 +1,79 @@
 """Lay out a language model's FFN neurons for flash, prove the checkpoint unchanged, and simulate the gain.
 
-The package is used through its subpackages (``ripple_place.workflows`` first of all); importing it loads none of
-them, so that ``ripple-place --help`` starts at once.
+The functions `profile`, `reorder`, `simulate`, `verify` and `calibrate` do what the commands of the same names do, with
+the same defaults (docs/python.md). Each name is imported when it is first used, so that ``ripple-place --help`` starts
+at once.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ripple_place.version import __version__
+
+if TYPE_CHECKING:
+    from ripple_place.capture.params import CaptureParams
+    from ripple_place.checkpoint.writing import WritingParams
+    from ripple_place.errors import RipplePlaceError
+    from ripple_place.flash.device.conditions import ReadConditions
+    from ripple_place.flash.device.files import list_devices, load_device
+    from ripple_place.flash.storage.calibration_params import CalibrateParams
+    from ripple_place.flash.token_time import ComputeParams
+    from ripple_place.graph.profile import read_profile
+    from ripple_place.placement import read_placement, write_placement
+    from ripple_place.placing.params import PlacingParams
+    from ripple_place.scoring.extras import SimulateExtras
+    from ripple_place.scoring.params import SimulateParams
+    from ripple_place.trace.files import read_trace
+    from ripple_place.verdict.judge import VerdictParams
+    from ripple_place.workflows.calibrate import calibrate
+    from ripple_place.workflows.profile import profile
+    from ripple_place.workflows.profile_params import ProfileParams
+    from ripple_place.workflows.reorder import apply_placement, reorder
+    from ripple_place.workflows.simulate import simulate
+    from ripple_place.workflows.verify import verify
+
+__all__ = [
+    "CalibrateParams", "CaptureParams", "ComputeParams", "PlacingParams", "ProfileParams", "ReadConditions",
+    "RipplePlaceError", "SimulateExtras", "SimulateParams", "VerdictParams", "WritingParams", "__version__",
+    "apply_placement", "calibrate", "list_devices", "load_device", "profile", "read_placement", "read_profile",
+    "read_trace", "reorder", "simulate", "verify", "write_placement",
+]  # fmt: skip
+
+_MODULE_OF = {
+    "CalibrateParams": "flash.storage.calibration_params",
+    "CaptureParams": "capture.params",
+    "ComputeParams": "flash.token_time",
+    "PlacingParams": "placing.params",
+    "ProfileParams": "workflows.profile_params",
+    "ReadConditions": "flash.device.conditions",
+    "RipplePlaceError": "errors",
+    "SimulateExtras": "scoring.extras",
+    "SimulateParams": "scoring.params",
+    "VerdictParams": "verdict.judge",
+    "WritingParams": "checkpoint.writing",
+    "apply_placement": "workflows.reorder",
+    "calibrate": "workflows.calibrate",
+    "list_devices": "flash.device.files",
+    "load_device": "flash.device.files",
+    "profile": "workflows.profile",
+    "read_placement": "placement",
+    "read_profile": "graph.profile",
+    "read_trace": "trace.files",
+    "reorder": "workflows.reorder",
+    "simulate": "workflows.simulate",
+    "verify": "workflows.verify",
+    "write_placement": "placement",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

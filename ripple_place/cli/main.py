@@ -44,11 +44,8 @@ def cli() -> None:
     """
 
 
-cli.add_command(profile)
-cli.add_command(reorder)
-cli.add_command(simulate)
-cli.add_command(verify)
-cli.add_command(calibrate)
+for _command in (profile, reorder, simulate, verify, calibrate):
+    cli.add_command(_command)
 
 
 _REMEDIES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
@@ -35,7 +36,7 @@ class PlacingParams:
         Layers to reorder (``0-3,7``); the others stay in original order.
     bundle_bytes : int, optional
         Bytes of a neuron's weights, where there is no checkpoint that says it; recorded in the placement.
-    device : DeviceProfile or str, optional
+    device : DeviceProfile, str or Path, optional
         The device, its name, or the path of its file: searches lower the flash time on it. Default the default device
         (`ripple_place.flash.device.files.DEFAULT_DEVICE`) wherever one is needed.
     break_even_gap : float, optional
@@ -74,7 +75,7 @@ class PlacingParams:
     seed: int = 0
     layers: str | None = None
     bundle_bytes: int | None = None
-    device: DeviceProfile | str | None = None
+    device: DeviceProfile | str | Path | None = None
     break_even_gap: float | None = None
     effort: int = DEFAULT_EFFORT
     time_limit_s: float | None = None
@@ -102,11 +103,13 @@ class PlacingParams:
             raise UsageError(
                 f"--copies {self.copies}", found=f"{self.copies} copies", expected="1, or 2", remedy="give one of them"
             )
+        if self.n_threads is not None and self.n_threads < 1:
+            raise UsageError("--threads", found=str(self.n_threads), expected="at least 1", remedy="leave it out")
         if self.break_even_gap is not None:
             check_break_even_gap(self.break_even_gap)
         self._check_dram()
-        if isinstance(self.device, str):
-            object.__setattr__(self, "device", load_device(self.device))
+        if isinstance(self.device, str | Path):
+            object.__setattr__(self, "device", load_device(str(self.device)))
 
     def _check_dram(self) -> None:
         is_searched = self.ordering == AUTO or find_ordering(self.ordering).is_searched
@@ -149,13 +152,13 @@ class PlacingParams:
         needs_device = needs_device or (chooses and has_sizes) or replace(self, ordering=ordering.name).is_judged
         if device is None and self.break_even_gap is None and needs_device:
             device = load_device(DEFAULT_DEVICE)
-        n_threads = self.n_threads or os.cpu_count() or 1
+        n_threads = (os.cpu_count() or 1) if self.n_threads is None else self.n_threads
         return replace(self, ordering=ordering.name, refit=refit, device=device, n_threads=n_threads)
 
     @property
     def device_profile(self) -> DeviceProfile | None:
         """The device, if there is one."""
-        assert not isinstance(self.device, str)
+        assert not isinstance(self.device, str | Path)
         return self.device
 
     @property

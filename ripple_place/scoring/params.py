@@ -48,7 +48,8 @@ class SimulateParams:
         Core, queue depth, heat and access mode of the reader; default those of the profile.
     compute : ComputeParams, optional
         What computing a layer costs, and how reading overlaps with it.
-    n_threads : int
+    n_threads : int, optional
+        Blocks simulated at a time; default the number of cores. Results do not depend on it.
     admission : str
         Which misses may enter the cache (`ripple_place.flash.admission.Admission.parse`).
     reset_at_segments : bool
@@ -74,7 +75,7 @@ class SimulateParams:
     profile: Path | str | None = None
     conditions: ReadConditions = field(default_factory=ReadConditions)
     compute: ComputeParams | None = None
-    n_threads: int = 1
+    n_threads: int | None = None
     admission: str = "all"
     reset_at_segments: bool = False
     bound: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,7 @@ def score(
     baseline = _place_of_baseline(names, params.baseline)
     dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
     simulation = SimulationParams(
-        dram.cache, dram.capacity_neurons, params.gap, params.n_threads, params.compute,
+        dram.cache, dram.capacity_neurons, params.gap, (os.cpu_count() or 1) if params.n_threads is None else params.n_threads, params.compute,
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
         with_bound=params.bound,

@@ -105,6 +105,8 @@ def profile(
         As for `read_source`, `capture_source` and `write_profile`; `UsageError` also if an output exists.
     """
     sources, out, params = as_paths(sources), Path(out), params or ProfileParams()
+    if not sources:
+        raise UsageError("sources", found="none", expected="a trace, or a model", remedy="name at least one")
     _check_outputs(sources, out, params)
     if any(map(is_counts, sources)):
         return _profile_counts(sources, out, params)

@@ -97,7 +97,7 @@ def test_the_limits_and_the_device_in_the_help() -> None:
     options = {option.name: option for option in cli.commands["profile"].params}
     assert options["neighbors"].type.max == MAX_NEIGHBORS
     assert DEFAULT_DEVICE in options["device"].help
-    assert VerdictParams().charge().device.name == DEFAULT_DEVICE
+    assert VerdictParams().read_cost().device.name == DEFAULT_DEVICE
 
 
 def test_a_bare_command_passes_the_defaults(run: Run, trace: str, monkeypatch: pytest.MonkeyPatch) -> None:

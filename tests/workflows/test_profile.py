@@ -167,3 +167,9 @@ def test_a_bad_trace_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TraceFormatError, match=r"b: layers.0.active"):
         profile([good, bad], tmp_path / "p")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_no_source_at_all(tmp_path: Path) -> None:
+    """The command line demands one; so does the library."""
+    with pytest.raises(UsageError, match="sources: found none; expected a trace, or a model"):
+        profile([], tmp_path / "p")

@@ -20,7 +20,7 @@ from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
@@ -71,16 +71,8 @@ class ConditionedDevice(DeviceProfile):
     @property
     def one_page_throughput(self) -> dict[str, float]:
         """Throughput of one-page reads under each condition that applies, relative to that of the form."""
-        factors = {}
-        if self.range_bytes and self.span_bytes is not None:
-            # Straight lines over the logarithm, flat outside: the papers give two points.
-            ranges = np.log(np.array(self.range_bytes, np.float64))
-            factors["range"] = float(np.interp(np.log(self.span_bytes), ranges, self.range_factor))
-        if self.conditions.core is not None:
-            factors["core"] = self.core_factor[self.cores.index(self.conditions.core)]
-        if self.conditions.queue_depth is not None:
-            factors["queue_depth"] = float(np.interp(self.conditions.queue_depth, self.queue_depths, self.queue_factor))
-        return factors
+        factors = {name: effect(self) for name, effect in EFFECTS.items()}
+        return {name: factor for name, factor in factors.items() if factor is not None}
 
     @property
     def extra_us(self) -> float:
@@ -132,6 +124,37 @@ class ConditionedDevice(DeviceProfile):
         if line is None or self.conditions.thermal == "warm" or line.overhead_us + extra_us < 0:
             return None
         return LatencyLine(line.overhead_us + extra_us, line.bandwidth_bytes_per_s)
+
+
+def range_effect(device: ConditionedDevice) -> float | None:
+    """Return the throughput over the range of addresses: straight lines over its logarithm, flat outside.
+
+    The papers give two points.
+    """
+    if not device.range_bytes or device.span_bytes is None:
+        return None
+    ranges = np.log(np.array(device.range_bytes, np.float64))
+    return float(np.interp(np.log(device.span_bytes), ranges, device.range_factor))
+
+
+def core_effect(device: ConditionedDevice) -> float | None:
+    """Return the throughput of the core that issues the reads."""
+    core = device.conditions.core
+    return None if core is None else device.core_factor[device.cores.index(core)]
+
+
+def queue_effect(device: ConditionedDevice) -> float | None:
+    """Return the throughput of the reads kept in flight."""
+    depth = device.conditions.queue_depth
+    return None if depth is None else float(np.interp(depth, device.queue_depths, device.queue_factor))
+
+
+EFFECTS: dict[str, Callable[[ConditionedDevice], float | None]] = {
+    "range": range_effect,
+    "core": core_effect,
+    "queue_depth": queue_effect,
+}
+"""Effects on the throughput of one-page reads, relative to that of the form; None where one does not apply."""
 
 
 def under(
