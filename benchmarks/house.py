@@ -1,6 +1,7 @@
 """Count how far a reader is led: the modules entered from `reorder` and `simulate`, and functions that are too long.
 
-``python -m benchmarks.house`` prints two tables. Nothing is run: both are read off the syntax trees.
+``python -m benchmarks.house`` prints two tables, read off the syntax trees, and the modules that a small run of
+`reorder` enters before its first kernel: those of which a function is called, in turn. To reach: at most 25.
 
 1. From the workflow's function, every name that a definition uses is followed to where it is defined, in whichever of
    our modules that is, and on from there; names used in annotations alone do not count, and what lies in
@@ -13,6 +14,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -223,6 +227,45 @@ def n_branches(body: Iterable[ast.AST]) -> int:
     return total
 
 
+def entered_before_kernel() -> list[str]:
+    """Return the modules that `reorder` enters, flash-time on the example's profile, until it calls a kernel.
+
+    In a process of its own, with kernels as plain Python, so that calls of them are seen.
+    """
+    script = """
+import sys, tempfile
+from pathlib import Path
+from ripple_place.placing.params import PlacingParams
+from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
+from ripple_place.workflows.reorder import reorder
+import numpy as np
+from tests.trace_builders import planted_clusters, write_stock_trace
+entered = []
+class Done(BaseException): pass
+def note(frame, event, argument):
+    name = frame.f_globals.get("__name__", "")
+    if event == "call" and name.startswith("ripple_place.") and frame.f_code.co_name != "<module>":
+        if name.startswith("ripple_place.kernels."):
+            sys.setprofile(None)
+            raise Done
+        if name not in entered:
+            entered.append(name)
+folder = Path(tempfile.mkdtemp())
+active = planted_clusters(np.random.default_rng(0), n_clusters=3, cluster_size=8, n_rows=300)[0]
+profile(write_stock_trace(folder / "t", {"layers.0": active}), folder / "p", ProfileParams(verdict=None))
+params = PlacingParams(ordering="flash-time", break_even_gap=5.0)
+sys.setprofile(note)
+try:
+    reorder(None, folder / "p", folder / "out", params)
+except Done:
+    print("\\n".join(entered))
+"""
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    return [name.removeprefix("ripple_place.") for name in done.stdout.split()]
+
+
 def main() -> None:
     house, rows, chains = House(ROOT), [], []
     for start in STARTS:
@@ -237,6 +280,8 @@ def main() -> None:
         chains += [f"Climb: {module} -> {target}" for module, target in up]
     print(format_table(["entered from", "modules", "longest chain", "climbs"], rows))
     print("\n" + "\n\n".join(chains) + "\n")
+    entered = entered_before_kernel()
+    print(f"{len(entered)} modules entered by reorder before the first kernel:\n  " + "\n  ".join(entered) + "\n")
     found = sizes(ROOT)
     large = sorted((size for size in found if size.is_too_large), key=lambda size: (-size.n_lines, size.place))
     print(f"{len(large)} of {len(found)} functions above {MAX_LINES} lines or a complexity of {MAX_COMPLEXITY}:")

@@ -1,4 +1,4 @@
-"""docs/developing.md: each recipe is followed with the code that it shows, and the floors are those that are enforced."""
+"""docs/developing.md: each recipe is followed with the code that it shows; the floors are those that are enforced."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ripple_place.ordering.ordering import Ordering
 from ripple_place.ordering.registry import ORDERINGS
 from ripple_place.placement import read_placement
 from ripple_place.placing.params import PlacingParams
+from ripple_place.scoring.collapse import parse_collapse
 from ripple_place.trace import activity_rules
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.workflows.reorder import reorder
@@ -104,7 +105,8 @@ def test_a_planner(module_of: Callable[[str], ModuleType], monkeypatch: pytest.M
     planner: Any = module_of("A planner").OneReadPlanner
     monkeypatch.setitem(PLANNERS, planner.name, planner)
     trace = trace_of({"layers.0": block_trace(np.array([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 0, 1]]))}, 3)
-    totals = simulate(trace, layout_of({"layers.0": [0, 1, 2, 3]}), linear_device(), SimulationParams(gap="one-read")).totals
+    layout = layout_of({"layers.0": [0, 1, 2, 3]})
+    totals = simulate(trace, layout, linear_device(), SimulationParams(gap=parse_collapse("one-read"))).totals
     assert (totals.n_reads, totals.n_neurons_read) == (2, 7)
 
 

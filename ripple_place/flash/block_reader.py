@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.errors import UsageError
-from ripple_place.flash.planners.adaptive import AdaptivePlanner
-from ripple_place.flash.planners.fixed import FixedGapPlanner
-from ripple_place.flash.planners.optimal import OptimalPlanner
+from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.planners.two_copies import TwoCopyPlanner
 from ripple_place.kernels.faults import charge_faults
 from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
@@ -20,45 +17,11 @@ if TYPE_CHECKING:
 
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
+    from ripple_place.flash.planners.planner import Planner
     from ripple_place.flash.replay import Chunk
 
     Int32Array = npt.NDArray[np.int32]
     Int64Array = npt.NDArray[np.int64]
-
-
-class Planner(Protocol):
-    """What decides which gaps a token's reads go through."""
-
-    name: str
-    gap: int | None
-
-    def __init__(self, layout: BlockLayout, device: DeviceProfile, gap: int) -> None: ...
-
-    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
-        """Write first and last slot of each read, ascending in each row, and where the reads of each row start."""
-        ...
-
-
-PLANNERS: dict[str, type[Planner]] = {
-    planner.name: planner for planner in (FixedGapPlanner, AdaptivePlanner, OptimalPlanner)
-}
-
-
-def find_planner(name: str) -> type[Planner]:
-    """Return the class of a planner.
-
-    Raises
-    ------
-    UsageError
-        If there is none by that name.
-    """
-    if name not in PLANNERS:
-        raise UsageError(
-            f"--collapse {name}", found="no planner by that name",
-            expected=f"auto, off, a number, {' or '.join(sorted(PLANNERS.keys() - {'fixed'}))}",
-            remedy="name one of them",
-        )  # fmt: skip
-    return PLANNERS[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +53,8 @@ class BlockReader:
     device : DeviceProfile
         If it is mapped, the kernel decides what is read: page faults and read-ahead instead of a plan.
     planner : str
-        See `PLANNERS`; where the layout has two copies of its neurons, only ``fixed``, which then reads from either.
+        See `ripple_place.flash.planners.registry`. Where the layout has two copies of its neurons, only ``fixed``,
+        which then reads from either.
     gap : int
         Of the fixed planner; where the adaptive one starts.
 

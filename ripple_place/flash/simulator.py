@@ -15,10 +15,11 @@ import numpy as np
 
 from ripple_place.errors import PlacementError, UsageError
 from ripple_place.flash.admission import Admission
-from ripple_place.flash.block_reader import BlockReader, find_planner
+from ripple_place.flash.block_reader import BlockReader
 from ripple_place.flash.caches.belady import Belady
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.hit_counts import HitCounter
+from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
 from ripple_place.flash.results import BlockResult, FlashTotals, LayoutResult, percentiles_us
@@ -50,7 +51,7 @@ class SimulationParams:
     gap : int, mapping of str to int or str, optional
         Unwanted neurons between two wanted ones that are read through, for all blocks or by block; None takes the
         device's whole break-even gap for each block's bundles. Or ``adaptive`` or ``optimal``: a planner that decides
-        token by token (`ripple_place.flash.block_reader.PLANNERS`).
+        token by token (`ripple_place.flash.planners.registry`).
     compute : ComputeParams, optional
         What computing a layer costs; without it, only reading is timed.
     n_threads : int

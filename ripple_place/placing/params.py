@@ -141,7 +141,18 @@ class PlacingParams:
             Whether the bytes of a neuron's weights are known.
         needs_device : bool
             Whether a device is needed for anything but placing.
+
+        Raises
+        ------
+        UsageError
+            If the DRAM budget is in bytes and the bundle size is unknown.
         """
+        if isinstance(self.dram_budget, int) and not has_sizes:
+            raise UsageError(
+                f"--dram-budget {self.dram_budget}",
+                found="bytes, and nothing that says how long a neuron's weights are", expected="both, or a share",
+                remedy="add --bundle-bytes, or give the budget as a share such as 10%",
+            )  # fmt: skip
         chooses = self.ordering == AUTO
         is_priced = self.break_even_gap is not None or has_sizes
         ordering = choose_ordering(is_priced=is_priced, has_rows=has_rows) if chooses else find_ordering(self.ordering)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ripple_place.ordering.registry import find_ordering
 from ripple_place.placing.compare import compare
-from ripple_place.placing.dram.place import MAX_SEARCHES, check_budget, place_behind_cache
+from ripple_place.placing.dram.place import MAX_SEARCHES, place_behind_cache
 from ripple_place.placing.granules import check_granules, coarse_costs, coarse_profile, expand_placed
 from ripple_place.placing.job import Job
 from ripple_place.placing.placed import Placed
@@ -92,14 +92,13 @@ def place_neurons(
         coarse_params = replace(params, granule=1)
         placed = place_neurons(coarse, names, coarse_params, coarse_costs(costs, params.granule), track)
         return expand_placed(placed, profile, params.granule, origin_of(profile, params, costs))
-    check_budget(params.dram_budget, costs)
     with stop_on_interrupt() as interrupt:
         job = Job(profile, tuple(names), params, costs, SearchClock(1), track)
         stages = stages_of(params, job.ordering)
         n_searches = len(names) * sum(stage.n_searches for stage in stages)
         clock = SearchClock(n_searches, params.n_threads or 1, params.time_limit_s, interrupt)
         job = replace(job, clock=clock)
-        placed = Placed.unplaced(job, origin_of(profile, params, costs))
+        placed = Placed({}, origin_of(profile, params, costs))
         for stage in stages:
             placed = stage.run(job, placed)
     return replace(placed, cut_short=clock.cut_short)

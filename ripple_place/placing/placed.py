@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ripple_place.placement import ModelPlacement, NeuronPlacement
-from ripple_place.placing.block_report import BlockReport
+from ripple_place.placement import ModelPlacement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,11 +13,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ripple_place.placement import NeuronPlacement
+    from ripple_place.placing.block_report import BlockReport
     from ripple_place.placing.cached_block import CachedBlock
     from ripple_place.placing.comparison import OrderingComparison
     from ripple_place.placing.copies import CopiesReport
     from ripple_place.placing.dram_report import DramReport
-    from ripple_place.placing.job import Job
     from ripple_place.placing.orderer import BlockOrderer, MissOrderer
 
     Int32Array = npt.NDArray[np.int32]
@@ -79,6 +79,7 @@ class Placed:
     Attributes
     ----------
     blocks : mapping of str to PlacedBlock
+        Empty before a stage has placed them.
     metadata : mapping of str to str
         What the placement says of its origin.
     searched : mapping of str to SearchedBlock
@@ -100,13 +101,6 @@ class Placed:
     dram: DramReport | None = None
     copies: CopiesReport | None = None
     cut_short: str | None = None
-
-    @classmethod
-    def unplaced(cls, job: Job, metadata: Mapping[str, str]) -> Placed:
-        """Return all blocks in original order."""
-        return cls(
-            {name: PlacedBlock(job.learned_of(name), BlockReport(None, None, 0.0)) for name in job.names}, metadata
-        )
 
     @property
     def placement(self) -> ModelPlacement:

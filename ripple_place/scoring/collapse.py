@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from ripple_place.errors import UsageError
 
-PLANNERS = ("adaptive", "optimal")
-"""What ``--collapse`` names beside gaps."""
-
 
 def parse_collapse(text: str) -> int | str | None:
     """Return what ``--collapse`` names: 0 for off, None for auto, a planner, or a fixed gap.
@@ -21,11 +18,15 @@ def parse_collapse(text: str) -> int | str | None:
     """
     if text in ("auto", "off"):
         return 0 if text == "off" else None
-    if text in PLANNERS:
-        return text
     if text.isascii() and text.isdigit() and len(text) < 10:
         return int(text)
+    # Not at the top: the command line imports this module to print its help.
+    from ripple_place.flash.planners.registry import named_planners
+
+    if text in named_planners():
+        return text
+    planners = ", ".join(named_planners())
     raise UsageError(
-        f"--collapse {text}", found=repr(text), expected=f"auto, off, {', '.join(PLANNERS)}, or a number of neurons",
+        f"--collapse {text}", found=repr(text), expected=f"auto, off, {planners}, or a number of neurons",
         remedy="write one of them",
     )  # fmt: skip

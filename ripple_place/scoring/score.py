@@ -131,8 +131,9 @@ def score(
     device = replace(device, span_bytes=max(layout.span_bytes for layout in read))
     baseline = _place_of_baseline(names, params.baseline)
     dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
+    n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
     simulation = SimulationParams(
-        dram.cache, dram.capacity_neurons, params.gap, (os.cpu_count() or 1) if params.n_threads is None else params.n_threads, params.compute,
+        dram.cache, dram.capacity_neurons, params.gap, n_threads, params.compute,
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
         with_bound=params.bound,

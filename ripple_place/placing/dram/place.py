@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ripple_place.errors import UsageError
 from ripple_place.flash.caches.belady import Belady
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import POLICIES
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ripple_place.flash.read_cost import ReadCosts
     from ripple_place.placing.job import Job
     from ripple_place.placing.placed import Placed, SearchedBlock
 
@@ -41,11 +39,6 @@ MAX_SEARCHES = MAX_ROUNDS
 
 def place_behind_cache(job: Job, placed: Placed) -> Placed:
     """Choose policy and split of the DRAM budget, and order each block for the cache in front of it.
-
-    Raises
-    ------
-    UsageError
-        If the budget is in bytes and the bundle size is unknown, or the policy is unknown.
 
     Notes
     -----
@@ -79,21 +72,6 @@ def place_behind_cache(job: Job, placed: Placed) -> Placed:
         name: _place_block(job, name, blocks[name], recorded) for name in job.track(job.names, "ordering for DRAM")
     }
     return replace(placed, blocks=placed_blocks, dram=report)
-
-
-def check_budget(budget: float | int | None, costs: ReadCosts) -> None:
-    """Refuse a budget in bytes if the bundle size is unknown.
-
-    Raises
-    ------
-    UsageError
-        In that case.
-    """
-    if not costs.bundle_bytes and isinstance(budget, int):
-        raise UsageError(
-            f"--dram-budget {budget}", found="bytes, and nothing that says how long a neuron's weights are",
-            expected="both, or a share", remedy="add --bundle-bytes, or give the budget as a share such as 10%",
-        )  # fmt: skip
 
 
 class _Dram:
