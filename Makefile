@@ -6,7 +6,7 @@ EXAMPLE := examples/tiny-relu-lm
 DATA := examples/tiny-relu-lm-data
 OUT := demo-out
 
-.PHONY: help demo test test-fast test-nojit test-torch lint format types golden bench paper build clean
+.PHONY: help demo test test-fast test-nojit test-torch coverage lint format types golden bench paper build clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -58,6 +58,17 @@ test-nojit: .venv/.installed-dev  ## Run the kernels' tests as plain Python
 test-torch: .venv-torch/.installed  ## Run the tests with real Hugging Face models
 	.venv-torch/bin/python -m pytest -q tests/torch
 
+# Compiled functions (the kernels, and the replay of each cache policy) cannot be traced, so a second run without the
+# compiler counts their lines. `coverage run` ends after pytest: its warnings do not become errors of tests. The profile
+# `ci` of hypothesis draws the same examples in every run and has no deadlines, which traced tests would miss.
+coverage: .venv/.installed-dev  ## Report line and branch coverage, kernels included
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest --hypothesis-profile=ci
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest --hypothesis-profile=ci \
+	  tests/kernels tests/flash/test_caches.py tests/flash/test_admission.py tests/flash/test_golden_counts.py
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
 lint: .venv/.installed-dev  ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,7 +80,7 @@ format: .venv/.installed-dev  ## Format the code
 types: .venv/.installed-dev  ## Check types
 	$(BIN)/mypy
 
-golden: .venv/.installed-dev  ## Rewrite the golden files; review the diff
+golden: .venv/.installed-dev  ## Rewrite the golden files (tests/golden/formats: only add missing ones); review the diff
 	REGENERATE_GOLDEN=1 $(BIN)/python -m pytest tests
 
 bench: .venv/.installed-dev  ## Run the benchmarks (benchmarks/README.md)
