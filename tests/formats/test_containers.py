@@ -13,9 +13,10 @@ from scipy.sparse import csr_array
 
 from ripple_place.graph.profile import BlockProfile, Profile, read_profile, write_profile
 from ripple_place.placement import read_placement, write_placement
-from ripple_place.placing.dram.recorded import RecordedDram
+from ripple_place.placing.recorded_dram import RecordedDram
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from tests.formats.contents import (
     clustered,
     full_placement,
@@ -131,7 +132,7 @@ def counted(layer: int) -> tuple[list[int], dict[tuple[int, int], int]]:
 
 def test_profiles_are_written_as_ever(tmp_path: Path) -> None:
     """The same trace gives the same counts and the same bytes; so do counts alone."""
-    profile([FORMATS / "trace.safetensors"], tmp_path / "profile", n_neighbors=N_NEIGHBORS)
+    profile(FORMATS / "trace.safetensors", tmp_path / "profile", ProfileParams(n_neighbors=N_NEIGHBORS, verdict=None))
     check_still_written("profile.safetensors", (tmp_path / "profile").read_bytes())
     blocks = {
         f"layers.{layer}": BlockProfile(np.array(counted(layer)[0]), csr_array((24, 24), dtype=np.int32))

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
-from ripple_place.flash.storage.calibration import Additivity
+from ripple_place.flash.storage.additivity import Additivity
+from ripple_place.flash.storage.calibration_params import CalibrateParams
+from ripple_place.flash.storage.calibration_report import CalibrateReport
 from ripple_place.flash.storage.filesystem import FileSystem
-from ripple_place.workflows.calibrate import CalibrateParams, CalibrateReport
 from tests.formats.documents import differences
 from tests.formats.kept import FORMATS, kept
 from tests.formats.test_devices import calibrated, cells_at
