@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ripple_place.flash.planners.fixed import FixedGapPlanner
 from ripple_place.flash.planners.optimal import OptimalPlanner
 from ripple_place.flash.planners.two_copies import TwoCopyPlanner
 from ripple_place.kernels.faults import charge_faults
+from ripple_place.kernels.read_state import Ceiling, ReadCharges, RequestTimes, RowReads
 from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Planner(Protocol):
 
     def __init__(self, layout: BlockLayout, device: DeviceProfile, gap: int) -> None: ...
 
-    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
+    def plan(self, chunk: Chunk, reads: RowReads) -> None:
         """Write first and last slot of each read, ascending in each row, and where the reads of each row start."""
         ...
 
@@ -110,7 +111,6 @@ class BlockReader:
     """
 
     def __init__(self, layout: BlockLayout, device: DeviceProfile, planner: str, gap: int) -> None:
-        extent = layout.extent
         self._planner: Planner | None
         if layout.n_copies == 2:
             self._planner = TwoCopyPlanner(layout, device, gap, planner)
@@ -118,16 +118,15 @@ class BlockReader:
             self._planner = None if device.is_mapped else find_planner(planner)(layout, device, gap)
         self.gap = self._planner.gap if self._planner is not None else None
         self._window_pages = (device.read_ahead_bytes or device.page_bytes) // device.page_bytes
-        second_base_bytes = layout.second_extent.base_offset_bytes
-        self._extent = np.array(
-            [extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes, second_base_bytes], np.int64
-        )
-        self._page_bytes = device.page_bytes
-        self._form_us = device.request_table_us()
-        self._line_us = device.request_table_us(device.line(extent.bundle_bytes))
+        self._extent = layout.paged_extent(device.page_bytes)
         ceiling = device.ceiling()
-        self._ceiling_us = np.array([float(ceiling.time_us(1, 0)), float(ceiling.time_us(0, device.page_bytes))])
-        self._is_ceiling = device.form == "ceiling"
+        self._times = RequestTimes(
+            device.request_table_us(),
+            device.request_table_us(device.line(layout.extent.bundle_bytes)),
+            Ceiling(
+                float(ceiling.time_us(1, 0)), float(ceiling.time_us(0, device.page_bytes)), device.form == "ceiling"
+            ),
+        )
         self._slots, self._row_us = np.empty((2, 0), np.int32), np.empty(0)
         self._read_starts = np.empty(1, np.int64)
         self.totals, self.other_us = np.zeros(N_TOTALS, np.int64), np.zeros(N_FORMS)
@@ -137,21 +136,16 @@ class BlockReader:
         """Return the reads of the chunk's rows, after adding them to the totals."""
         self._fit(chunk)
         first_slot, last_slot = self._slots
-        read_starts, row_us = self._read_starts[: chunk.n_rows + 1], self._row_us[: chunk.n_rows]
+        reads = RowReads(first_slot, last_slot, self._read_starts[: chunk.n_rows + 1])
+        row_us = self._row_us[: chunk.n_rows]
+        charges = ReadCharges(self.totals, self.length_counts, row_us, self.other_us)
         if self._planner is None:
-            charge_faults(
-                chunk.slots, chunk.row_starts, chunk.is_hit, self._window_pages, self._extent, self._page_bytes,
-                self._form_us, self._line_us, self._ceiling_us, self._is_ceiling, first_slot, last_slot, read_starts,
-                self.totals, self.length_counts, row_us, self.other_us,
-            )  # fmt: skip
+            charge_faults(chunk.accesses, self._window_pages, self._extent, self._times, reads, charges)
         else:
-            self._planner.plan(chunk, first_slot, last_slot, read_starts)
-            charge_reads(
-                first_slot, last_slot, read_starts, self._extent, self._page_bytes, self._form_us, self._line_us,
-                self._ceiling_us, self._is_ceiling, self.totals, self.length_counts, row_us, self.other_us,
-            )  # fmt: skip
-        n_reads = read_starts[-1]
-        return ChunkReads(first_slot[:n_reads], last_slot[:n_reads], read_starts, row_us)
+            self._planner.plan(chunk, reads)
+            charge_reads(reads, self._extent, self._times, charges)
+        n_reads = reads.read_starts[-1]
+        return ChunkReads(first_slot[:n_reads], last_slot[:n_reads], reads.read_starts, row_us)
 
     def _fit(self, chunk: Chunk) -> None:
         """Make room for a chunk that is larger than those before."""
