@@ -95,24 +95,6 @@ def _forget_period(counts: Any, sums: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _charge(
-    first_slot: Any, last_slot: Any, first: int, last: int, extent: PagedExtent, read_us: Any, ceiling: Ceiling
-) -> tuple[int, float]:
-    """Return the pages and the time of a row's reads, from `first` to before `last`."""
-    bundle_bytes, stride_bytes, base_offset_bytes, _, page_bytes = extent
-    row_pages, time_us = 0, 0.0
-    for read in range(first, last):
-        n_pages = pages_of_read(
-            first_slot[read], last_slot[read], bundle_bytes, stride_bytes, base_offset_bytes, page_bytes
-        )
-        row_pages += n_pages
-        time_us += read_us[n_pages]
-    if ceiling.is_own_form:
-        time_us = max((last - first) * ceiling.request_us, row_pages * ceiling.page_us)
-    return row_pages, time_us
-
-
-@njit(cache=True, nogil=True)
 def _note_row(counts: Any, sums: Any, n_reads: int, n_pages: int, time_us: float) -> None:
     """Add a row to the sums."""
     sums[READS_READS] += n_reads * n_reads
@@ -191,6 +173,7 @@ def plan_rows_adaptive(
     read_us, ceiling, fastest_page_us = times
     counts, sums = state
     first_slot, last_slot, read_starts = reads
+    bundle_bytes, stride_bytes, base_offset_bytes, _, page_bytes = extent
     stride_pages = extent.stride_bytes / extent.page_bytes
     # Rounding a read out to pages adds these on average, wherever its bundles lie; merging two reads saves it once.
     common_bytes, rest_bytes = extent.page_bytes, extent.stride_bytes
@@ -208,7 +191,15 @@ def plan_rows_adaptive(
         row_reads = n_reads - read_starts[row]
         if row_reads == 0:
             continue
-        row_pages, time_us = _charge(first_slot, last_slot, read_starts[row], n_reads, extent, read_us, ceiling)
+        row_pages, time_us = 0, 0.0
+        for read in range(read_starts[row], n_reads):
+            n_pages = pages_of_read(
+                first_slot[read], last_slot[read], bundle_bytes, stride_bytes, base_offset_bytes, page_bytes
+            )
+            row_pages += n_pages
+            time_us += read_us[n_pages]
+        if ceiling.is_own_form:
+            time_us = max(row_reads * ceiling.request_us, row_pages * ceiling.page_us)
         _note_row(counts, sums, row_reads, row_pages, time_us)
         if counts[OFF] > 0 and _ends_trial(counts, sums):
             _forget_period(counts, sums)

@@ -89,15 +89,15 @@ def plan_row(
 
     The row's accesses are those from `start` to before `end`; other parameters are fields of those of `plan_rows`.
     """
-    last = np.int64(-1)
+    last = np.int64(-2 - gap)
     n_wanted = 0
     for access in range(start, end):
         if is_hit[access]:
             continue
         slot = np.int64(slots[access])
-        if last < 0 or slot - last - 1 > gap:
-            first_slot[n_reads] = slot
-            n_reads += 1
+        # Without a branch: the processor cannot guess which slots begin a read. Others are overwritten by the next.
+        first_slot[n_reads] = slot
+        n_reads += int(slot - last - 1 > gap)
         last_slot[n_reads - 1] = slot
         last = slot
         n_wanted += 1

@@ -99,13 +99,18 @@ def share_of(slots: Any, is_read: Any, n: int, place: int, reach: int, limit: fl
 
 
 @njit(cache=True, nogil=True)
-def _move_stretch(copies: TwoCopies, n: int, source: int, along: int, start: int, reach: int, limit: float) -> float:
+def _move_stretch(
+    slots: Any, places: Any, is_read: Any, n: int, source: int, along: int, start: int, reach: int, limit: float,
+    moved: Any,
+) -> float:  # fmt: skip
     """Move the best stretch of neurons from one copy to the other, if that saves; return the saving.
 
     Parameters
     ----------
-    copies : TwoCopies
+    slots, places, is_read, moved
+        Fields of `TwoCopies`.
     n : int
+        Neurons that the token wants.
     source : int
         Copy that the neurons are read from.
     along : int
@@ -115,7 +120,6 @@ def _move_stretch(copies: TwoCopies, n: int, source: int, along: int, start: int
     reach, limit
         As for `share_of`.
     """
-    slots, places, is_read, moved = copies.slots, copies.places, copies.is_read, copies.moved
     target = 1 - source
     change, best, n_moved, n_best = 0.0, -LEAST_SAVING, 0, 0
     last, place = slots[along, start], start
@@ -160,7 +164,7 @@ def divide(copies: TwoCopies, n: int, gap: int, break_even_gap: float, max_passe
     -----
     The saving is never negative. Each try takes O(LONGEST x active neurons within gap + 1 slots).
     """
-    places, is_read = copies.places, copies.is_read
+    slots, places, is_read, moved = copies.slots, copies.places, copies.is_read, copies.moved
     saved, reach, limit = 0.0, gap + 1, break_even_gap + 1.0
     for _ in range(max_passes):
         before = saved
@@ -171,7 +175,7 @@ def divide(copies: TwoCopies, n: int, gap: int, break_even_gap: float, max_passe
                 for start in range(n):
                     here = start if along == source else places[along, start]
                     if is_read[source, here]:
-                        saved += _move_stretch(copies, n, source, along, start, reach, limit)
+                        saved += _move_stretch(slots, places, is_read, n, source, along, start, reach, limit, moved)
         if saved == before:
             break
     return saved
