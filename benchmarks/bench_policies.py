@@ -27,6 +27,7 @@ from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
 from ripple_place.graph.neuron_bits import NeuronBits
+from ripple_place.kernels.read_state import RowReads
 from ripple_place.kernels.reads import plan_rows
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.placement import NeuronPlacement
@@ -77,9 +78,9 @@ def judge(case: Case, policy: str, capacity: int, break_even_gap: float) -> tupl
     n_reads = n_neurons_read = n_accesses = n_hits = 0
     for chunk in replay_block(case.judged, case.placement, cache):
         first_slot, last_slot = np.empty((2, chunk.slots.size), np.int32)
-        read_starts = np.empty(chunk.n_rows + 1, np.int64)
-        plan_rows(chunk.slots, chunk.row_starts, chunk.is_hit, gap, first_slot, last_slot, read_starts)
-        n = int(read_starts[-1])
+        reads = RowReads(first_slot, last_slot, np.empty(chunk.n_rows + 1, np.int64))
+        plan_rows(chunk.accesses, gap, reads)
+        n = int(reads.read_starts[-1])
         n_reads += n
         n_neurons_read += int((last_slot[:n] - first_slot[:n] + 1).sum(dtype=np.int64))
         n_accesses += chunk.is_hit.size

@@ -10,6 +10,7 @@ import numpy as np
 from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.planners.two_copies import TwoCopyPlanner
 from ripple_place.kernels.faults import charge_faults
+from ripple_place.kernels.read_state import ReadCharges, RequestTimes, RowReads
 from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ class BlockReader:
     """
 
     def __init__(self, layout: BlockLayout, device: DeviceProfile, planner: str, gap: int) -> None:
-        extent = layout.extent
         self._planner: Planner | None
         if layout.n_copies == 2:
             self._planner = TwoCopyPlanner(layout, device, gap, planner)
@@ -82,15 +82,12 @@ class BlockReader:
             self._planner = None if device.is_mapped else find_planner(planner)(layout, device, gap)
         self.gap = self._planner.gap if self._planner is not None else None
         self._window_pages = (device.read_ahead_bytes or device.page_bytes) // device.page_bytes
-        second_base_bytes = layout.second_extent.base_offset_bytes
-        self._extent = np.array(
-            [extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes, second_base_bytes], np.int64
+        self._extent = layout.paged_extent(device.page_bytes)
+        self._times = RequestTimes(
+            device.request_table_us(),
+            device.request_table_us(device.line(layout.extent.bundle_bytes)),
+            device.charged_ceiling(),
         )
-        self._page_bytes = device.page_bytes
-        self._form_us = device.request_table_us()
-        self._line_us = device.request_table_us(device.line(extent.bundle_bytes))
-        self._ceiling_us = device.ceiling().prices_us(device.page_bytes)
-        self._is_ceiling = not device.times_add_up
         self._slots, self._row_us = np.empty((2, 0), np.int32), np.empty(0)
         self._read_starts = np.empty(1, np.int64)
         self.totals, self.other_us = np.zeros(N_TOTALS, np.int64), np.zeros(N_FORMS)
@@ -100,21 +97,16 @@ class BlockReader:
         """Return the reads of the chunk's rows, after adding them to the totals."""
         self._fit(chunk)
         first_slot, last_slot = self._slots
-        read_starts, row_us = self._read_starts[: chunk.n_rows + 1], self._row_us[: chunk.n_rows]
+        reads = RowReads(first_slot, last_slot, self._read_starts[: chunk.n_rows + 1])
+        row_us = self._row_us[: chunk.n_rows]
+        charges = ReadCharges(self.totals, self.length_counts, row_us, self.other_us)
         if self._planner is None:
-            charge_faults(
-                chunk.slots, chunk.row_starts, chunk.is_hit, self._window_pages, self._extent, self._page_bytes,
-                self._form_us, self._line_us, self._ceiling_us, self._is_ceiling, first_slot, last_slot, read_starts,
-                self.totals, self.length_counts, row_us, self.other_us,
-            )  # fmt: skip
+            charge_faults(chunk.accesses, self._window_pages, self._extent, self._times, reads, charges)
         else:
-            self._planner.plan(chunk, first_slot, last_slot, read_starts)
-            charge_reads(
-                first_slot, last_slot, read_starts, self._extent, self._page_bytes, self._form_us, self._line_us,
-                self._ceiling_us, self._is_ceiling, self.totals, self.length_counts, row_us, self.other_us,
-            )  # fmt: skip
-        n_reads = read_starts[-1]
-        return ChunkReads(first_slot[:n_reads], last_slot[:n_reads], read_starts, row_us)
+            self._planner.plan(chunk, reads)
+            charge_reads(reads, self._extent, self._times, charges)
+        n_reads = reads.read_starts[-1]
+        return ChunkReads(first_slot[:n_reads], last_slot[:n_reads], reads.read_starts, row_us)
 
     def _fit(self, chunk: Chunk) -> None:
         """Make room for a chunk that is larger than those before."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ripple_place.blocks import sorted_blocks
 from ripple_place.errors import PlacementError
+from ripple_place.kernels.read_state import PagedExtent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +95,13 @@ class BlockLayout:
         """Where the slots of the second copy lie, those from `n_neurons` on, if there is one."""
         extent, first_bytes = self.extent, self.n_neurons * self.extent.stride_bytes
         return replace(extent, base_offset_bytes=extent.base_offset_bytes + -first_bytes % COPY_ALIGNMENT_BYTES)
+
+    def paged_extent(self, page_bytes: int) -> PagedExtent:
+        """Return what the read kernels take, for a device that reads whole pages."""
+        extent, second = self.extent, self.second_extent
+        return PagedExtent(
+            extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes, second.base_offset_bytes, page_bytes
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,10 +94,11 @@ def replay_misses(
     served = find_policy(cache)(capacity, placement, cost)
     for chunk in replay_block(trace, placement, served, name=name, admission=admission):
         rows = slice(chunk.first_row, chunk.first_row + chunk.n_rows)
-        charge_misses(chunk.slots, chunk.row_starts, chunk.is_hit, gap, run_cost, row_cost[rows], row_reads[rows])
+        charge_misses(chunk.accesses, gap, run_cost, row_cost[rows], row_reads[rows])
         if shares is not None and share_rows is not None:
             starts = chunk.row_starts[: max(0, share_rows - chunk.first_row) + 1]
-            add_read_shares(chunk.slots, starts, chunk.is_hit, placement.order, is_pinned, cost.break_even_gap, shares)
+            first_rows = chunk.accesses._replace(row_starts=starts)
+            add_read_shares(first_rows, placement.order, is_pinned, cost.break_even_gap, shares)
         if missed is not None:
             missed[rows] = _pack_misses(chunk, placement)
     left = None if missed is None else BlockTrace(trace.n_neurons, missed, trace.token_index)

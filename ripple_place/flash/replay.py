@@ -11,6 +11,7 @@ import numpy as np
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.cache import Accesses
 from ripple_place.kernels.future import next_rows, note_rows
+from ripple_place.kernels.read_state import SlotAccesses
 from ripple_place.kernels.reads import slots_in_order
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class Chunk:
     is_hit: npt.NDArray[np.uint8]
     row_starts: npt.NDArray[np.int64]
     n_bound_hits: int = 0
+
+    @property
+    def accesses(self) -> SlotAccesses:
+        """What kernels take: the slots, row by row, and which of them were in DRAM."""
+        return SlotAccesses(self.slots, self.row_starts, self.is_hit)
 
     def row(self, row: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """Return a copy of one row's active slots, and which of them were in DRAM."""

@@ -48,11 +48,11 @@ def neighbor_graph(bits: NeuronBits, n_neighbors: int, panel_bytes: int = PANEL_
     rank_of = np.zeros(n_neurons, np.int32)
     rank_of[pairs.neurons] = np.arange(pairs.neurons.size, dtype=np.int32)
     degree = np.zeros(n_neurons, np.int64)
-    top_neighbors.count_edges(heaps, pairs.neurons, rank_of, degree)
+    companions = top_neighbors.Companions(heaps, pairs.neurons, rank_of)
+    top_neighbors.count_edges(companions, degree)
     indptr = np.concatenate(([0], np.cumsum(degree)))
     indices, counts = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
     top_neighbors.fill_edges(
-        heaps, pairs.neurons, rank_of, indptr[:-1].copy(), np.empty(indptr[-1], np.int64), indptr[:-1].copy(), indices,
-        counts,
-    )  # fmt: skip
+        companions, indptr[:-1].copy(), indptr[:-1].copy(), np.empty(indptr[-1], np.int64), indices, counts
+    )
     return csr_array((counts, indices, indptr), shape=(n_neurons, n_neurons))

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
 
 from ripple_place.kernels.reads import CEILING, LINE, NEURONS_READ, PAGES, READS, REQUESTS
 
+if TYPE_CHECKING:
+    from ripple_place.kernels.read_state import PagedExtent, ReadCharges, RequestTimes, RowReads, SlotAccesses
+
 
 @njit(cache=True, nogil=True)
 def charge_faults(
-    slots: Any, row_starts: Any, is_hit: Any, window_pages: int, extent: Any, page_bytes: int, form_us: Any,
-    line_us: Any, ceiling_us: Any, is_ceiling: bool, first_slot: Any, last_slot: Any, read_starts: Any, totals: Any,
-    length_counts: Any, row_us: Any, other_us: Any,
+    accesses: SlotAccesses, window_pages: int, extent: PagedExtent, times: RequestTimes, reads: RowReads,
+    charges: ReadCharges,
 ) -> None:  # fmt: skip
     """Find the faults of each row's misses and add up what they cost; in place, caller allocates.
 
     Parameters
     ----------
-    slots, row_starts, is_hit, first_slot, last_slot, read_starts
-        As for `ripple_place.kernels.reads.plan_rows`. A read is the missed slots from one that faults to the last
-        before the next that does.
+    accesses : SlotAccesses
     window_pages : int
         What the kernel fetches for a fault.
-    extent, page_bytes, form_us, line_us, ceiling_us, is_ceiling, totals, length_counts, row_us, other_us
-        As for `ripple_place.kernels.reads.charge_reads`.
+    extent : PagedExtent
+        Of one copy.
+    times : RequestTimes
+    reads : RowReads
+        Written: a read is the missed slots from one that faults to the last before the next that does.
+    charges : ReadCharges
+        Added to, and its `row_us` written.
 
     Notes
     -----
@@ -35,7 +40,11 @@ def charge_faults(
     file on, without those that an earlier fault of the row has fetched. A bundle longer than what is left of a window
     faults again. Nothing is left of one row's pages when the next begins: the model is larger than DRAM.
     """
-    bundle_bytes, stride_bytes, base_offset_bytes = extent[0], extent[1], extent[2]
+    slots, row_starts, is_hit = accesses
+    bundle_bytes, stride_bytes, base_offset_bytes, _, page_bytes = extent
+    form_us, line_us, ceiling = times
+    first_slot, last_slot, read_starts = reads
+    totals, length_counts, row_us, other_us = charges
     max_pages = form_us.size - 1
     n_reads = 0
     for row in range(row_starts.size - 1):
@@ -43,13 +52,13 @@ def charge_faults(
         time_us = 0.0
         time_line_us = 0.0
         row_requests, row_pages = 0, 0
-        fetched_end = np.int64(0)
+        fetched_end: Any = np.int64(0)
         for access in range(row_starts[row], row_starts[row + 1]):
             if is_hit[access]:
                 continue
             start = base_offset_bytes + np.int64(slots[access]) * stride_bytes
             end_page = (start + bundle_bytes + page_bytes - 1) // page_bytes
-            page = max(start // page_bytes, fetched_end)
+            page: Any = max(start // page_bytes, fetched_end)
             if page < end_page:
                 first_slot[n_reads] = slots[access]
                 n_reads += 1
@@ -71,10 +80,10 @@ def charge_faults(
             length = last_slot[read] - first_slot[read] + 1
             length_counts[length] += 1
             totals[NEURONS_READ] += length
-        time_ceiling_us = max(row_requests * ceiling_us[0], row_pages * ceiling_us[1])
+        time_ceiling_us = max(row_requests * ceiling.request_us, row_pages * ceiling.page_us)
         totals[READS] += n_reads - read_starts[row]
         totals[REQUESTS] += row_requests
         totals[PAGES] += row_pages
-        row_us[row] = time_ceiling_us if is_ceiling else time_us
+        row_us[row] = time_ceiling_us if ceiling.is_own_form else time_us
         other_us[LINE] += time_line_us
         other_us[CEILING] += time_ceiling_us

@@ -10,19 +10,18 @@ from numba import njit
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ripple_place.kernels.read_state import SlotAccesses
+
     Array = npt.NDArray[Any]
 
 
 @njit(cache=True, nogil=True)
-def charge_misses(
-    slots: Array, row_starts: Array, is_hit: Array, gap: int, run_cost: Array, row_cost: Array, row_reads: Array
-) -> None:
+def charge_misses(accesses: SlotAccesses, gap: int, run_cost: Array, row_cost: Array, row_reads: Array) -> None:
     """Plan the reads of each row's misses with one gap and charge them by length; caller allocates.
 
     Parameters
     ----------
-    slots, row_starts, is_hit
-        As for `ripple_place.kernels.reads.plan_rows`.
+    accesses : SlotAccesses
     gap : int
         Up to so many unwanted slots between two wanted ones are read through.
     run_cost : ndarray of shape (n_neurons + 1,), float64
@@ -32,6 +31,7 @@ def charge_misses(
     row_reads : ndarray of shape (n_rows,), int64
         Written: their number.
     """
+    slots, row_starts, is_hit = accesses
     for row in range(row_starts.size - 1):
         cost, n_reads = 0.0, 0
         first, last = np.int64(0), np.int64(-1)
@@ -56,7 +56,7 @@ def _step(distance: Any, limit: float) -> float:
 
 @njit(cache=True, nogil=True)
 def add_read_shares(
-    slots: Array, row_starts: Array, is_hit: Array, order: Array, is_pinned: Array, break_even_gap: float, share: Array
+    accesses: SlotAccesses, order: Array, is_pinned: Array, break_even_gap: float, share: Array
 ) -> None:
     """Add to each neuron's `share` what its own accesses add to the cost of the other misses; in place.
 
@@ -66,14 +66,14 @@ def add_read_shares(
 
     Parameters
     ----------
-    slots, row_starts, is_hit
-        As for `charge_misses`.
+    accesses : SlotAccesses
     order : ndarray of shape (n_neurons,), int32
     is_pinned : ndarray of shape (n_neurons,), uint8
         Neurons that are never read; the accesses of others count where they miss.
     break_even_gap : float
     share : ndarray of shape (n_neurons,), float64
     """
+    slots, row_starts, is_hit = accesses
     limit = break_even_gap + 1.0
     far = np.int64(1) << 40
     for row in range(row_starts.size - 1):

@@ -2,43 +2,86 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+if TYPE_CHECKING:
+    from ripple_place.kernels.read_state import PagedExtent, RowReads, SlotAccesses
+
 _NONE = -1
 
 
-@njit(cache=True, nogil=True)
-def plan_rows_optimal(
-    slots: Any, row_starts: Any, is_hit: Any, extent: Any, page_bytes: int, read_us: Any, max_pages: int,
-    cut_pages: int, runs: Any, pages: Any, best_us: Any, best_begin: Any, open_run: Any, open_list: Any,
-    first_slot: Any, last_slot: Any, read_starts: Any,
-) -> None:  # fmt: skip
-    """Plan the reads of each row's misses that take the least time; caller allocates.
+class RequestCosts(NamedTuple):
+    """What reads take, and where merging them surely does not pay.
 
-    Parameters
+    Attributes
     ----------
-    slots, row_starts, is_hit, first_slot, last_slot, read_starts
-        As for `ripple_place.kernels.reads.plan_rows`.
-    extent : ndarray of shape (3,), int64
-        bundle_bytes, stride_bytes, base_offset_bytes.
-    page_bytes : int
     read_us : ndarray of shape (pages of the block + 2,) or more, float64
         Time of a read by its pages, never falling, with ``read_us[p + max_pages] == read_us[p] + read_us[max_pages]``.
     max_pages : int
         Of a request.
     cut_pages : int
-        No gap of so many whole unwanted pages, or more, is worth reading through (`least_cut_pages`).
-    runs, pages : ndarray of shape (2, n_neurons), int32 and int64
-        Scratch: first and last slot of each run; its first page and the page after its last.
+        No gap of so many whole unwanted pages, or more, is worth reading through
+        (`ripple_place.flash.planners.optimal.least_cut_pages`).
+    """
+
+    read_us: Any
+    max_pages: int
+    cut_pages: int
+
+
+class RunScratch(NamedTuple):
+    """Scratch of the search, for the runs of adjacent missed slots of one row.
+
+    Attributes
+    ----------
+    runs : ndarray of shape (2, n_neurons), int32
+        First and last slot of each run.
+    pages : ndarray of shape (2, n_neurons), int64
+        Its first page, and the page after its last.
     best_us : ndarray of shape (n_neurons + 1,), float64
-        Scratch: least time of the runs before each.
+        Least time of the runs before each.
     best_begin : ndarray of shape (n_neurons,), int32
-        Scratch: the run that the last read of that plan begins with.
-    open_run, open_list : ndarray of shape (max_pages,), int32
-        Scratch; `open_run` is all -1, and -1 again afterwards.
+        The run that the last read of that plan begins with.
+    open_run : ndarray of shape (max_pages,), int32
+        By residue of its first page, the run that a read may begin with; all -1, and -1 again afterwards.
+    open_list : ndarray of shape (max_pages,), int32
+        The residues that have one.
+    """
+
+    runs: Any
+    pages: Any
+    best_us: Any
+    best_begin: Any
+    open_run: Any
+    open_list: Any
+
+    @classmethod
+    def allocate(cls, n_neurons: int, max_pages: int) -> RunScratch:
+        """Return room for a token of a block."""
+        runs, pages = np.empty((2, n_neurons), np.int32), np.empty((2, n_neurons), np.int64)
+        best_us, best_begin = np.empty(n_neurons + 1), np.empty(n_neurons, np.int32)
+        open_run, open_list = np.full(max_pages, _NONE, np.int32), np.empty(max_pages, np.int32)
+        return cls(runs, pages, best_us, best_begin, open_run, open_list)
+
+
+@njit(cache=True, nogil=True)
+def plan_rows_optimal(
+    accesses: SlotAccesses, extent: PagedExtent, costs: RequestCosts, scratch: RunScratch, reads: RowReads
+) -> None:
+    """Plan the reads of each row's misses that take the least time; caller allocates.
+
+    Parameters
+    ----------
+    accesses : SlotAccesses
+    extent : PagedExtent
+        Of one copy.
+    costs : RequestCosts
+    scratch : RunScratch
+    reads : RowReads
+        Written.
 
     Notes
     -----
@@ -55,7 +98,11 @@ def plan_rows_optimal(
     Time is of the order of runs x min(runs between cuts, max_pages). Of equal plans, the one whose last read begins
     latest is taken.
     """
-    bundle_bytes, stride_bytes, base_offset_bytes = extent[0], extent[1], extent[2]
+    slots, row_starts, is_hit = accesses
+    bundle_bytes, stride_bytes, base_offset_bytes, _, page_bytes = extent
+    read_us, max_pages, cut_pages = costs
+    runs, pages, best_us, best_begin, open_run, open_list = scratch
+    first_slot, last_slot, read_starts = reads
     n_reads = 0
     for row in range(row_starts.size - 1):
         read_starts[row] = n_reads

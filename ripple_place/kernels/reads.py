@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
 
 from ripple_place.kernels.bits import trailing_zeros
 
-# Rows of the totals that `charge_reads` adds to, by name; int64.
+if TYPE_CHECKING:
+    from ripple_place.kernels.read_state import PagedExtent, ReadCharges, RequestTimes, RowReads, SlotAccesses
+
+# Entries of `ReadCharges.totals`, by name.
 READS, NEURONS_READ, REQUESTS, PAGES = range(4)
 N_TOTALS = 4
-# Entries of the totals of other forms that it adds to; float64, us.
+# Entries of `ReadCharges.other_us`.
 LINE, CEILING = range(2)
 N_FORMS = 2
 
@@ -84,17 +87,17 @@ def plan_row(
 ) -> tuple[int, int]:
     """Plan the reads of one row's misses behind the `n_reads` before it; return reads by now, and the row's misses.
 
-    The row's accesses are those from `start` to before `end`; other parameters as for `plan_rows`.
+    The row's accesses are those from `start` to before `end`; other parameters are fields of those of `plan_rows`.
     """
-    last = np.int64(-1)
+    last = np.int64(-2 - gap)
     n_wanted = 0
     for access in range(start, end):
         if is_hit[access]:
             continue
         slot = np.int64(slots[access])
-        if last < 0 or slot - last - 1 > gap:
-            first_slot[n_reads] = slot
-            n_reads += 1
+        # Without a branch: the processor cannot guess which slots begin a read. Others are overwritten by the next.
+        first_slot[n_reads] = slot
+        n_reads += int(slot - last - 1 > gap)
         last_slot[n_reads - 1] = slot
         last = slot
         n_wanted += 1
@@ -102,24 +105,20 @@ def plan_row(
 
 
 @njit(cache=True, nogil=True)
-def plan_rows(
-    slots: Any, row_starts: Any, is_hit: Any, gap: int, first_slot: Any, last_slot: Any, read_starts: Any
-) -> None:
+def plan_rows(accesses: SlotAccesses, gap: int, reads: RowReads) -> None:
     """Plan the reads of each row's misses with one gap; caller allocates what they are written to.
 
     Parameters
     ----------
-    slots, row_starts
-        As from `slots_in_order`.
-    is_hit : ndarray of uint8, as long as `slots`
-        1 where the neuron in the slot was in DRAM.
+    accesses : SlotAccesses
     gap : int
         Up to so many unwanted slots between two wanted ones are read through.
-    first_slot, last_slot : ndarray as long as `slots` or longer, int32
-        Written: read r takes slots ``first_slot[r]`` to ``last_slot[r]``, both included.
-    read_starts : ndarray of shape (n_rows + 1,), int64
-        Written: row t has the reads from ``read_starts[t]`` to before ``read_starts[t + 1]``.
+    reads : RowReads
+        Written.
     """
+    # In local variables, here and below: a field that is read in a loop has its references counted there.
+    slots, row_starts, is_hit = accesses
+    first_slot, last_slot, read_starts = reads
     n_reads = 0
     for row in range(row_starts.size - 1):
         read_starts[row] = n_reads
@@ -138,35 +137,22 @@ def pages_of_read(
 
 
 @njit(cache=True, nogil=True)
-def charge_reads(
-    first_slot: Any, last_slot: Any, read_starts: Any, extent: Any, page_bytes: int, form_us: Any, line_us: Any,
-    ceiling_us: Any, is_ceiling: bool, totals: Any, length_counts: Any, row_us: Any, other_us: Any,
-) -> None:  # fmt: skip
+def charge_reads(reads: RowReads, extent: PagedExtent, times: RequestTimes, charges: ReadCharges) -> None:
     """Add up what the reads of each row cost; in place, caller allocates.
 
     Parameters
     ----------
-    first_slot, last_slot, read_starts
+    reads : RowReads
         As from `plan_rows`.
-    extent : ndarray of shape (3,) or, where there are reads from a second copy, (4,), int64
-        bundle_bytes, stride_bytes, base_offset_bytes, and that of slots from `n_neurons` on: those of the second copy.
-    page_bytes : int
-    form_us, line_us : ndarray of shape (max_request_pages + 1,), float64
-        Time of a request by its pages, in the device's own form and on its line.
-    ceiling_us : ndarray of shape (2,), float64
-        Of the ceiling: time of a request, and time of a page.
-    is_ceiling : bool
-        Whether the ceiling is the device's own form.
-    totals : ndarray of shape (N_TOTALS,), int64
-        Added to.
-    length_counts : ndarray of shape (n_neurons + 1,), int64
-        Added to: reads by length in neurons.
-    row_us : ndarray of shape (n_rows,), float64
-        Written: each row's flash time in the device's own form.
-    other_us : ndarray of shape (N_FORMS,), float64
-        Added to: the flash time of all rows on the line and under the ceiling.
+    extent : PagedExtent
+    times : RequestTimes
+    charges : ReadCharges
+        Added to, and its `row_us` written.
     """
-    bundle_bytes, stride_bytes, base_offset_bytes = extent[0], extent[1], extent[2]
+    first_slot, last_slot, read_starts = reads
+    bundle_bytes, stride_bytes, base_offset_bytes, second_base_offset_bytes, page_bytes = extent
+    form_us, line_us, ceiling = times
+    totals, length_counts, row_us, other_us = charges
     max_pages, n_neurons = form_us.size - 1, length_counts.size - 1
     for row in range(read_starts.size - 1):
         time_us = 0.0
@@ -176,7 +162,7 @@ def charge_reads(
             length = last_slot[read] - first_slot[read] + 1
             n_pages = pages_of_read(
                 first_slot[read], last_slot[read], bundle_bytes, stride_bytes,
-                base_offset_bytes if first_slot[read] < n_neurons else extent[3], page_bytes,
+                base_offset_bytes if first_slot[read] < n_neurons else second_base_offset_bytes, page_bytes,
             )  # fmt: skip
             length_counts[length] += 1
             totals[NEURONS_READ] += length
@@ -189,10 +175,10 @@ def charge_reads(
             row_requests += 1
             time_us += form_us[n_pages]
             time_line_us += line_us[n_pages]
-        time_ceiling_us = max(row_requests * ceiling_us[0], row_pages * ceiling_us[1])
+        time_ceiling_us = max(row_requests * ceiling.request_us, row_pages * ceiling.page_us)
         totals[READS] += read_starts[row + 1] - read_starts[row]
         totals[REQUESTS] += row_requests
         totals[PAGES] += row_pages
-        row_us[row] = time_ceiling_us if is_ceiling else time_us
+        row_us[row] = time_ceiling_us if ceiling.is_own_form else time_us
         other_us[LINE] += time_line_us
         other_us[CEILING] += time_ceiling_us

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config, njit, types
@@ -16,6 +16,37 @@ from numba.extending import intrinsic, overload
 
 # Entries of the shared state, int64.
 READY, STOP, ABORT, FIRST_COUNTER = range(4)
+
+
+class Requests(NamedTuple):
+    """What is to be read.
+
+    Attributes
+    ----------
+    offset_bytes, length_bytes : ndarray of shape (n_requests,), int64
+    batch_starts : ndarray of shape (n_batches + 1,), int64
+        Batch b is the requests ``batch_starts[b]`` to before ``batch_starts[b + 1]``.
+    """
+
+    offset_bytes: Any
+    length_bytes: Any
+    batch_starts: Any
+
+
+class ServiceLog(NamedTuple):
+    """When each request was served; each worker writes the entries of its own requests.
+
+    Attributes
+    ----------
+    start_ns, end_ns : ndarray of shape (n_requests,), int64
+        When it was issued and done.
+    n_read : ndarray of shape (n_requests,), int64
+        Bytes read, -1 for an error.
+    """
+
+    start_ns: Any
+    end_ns: Any
+    n_read: Any
 
 
 def _c_function(name: str, restype: Any, *argtypes: Any) -> Any:
@@ -70,8 +101,8 @@ def _fetch_add(array: Any, index: Any, amount: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def serve_requests(
-    descriptor: int, buffer_address: int, n_workers: int, barrier_address: int, offset_bytes: Any, length_bytes: Any,
-    batch_starts: Any, state: Any, clock: Any, start_ns: Any, end_ns: Any, n_read: Any,
+    descriptor: int, buffer_address: int, n_workers: int, barrier_address: int, requests: Requests, state: Any,
+    clock: Any, log: ServiceLog,
 ) -> None:  # fmt: skip
     """Take requests off the list, one after the other, until none is left; in place, caller allocates.
 
@@ -87,19 +118,17 @@ def serve_requests(
     n_workers : int
     barrier_address : int
         An initialised ``pthread_barrier_t`` for `n_workers`; unused with a single batch.
-    offset_bytes, length_bytes : ndarray of shape (n_requests,), int64
-    batch_starts : ndarray of shape (n_batches + 1,), int64
-        Batch b is the requests ``batch_starts[b]`` to before ``batch_starts[b + 1]``.
+    requests : Requests
     state : ndarray of shape (FIRST_COUNTER + n_batches,), int64
         Shared: ``READY``, ``STOP`` and ``ABORT`` at 0, then each batch's next request, at its start. Who sets ``STOP``
         ends the reading; all workers still come to the barrier. ``ABORT`` is for when some will never begin.
     clock : ndarray of shape (2,), int64
         Scratch of this worker.
-    start_ns, end_ns : ndarray of shape (n_requests,), int64
-        Written: when each request was issued and done.
-    n_read : ndarray of shape (n_requests,), int64
-        Written: bytes read, -1 for an error. After either a short read or an error, all workers stop reading.
+    log : ServiceLog
+        Written. After either a short read or an error, all workers stop reading.
     """
+    offset_bytes, length_bytes, batch_starts = requests
+    start_ns, end_ns, n_read = log
     fetch_add(state, READY, 1)
     while fetch_add(state, READY, 0) < n_workers:
         if fetch_add(state, ABORT, 0) != 0:

@@ -6,7 +6,7 @@ a key ``count << 32 | (2**32 - 1 - id)``: of equal counts the lower id is the gr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 LOW_BITS = (1 << 32) - 1
 _COLUMNS = 16
 """Counts of a cache line."""
+
+
+class Companions(NamedTuple):
+    """The companions that each neuron keeps.
+
+    Attributes
+    ----------
+    heaps : ndarray of shape (n_ranked, n_neighbors), int64
+        By rank, a min-heap of keys, as `update_top_neighbors` leaves it.
+    neurons : ndarray of shape (n_ranked,), int32
+        Ids by rank.
+    rank_of : ndarray of shape (n_neurons,), int32
+        Ranks by id.
+    """
+
+    heaps: Any
+    neurons: Any
+    rank_of: Any
 
 
 @njit(cache=True, nogil=True)
@@ -85,20 +103,16 @@ def update_top_neighbors(counts: Array, row_start: int, neurons: Array, heaps: A
 
 
 @njit(cache=True, nogil=True)
-def count_edges(heaps: Array, neurons: Array, rank_of: Array, degree: Array) -> None:
+def count_edges(companions: Companions, degree: Array) -> None:
     """Count the neighbours of each neuron where i and j are neighbours if either keeps the other.
 
     Parameters
     ----------
-    heaps : ndarray of shape (n_ranked, n_neighbors), int64
-        As `update_top_neighbors` leaves them.
-    neurons : ndarray of shape (n_ranked,), int32
-        Ids by rank.
-    rank_of : ndarray of shape (n_neurons,), int32
-        Ranks by id.
+    companions : Companions
     degree : ndarray of shape (n_neurons,), int64
         By id; initially 0.
     """
+    heaps, neurons, rank_of = companions
     for rank in range(heaps.shape[0]):
         i = np.int64(neurons[rank])
         for key in heaps[rank]:
@@ -111,15 +125,13 @@ def count_edges(heaps: Array, neurons: Array, rank_of: Array, degree: Array) -> 
 
 @njit(cache=True, nogil=True)
 def fill_edges(
-    heaps: Array, neurons: Array, rank_of: Array, place: Array, unsorted: Array, place_again: Array, indices: Array,
-    counts: Array,
-) -> None:  # fmt: skip
+    companions: Companions, place: Array, place_again: Array, unsorted: Array, indices: Array, counts: Array
+) -> None:
     """Write the symmetric graph's rows with ascending neighbours.
 
     Parameters
     ----------
-    heaps, neurons, rank_of : ndarray
-        As for `count_edges`.
+    companions : Companions
     place, place_again : ndarray of shape (n_neurons,), int64
         Where each row begins; overwritten. Two copies of the same.
     unsorted : ndarray of shape (n_edges,), int64
@@ -127,6 +139,7 @@ def fill_edges(
     indices, counts : ndarray of shape (n_edges,), int32
         Written.
     """
+    heaps, neurons, rank_of = companions
     for rank in range(heaps.shape[0]):
         i = np.int64(neurons[rank])
         for key in heaps[rank]:

@@ -12,10 +12,13 @@ as long as that saves; changes are exact.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
+
+if TYPE_CHECKING:
+    from ripple_place.kernels.read_state import RowReads, SlotAccesses
 
 LONGEST = 8
 """Neurons that move together at most."""
@@ -23,6 +26,39 @@ MAX_PASSES = 3
 """Times that every neuron is tried; on opt-relu one leaves 0.3 % of the cost to be saved, two 0.02 %, three nothing."""
 LEAST_SAVING = 1e-9
 """Of a move, above the rounding of sums."""
+
+
+class TwoCopies(NamedTuple):
+    """A token's neurons in both copies, and the one that each is read from; the kernels change it in place.
+
+    Only the first n entries of a row are used, n being the neurons that the token wants.
+
+    Attributes
+    ----------
+    slots : ndarray of shape (2, n_neurons), int32
+        By copy, the slots of the neurons, ascending.
+    places : ndarray of shape (2, n_neurons), int32
+        Where a copy's neuron stands among the slots of the other: ``places[1, places[0, i]] == i``.
+    is_read : ndarray of shape (2, n_neurons), uint8
+        1 where the neuron is read from that copy, and each neuron is read from one.
+    place_at : ndarray of shape (n_neurons,), int32
+        Scratch: all -1, and -1 again afterwards.
+    moved : ndarray of shape (LONGEST,), int32
+        Scratch.
+    """
+
+    slots: Any
+    places: Any
+    is_read: Any
+    place_at: Any
+    moved: Any
+
+    @classmethod
+    def allocate(cls, n_neurons: int) -> TwoCopies:
+        """Return room for a token of a block."""
+        slots, places = np.empty((2, 2, n_neurons), np.int32)
+        is_read, place_at = np.empty((2, n_neurons), np.uint8), np.full(n_neurons, -1, np.int32)
+        return cls(slots, places, is_read, place_at, np.empty(LONGEST, np.int32))
 
 
 @njit(cache=True, nogil=True)
@@ -71,16 +107,18 @@ def _move_stretch(
 
     Parameters
     ----------
-    slots, places, is_read, n, reach, limit
-        As for `divide`.
+    slots, places, is_read, moved
+        Fields of `TwoCopies`.
+    n : int
+        Neurons that the token wants.
     source : int
         Copy that the neurons are read from.
     along : int
         Copy in which they follow each other; those in between that are read from the other copy already stay so.
     start : int
         Place of the first in that copy.
-    moved : ndarray of shape (LONGEST,), int32
-        Scratch.
+    reach, limit
+        As for `share_of`.
     """
     target = 1 - source
     change, best, n_moved, n_best = 0.0, -LEAST_SAVING, 0, 0
@@ -106,34 +144,27 @@ def _move_stretch(
 
 
 @njit(cache=True, nogil=True)
-def divide(
-    slots: Any, places: Any, is_read: Any, n: int, gap: int, break_even_gap: float, max_passes: int, moved: Any
-) -> float:
+def divide(copies: TwoCopies, n: int, gap: int, break_even_gap: float, max_passes: int) -> float:
     """Divide a token's neurons between two copies, from a given division on, in place; return what that saves.
 
     Parameters
     ----------
-    slots : ndarray of shape (2, n) or more, int32
-        By copy, the slots of the neurons, ascending.
-    places : ndarray of shape (2, n) or more, int32
-        Where a copy's neuron stands among the slots of the other: ``places[1, places[0, i]] == i``.
-    is_read : ndarray of shape (2, n) or more, uint8
-        Read and written: 1 where the neuron is read from that copy, and each neuron is read from one.
+    copies : TwoCopies
+        `is_read` is read and written.
     n : int
-        Neurons.
+        Neurons that the token wants.
     gap : int
         Up to so many unwanted slots are read through.
     break_even_gap : float
         lambda.
     max_passes : int
         Times that every neuron is tried at most; fewer where nothing is saved any more.
-    moved : ndarray of shape (LONGEST,), int32
-        Scratch.
 
     Notes
     -----
     The saving is never negative. Each try takes O(LONGEST x active neurons within gap + 1 slots).
     """
+    slots, places, is_read, moved = copies.slots, copies.places, copies.is_read, copies.moved
     saved, reach, limit = 0.0, gap + 1, break_even_gap + 1.0
     for _ in range(max_passes):
         before = saved
@@ -151,26 +182,22 @@ def divide(
 
 
 @njit(cache=True, nogil=True)
-def list_wanted(
-    slots: Any, start: int, end: int, is_hit: Any, second_slot: Any, place_at: Any, wanted: Any, places: Any
-) -> int:
-    """List the missed neurons of a row under both orders; return their number. Caller allocates.
+def list_wanted(accesses: SlotAccesses, row: int, second_slot: Any, copies: TwoCopies) -> int:
+    """List the missed neurons of a row under both orders; return their number.
 
     Parameters
     ----------
-    slots, is_hit
-        As for `ripple_place.kernels.reads.plan_rows`.
-    start, end : int
-        The row's accesses.
+    accesses : SlotAccesses
+    row : int
     second_slot : ndarray of shape (n_neurons,), int32
         Slot in the second copy by slot in the first.
-    place_at : ndarray of shape (n_neurons,), int32
-        Scratch: all -1, and -1 again afterwards.
-    wanted, places : ndarray of shape (2, n_neurons), int32
-        Written: `slots` and `places` of `divide`.
+    copies : TwoCopies
+        `slots` and `places` are written.
     """
+    wanted, places, place_at = copies.slots, copies.places, copies.place_at
+    slots, row_starts, is_hit = accesses
     n = 0
-    for access in range(start, end):
+    for access in range(row_starts[row], row_starts[row + 1]):
         if not is_hit[access]:
             wanted[0, n] = slots[access]
             wanted[1, n] = second_slot[slots[access]]
@@ -187,33 +214,35 @@ def list_wanted(
 
 @njit(cache=True, nogil=True)
 def plan_rows_of_two(
-    slots: Any, row_starts: Any, is_hit: Any, second_slot: Any, gap: int, break_even_gap: float, max_passes: int,
-    place_at: Any, wanted: Any, places: Any, is_read: Any, moved: Any, first_slot: Any, last_slot: Any,
-    read_starts: Any, from_second: Any,
+    accesses: SlotAccesses, second_slot: Any, gap: int, break_even_gap: float, max_passes: int, copies: TwoCopies,
+    reads: RowReads, from_second: Any,
 ) -> None:  # fmt: skip
     """Plan the reads of each row's misses from two copies; caller allocates what they are written to.
 
     Parameters
     ----------
-    slots, row_starts, is_hit, gap, first_slot, last_slot, read_starts
-        As for `ripple_place.kernels.reads.plan_rows`. Slot s of the second copy is written as ``n_neurons + s``; in
-        each row, the reads of the first copy come first.
-    second_slot, place_at, wanted, places
+    accesses : SlotAccesses
+    second_slot
         As for `list_wanted`.
-    break_even_gap, max_passes, moved
+    gap, break_even_gap, max_passes
         As for `divide`.
-    is_read : ndarray of shape (2, n_neurons), uint8
+    copies : TwoCopies
         Scratch.
-    from_second : ndarray as long as `slots`, uint8
+    reads : RowReads
+        Written. Slot s of the second copy is written as ``n_neurons + s``; in each row, the reads of the first copy
+        come first.
+    from_second : ndarray of shape (n_accesses,), uint8
         Written: 1 for the misses that are read from the second copy.
     """
+    row_starts, is_hit = accesses.row_starts, accesses.is_hit
+    first_slot, last_slot, read_starts = reads
+    wanted, places, is_read = copies.slots, copies.places, copies.is_read
     n_reads, n_neurons = 0, second_slot.size
     for row in range(row_starts.size - 1):
         read_starts[row] = n_reads
-        start, end = row_starts[row], row_starts[row + 1]
-        n = list_wanted(slots, start, end, is_hit, second_slot, place_at, wanted, places)
+        n = list_wanted(accesses, row, second_slot, copies)
         is_read[0, :n], is_read[1, :n] = 1, 0
-        divide(wanted, places, is_read, n, gap, break_even_gap, max_passes, moved)
+        divide(copies, n, gap, break_even_gap, max_passes)
         for copy in range(2):
             last = np.int64(-1)
             for place in range(n):
@@ -225,7 +254,7 @@ def plan_rows_of_two(
                     last_slot[n_reads - 1] = copy * n_neurons + slot
                     last = slot
         place = 0
-        for access in range(start, end):
+        for access in range(row_starts[row], row_starts[row + 1]):
             from_second[access] = 0
             if not is_hit[access]:
                 from_second[access] = is_read[1, places[0, place]]

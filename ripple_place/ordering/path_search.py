@@ -191,20 +191,20 @@ def _search(
 ) -> int:  # fmt: skip
     """Shorten a path in place; return the perturbations tried."""
     size = path.size + 1
-    tour = np.append(path, np.int32(path.size))
-    slot_of = np.empty_like(tour)
-    slot_of[tour] = np.arange(size, dtype=np.int32)
-    journal = np.empty((kernels.JOURNAL_SIZE, 2), np.int32)
-    penalties = np.append(penalty, 0)
-    kernels.settle_all(tour, slot_of, candidates, counts, bits.words, penalties, scale, journal)
+    nodes = np.append(path, np.int32(path.size))
+    slot_of = np.empty_like(nodes)
+    slot_of[nodes] = np.arange(size, dtype=np.int32)
+    tour = kernels.Tour(nodes, slot_of, np.empty((kernels.JOURNAL_SIZE, 2), np.int32))
+    edges = kernels.Edges(candidates, counts, bits.words, np.append(penalty, 0), scale)
+    kernels.settle_all(tour, edges)
     n_kicks = max(MIN_KICKS, size // NEURONS_PER_KICK)
     for _ in range(effort):
         draws = np.empty((n_kicks, 4), np.int64)
         draws[:, 0] = rng.integers(0, size, n_kicks)
         draws[:, 1:] = rng.integers(1, min(MAX_STRETCH, (size - 1) // 3) + 1, (n_kicks, 3))
-        kernels.perturb(draws, tour, slot_of, candidates, counts, bits.words, penalties, scale, journal)
+        kernels.perturb(draws, tour, edges)
     cut = int(slot_of[-1])
-    found = np.concatenate([tour[cut + 1 :], tour[:cut]])
+    found = np.concatenate([nodes[cut + 1 :], nodes[:cut]])
     path[:] = found if found[0] < found[-1] else found[::-1]
     return effort * n_kicks
 

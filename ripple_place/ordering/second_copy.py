@@ -15,6 +15,7 @@ import numpy as np
 
 from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.kernels import two_copies as kernels
+from ripple_place.kernels.read_state import RowReads, SlotAccesses
 from ripple_place.kernels.reads import slots_in_order
 from ripple_place.ordering.flash_time import flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
@@ -76,19 +77,18 @@ def divide(block: BlockTrace, order: Int32Array, order_2: Int32Array, cost: Read
     """
     n_neurons, gap, break_even_gap = block.n_neurons, cost.gap, cost.break_even_gap
     second_slot = _slot_of(order_2)[order]
-    place_at, moved = np.full(n_neurons, -1, np.int32), np.empty(kernels.LONGEST, np.int32)
-    wanted, places = np.empty((2, n_neurons), np.int32), np.empty((2, n_neurons), np.int32)
-    is_read = np.empty((2, n_neurons), np.uint8)
+    copies = kernels.TwoCopies.allocate(n_neurons)
     packed = np.zeros(block.active.shape, np.uint8)
     n_reads = n_neurons_read = 0
     for rows, slots, row_starts in _rows_in_order(block, order):
+        accesses = SlotAccesses(slots, row_starts, np.zeros(slots.size, np.uint8))
         first_slot, last_slot = np.empty((2, slots.size), np.int32)
-        read_starts, from_second = np.empty(row_starts.size, np.int64), np.empty(slots.size, np.uint8)
+        reads = RowReads(first_slot, last_slot, np.empty(row_starts.size, np.int64))
+        from_second = np.empty(slots.size, np.uint8)
         kernels.plan_rows_of_two(
-            slots, row_starts, np.zeros(slots.size, np.uint8), second_slot, gap, break_even_gap, kernels.MAX_PASSES,
-            place_at, wanted, places, is_read, moved, first_slot, last_slot, read_starts, from_second,
-        )  # fmt: skip
-        n = int(read_starts[-1])
+            accesses, second_slot, gap, break_even_gap, kernels.MAX_PASSES, copies, reads, from_second
+        )
+        n = int(reads.read_starts[-1])
         n_reads += n
         n_neurons_read += int((last_slot[:n] - first_slot[:n] + 1).sum(dtype=np.int64))
         packed[rows] = _pack(slots, row_starts, from_second, order)

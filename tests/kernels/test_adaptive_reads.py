@@ -7,7 +7,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ripple_place.kernels.adaptive_reads import BACKOFF, GAP, N_COUNTS, N_SUMS, plan_rows_adaptive
+from ripple_place.kernels.adaptive_reads import (
+    BACKOFF,
+    GAP,
+    N_COUNTS,
+    N_SUMS,
+    AdaptiveRule,
+    AdaptiveState,
+    SeenTimes,
+    plan_rows_adaptive,
+)
+from ripple_place.kernels.read_state import Ceiling, PagedExtent, RowReads, SlotAccesses
 from tests.reference import adaptive_plan
 
 PAGE = 4096
@@ -30,12 +40,13 @@ def test_rows_equal_the_twin(seed: int, bundle: int) -> None:
     fastest_page_us = float(read_us[-1] / (n_pages - 1))
     slots = np.array([slot for row in rows for slot in row], np.int32)
     first, last, starts = np.empty_like(slots), np.empty_like(slots), np.empty(len(rows) + 1, np.int64)
-    counts, sums = np.zeros(N_COUNTS, np.int64), np.zeros(N_SUMS)
-    counts[GAP], counts[BACKOFF] = 2, 2
+    state = AdaptiveState(np.zeros(N_COUNTS, np.int64), np.zeros(N_SUMS))
+    state.counts[GAP], state.counts[BACKOFF] = 2, 2
+    rule = AdaptiveRule(period_rows=4, memory=0.9, saturation=0.8, hold_periods=2, trial_rows=2, longest_gap=N_NEURONS)
     plan_rows_adaptive(
-        slots, np.cumsum([0, *map(len, rows)]), np.zeros(slots.size, np.uint8), N_NEURONS,
-        np.array([bundle, bundle, 0]), PAGE, read_us, np.array([1.0, 1.0]), False, fastest_page_us,
-        np.array([4, 2, 0.9, 0.8, 2]), counts, sums, first, last, starts,
+        SlotAccesses(slots, np.cumsum([0, *map(len, rows)]), np.zeros(slots.size, np.uint8)),
+        PagedExtent(bundle, bundle, 0, 0, PAGE), SeenTimes(read_us, Ceiling(1.0, 1.0, False), fastest_page_us), rule,
+        state, RowReads(first, last, starts),
     )  # fmt: skip
     found = [
         list(zip(first[start:stop].tolist(), last[start:stop].tolist(), strict=True))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripple_place.kernels.faults import charge_faults
+from ripple_place.kernels.read_state import Ceiling, PagedExtent, ReadCharges, RequestTimes, RowReads, SlotAccesses
 from ripple_place.kernels.reads import N_FORMS, N_TOTALS
 from tests.reference import read_plan
 
@@ -24,9 +25,9 @@ def charged(
     first, last, starts = np.empty_like(array), np.empty_like(array), np.empty(2, np.int64)
     counts, row_us, other_us = np.zeros(N_SLOTS + 1, np.int64), np.zeros(1), np.zeros(N_FORMS)
     charge_faults(
-        array, np.array([0, array.size]), np.zeros(array.size, np.uint8), window, np.array([bundle, stride, base]),
-        PAGE, form_us, 2 * form_us, np.array([100.0, 0.5]), False, first, last, starts, totals, counts, row_us,
-        other_us,
+        SlotAccesses(array, np.array([0, array.size]), np.zeros(array.size, np.uint8)), window,
+        PagedExtent(bundle, stride, base, base, PAGE), RequestTimes(form_us, 2 * form_us, Ceiling(100.0, 0.5, False)),
+        RowReads(first, last, starts), ReadCharges(totals, counts, row_us, other_us),
     )  # fmt: skip
     assert other_us.tolist() == pytest.approx([2 * row_us[0], max(100.0 * totals[2], 0.5 * totals[3])])
     reads = list(zip(first[: starts[1]].tolist(), last[: starts[1]].tolist(), strict=True))

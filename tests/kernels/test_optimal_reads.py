@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripple_place.kernels.optimal_reads import plan_rows_optimal
+from ripple_place.kernels.optimal_reads import RequestCosts, RunScratch, plan_rows_optimal
+from ripple_place.kernels.read_state import PagedExtent, RowReads, SlotAccesses
 from tests.reference import read_plan
 
 PAGE = 4096
@@ -29,14 +30,14 @@ def planned(
     n_full, n_rest = np.divmod(np.arange(n_pages), max_pages)
     slots = np.array([slot for row in rows for slot in row], np.int32)
     first, last = np.empty_like(slots), np.empty_like(slots)
-    starts, open_run = np.empty(len(rows) + 1, np.int64), np.full(max_pages, -1, np.int32)
+    starts, scratch = np.empty(len(rows) + 1, np.int64), RunScratch.allocate(N_SLOTS, max_pages)
     plan_rows_optimal(
-        slots, np.cumsum([0, *map(len, rows)]), np.zeros(slots.size, np.uint8), np.array([bundle, stride, base]), PAGE,
-        n_full * table_us[-1] + table_us[n_rest], max_pages, n_pages if cut_pages is None else cut_pages,
-        np.empty((2, N_SLOTS), np.int32), np.empty((2, N_SLOTS), np.int64), np.empty(N_SLOTS + 1),
-        np.empty(N_SLOTS, np.int32), open_run, np.empty(max_pages, np.int32), first, last, starts,
+        SlotAccesses(slots, np.cumsum([0, *map(len, rows)]), np.zeros(slots.size, np.uint8)),
+        PagedExtent(bundle, stride, base, base, PAGE),
+        RequestCosts(n_full * table_us[-1] + table_us[n_rest], max_pages, n_pages if cut_pages is None else cut_pages),
+        scratch, RowReads(first, last, starts),
     )  # fmt: skip
-    assert (open_run == -1).all()
+    assert (scratch.open_run == -1).all()
     return [
         list(zip(first[start:stop].tolist(), last[start:stop].tolist(), strict=True))
         for start, stop in pairwise(starts.tolist())

@@ -38,9 +38,10 @@ class Tour:
         self.bits = np.empty((0, 0), np.uint64)
         self.table = counts
 
-    def arguments(self) -> tuple:
+    def arguments(self) -> tuple[kernels.Tour, kernels.Edges]:
         """Return what both kernels take."""
-        return (self.tour, self.slot_of, self.candidates, self.table, self.bits, self.penalty, 3, self.journal)
+        tour = kernels.Tour(self.tour, self.slot_of, self.journal)
+        return tour, kernels.Edges(self.candidates, self.table, self.bits, self.penalty, 3)
 
     def length(self) -> int:
         """Return the tour's length, after checking that it is one."""

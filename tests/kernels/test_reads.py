@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ripple_place.kernels.read_state import Ceiling, PagedExtent, ReadCharges, RequestTimes, RowReads, SlotAccesses
 from ripple_place.kernels.reads import (
     N_FORMS,
     N_TOTALS,
@@ -103,9 +104,9 @@ def test_rows_are_planned_apart_and_without_hits(rows: list[list[int]], gap: int
     hits = [rng.random(len(slots)) < 0.3 for slots in rows]
     slots = np.array([slot for row in rows for slot in row], np.int32)
     row_starts = np.cumsum([0, *map(len, rows)])
-    first, last = np.empty_like(slots), np.empty_like(slots)
-    read_starts = np.empty(len(rows) + 1, np.int64)
-    plan_rows(slots, row_starts, np.concatenate([*hits, []]).astype(np.uint8), gap, first, last, read_starts)
+    accesses = SlotAccesses(slots, row_starts, np.concatenate([*hits, []]).astype(np.uint8))
+    first, last, read_starts = np.empty_like(slots), np.empty_like(slots), np.empty(len(rows) + 1, np.int64)
+    plan_rows(accesses, gap, RowReads(first, last, read_starts))
     for row, (wanted, is_hit) in enumerate(zip(rows, hits, strict=True)):
         reads = slice(read_starts[row], read_starts[row + 1])
         missed = [slot for slot, hit in zip(wanted, is_hit, strict=True) if not hit]
@@ -118,14 +119,14 @@ def test_charges_equal_the_twin(slots: list[int], gap: int, bundle: int, max_req
     """Reads, requests, pages, lengths and the three times of one row equal those of the obvious code."""
     n_neurons, page = 301, 4096
     form_us = np.arange(max_request // page + 1) * 1.5 + 7
-    line_us = form_us * 2
+    times = RequestTimes(form_us, form_us * 2, Ceiling(8.0, 3.0, is_ceiling))
     totals, counts = np.zeros(N_TOTALS, np.int64), np.zeros(n_neurons + 1, np.int64)
     row_us, other_us = np.zeros(1), np.zeros(N_FORMS)
     reads = read_plan.plan(slots, gap)
     first, last = (np.array([read[side] for read in reads], np.int32) for side in (0, 1))
     charge_reads(
-        first, last, np.array([0, len(reads)]), np.array([bundle, bundle, 0]), page, form_us, line_us,
-        np.array([8.0, 3.0]), is_ceiling, totals, counts, row_us, other_us,
+        RowReads(first, last, np.array([0, len(reads)])), PagedExtent(bundle, bundle, 0, 0, page), times,
+        ReadCharges(totals, counts, row_us, other_us),
     )  # fmt: skip
     requests = [
         size for first, last in reads for size in read_plan.requests(first, last, bundle, bundle, 0, page, max_request)

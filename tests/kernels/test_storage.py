@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ripple_place.kernels.storage import ABORT, FIRST_COUNTER, STOP, fetch_add, serve_requests
+from ripple_place.kernels.storage import ABORT, FIRST_COUNTER, STOP, Requests, ServiceLog, fetch_add, serve_requests
 from tests.reference import storage
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ def serve(
     state[FIRST_COUNTER:] = starts[:-1]
     state[STOP] = stop
     buffer = np.zeros(4096, np.uint8)
-    start_ns, end_ns, n_read = (np.zeros(offsets.size, np.int64) for _ in range(3))
+    log = ServiceLog(*(np.zeros(offsets.size, np.int64) for _ in range(3)))
     serve_requests(
-        descriptor, buffer.ctypes.data, 1, 0, offsets, lengths, starts, state, np.zeros(2, np.int64), start_ns, end_ns,
-        n_read,
-    )  # fmt: skip
-    return buffer, start_ns, end_ns, n_read
+        descriptor, buffer.ctypes.data, 1, 0, Requests(offsets, lengths, starts), state, np.zeros(2, np.int64), log
+    )
+    return buffer, *log
 
 
 def test_requests_are_read_in_order(descriptor: int) -> None:
@@ -84,7 +83,8 @@ def test_an_aborted_start_reads_nothing(descriptor: int) -> None:
     assert ABORT == 2
     one = np.full(1, 512, np.int64)
     n_read = np.zeros(1, np.int64)
-    serve_requests(descriptor, 0, 2, 0, one, one, np.array([0, 1]), state, np.zeros(2, np.int64), one, one, n_read)
+    requests, log = Requests(one, one, np.array([0, 1])), ServiceLog(one, one, n_read)
+    serve_requests(descriptor, 0, 2, 0, requests, state, np.zeros(2, np.int64), log)
     assert (n_read.tolist(), state.tolist()) == ([0], [1, 0, 1, 0])
 
 

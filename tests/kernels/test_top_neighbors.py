@@ -80,11 +80,12 @@ def test_edges(n_neurons: int, highest: int, k: int) -> None:
     rank_of[neurons] = np.arange(neurons.size, dtype=np.int32)
     heaps = heaps_of(counts, neurons, k, 8)
     degree = np.zeros(n_neurons, np.int64)
-    kernels.count_edges(heaps, neurons, rank_of, degree)
+    companions = kernels.Companions(heaps, neurons, rank_of)
+    kernels.count_edges(companions, degree)
     starts = np.concatenate(([0], np.cumsum(degree)))
     indices, found = np.full((2, starts[-1]), -1, np.int32)
     kernels.fill_edges(
-        heaps, neurons, rank_of, starts[:-1].copy(), np.empty(starts[-1], np.int64), starts[:-1].copy(), indices, found
+        companions, starts[:-1].copy(), starts[:-1].copy(), np.empty(starts[-1], np.int64), indices, found
     )
     first = np.repeat(np.arange(n_neurons), degree)
     edges = list(zip(first.tolist(), indices.tolist(), strict=True))

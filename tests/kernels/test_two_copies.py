@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripple_place.kernels.two_copies import LONGEST, MAX_PASSES, mark_short_reads, plan_rows_of_two, share_of
+from ripple_place.kernels.read_state import RowReads, SlotAccesses
+from ripple_place.kernels.two_copies import (
+    LONGEST,
+    MAX_PASSES,
+    TwoCopies,
+    mark_short_reads,
+    plan_rows_of_two,
+    share_of,
+)
 from tests.reference import read_plan
 from tests.reference import two_copies as reference
 
@@ -32,13 +40,12 @@ def planned(
     row_starts = np.cumsum([0, *map(len, rows)])
     first, last = np.empty((2, slots.size), np.int32)
     starts, from_second = np.empty(len(rows) + 1, np.int64), np.full(slots.size, 7, np.uint8)
-    place_at = np.full(n, -1, np.int32)
+    copies = TwoCopies.allocate(n)
     plan_rows_of_two(
-        slots, row_starts, is_hit, np.array(second_slot, np.int32), gap, break_even_gap, max_passes, place_at,
-        np.empty((2, n), np.int32), np.empty((2, n), np.int32), np.empty((2, n), np.uint8), np.empty(LONGEST, np.int32),
-        first, last, starts, from_second,
+        SlotAccesses(slots, row_starts, is_hit), np.array(second_slot, np.int32), gap, break_even_gap, max_passes,
+        copies, RowReads(first, last, starts), from_second,
     )  # fmt: skip
-    assert (place_at == -1).all()
+    assert (copies.place_at == -1).all()
     reads = [list(zip(first[a:b].tolist(), last[a:b].tolist(), strict=True)) for a, b in pairwise(starts.tolist())]
     return reads, [(from_second[a:b] == 1).tolist() for a, b in pairwise(row_starts.tolist())]
 

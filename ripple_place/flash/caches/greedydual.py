@@ -29,7 +29,7 @@ References
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -67,17 +67,58 @@ _TOTAL, _COUNT = 0, 1
 _OUT, _RESIDENT, _ASKED, _LEAVING, _ENTERING = range(5)
 
 
-def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
-    """Return the state of an empty cache, by slot.
+class GreedyDualState(NamedTuple):
+    """What the cache remembers; the kernels change it in place.
 
-    Returns
-    -------
-    tuple of ndarray
-        Slots of the residents, ascending, and how many there are; whether each slot's neuron is resident; its weighted
-        accesses in long memory, and with its neighbours' in short memory; its average cost; the weight of an access
-        now in either memory; the sum of all costs so far, and their number.
+    Attributes
+    ----------
+    residents : ndarray of shape (min(capacity, n_neurons),), int32
+        Slots of the residents, ascending.
+    n_resident : ndarray of shape (1,), int64
+        How many there are.
+    fate : ndarray of shape (n_neurons,), uint8
+        By slot, whether its neuron is resident and, within a token, what becomes of it.
+    accesses : ndarray of shape (2, n_neurons), float64
+        By slot, weighted accesses in long memory, and with its neighbours' in short memory.
+    cost : ndarray of shape (n_neurons,), float64
+        By slot, the average cost of fetching its neuron.
+    weight : ndarray of shape (2,), float64
+        Of an access now, in either memory.
+    costs : ndarray of shape (2,), float64
+        The sum of all costs so far, and their number.
     """
-    return (
+
+    residents: Any
+    n_resident: Any
+    fate: Any
+    accesses: Any
+    cost: Any
+    weight: Any
+    costs: Any
+
+
+class TokenScratch(NamedTuple):
+    """Scratch for one token.
+
+    Attributes
+    ----------
+    missing, share : ndarray of shape (n_neurons,), int32
+        Slots that are to be read, ascending, and how many of them the read of each serves.
+    candidates : ndarray of shape (n_neurons,), int32
+        Slots whose neurons may stay, ascending.
+    worth : ndarray of shape (n_neurons,), float64
+        Of each candidate.
+    """
+
+    missing: Any
+    share: Any
+    candidates: Any
+    worth: Any
+
+
+def allocate(capacity: int, n_neurons: int) -> GreedyDualState:
+    """Return the state of an empty cache."""
+    return GreedyDualState(
         np.empty(min(capacity, n_neurons), np.int32),
         np.zeros(1, np.int64),
         np.full(n_neurons, _OUT, np.uint8),
@@ -127,10 +168,11 @@ def _cost_if_missing(slot: int, following: int, missing: Any, share: Any, gap: i
 
 @njit(cache=True, nogil=True)
 def _count_row(
-    row: Any, slot_of: Any, gap: int, break_even_gap: float, missing: Any, share: Any, fate: Any, accesses: Any,
-    cost: Any, weight: Any, costs: Any,
-) -> None:  # fmt: skip
+    row: Any, slot_of: Any, gap: int, break_even_gap: float, scratch: TokenScratch, state: GreedyDualState
+) -> None:
     """Count the accesses of one row, and what each costs or would have cost; residents are marked; in place."""
+    missing, share = scratch.missing, scratch.share
+    fate, accesses, cost, weight, costs = state.fate, state.accesses, state.cost, state.weight, state.costs
     n_missing = 0
     for neuron in row:
         if fate[slot_of[neuron]] == _OUT:
@@ -249,18 +291,15 @@ def _age(weight: Any, accesses: Any) -> None:
 @njit(cache=True, nogil=True)
 def replay(
     neurons: Any, row_starts: Any, admitted: Any, is_hit: Any, slot_of: Any, prior: Any, gap: int,
-    break_even_gap: float, missing: Any, share: Any, candidates: Any, worth: Any, residents: Any, n_resident: Any,
-    fate: Any, accesses: Any, cost: Any, weight: Any, costs: Any,
+    break_even_gap: float, scratch: TokenScratch, state: GreedyDualState,
 ) -> None:  # fmt: skip
-    """Count each row's accesses, choose who is to stay, then get and admit in turn; writes `is_hit`, state in place.
-
-    `missing`, `share` and `candidates`, ndarrays of shape (n_neurons,), int32, and `worth`, float64, are scratch;
-    caller allocates.
-    """
+    """Count each row's accesses, choose who is to stay, then get and admit in turn; writes `is_hit`, state in place."""
+    candidates, worth = scratch.candidates, scratch.worth
+    residents, n_resident, fate, accesses, cost, weight, _ = state
     for i in range(row_starts.size - 1):
         start, stop = row_starts[i], row_starts[i + 1]
         row = neurons[start:stop]
-        _count_row(row, slot_of, gap, break_even_gap, missing, share, fate, accesses, cost, weight, costs)
+        _count_row(row, slot_of, gap, break_even_gap, scratch, state)
         n_candidates = _gather(row, admitted[start:stop], slot_of, residents[: n_resident[0]], fate, candidates)
         for k in range(n_candidates):
             slot = candidates[k]
@@ -288,11 +327,12 @@ class GreedyDual(ArrayCache):
         n_neurons = placement.n_neurons
         super().__init__(*allocate(capacity, n_neurons))
         self._slot_of, self._prior, self._reads = placement.slot_of, priors(placement)[placement.order], reads
-        self._scratch = (*np.empty((3, n_neurons), np.int32), np.empty(n_neurons))
+        missing, share, candidates = np.empty((3, n_neurons), np.int32)
+        self._scratch = TokenScratch(missing, share, candidates, np.empty(n_neurons))
 
     def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         replay(
             accesses.neurons, accesses.row_starts, accesses.admitted, is_hit, self._slot_of, self._prior,
-            self._reads.gap, self._reads.break_even_gap, *self._scratch, *self._state,
+            self._reads.gap, self._reads.break_even_gap, self._scratch, GreedyDualState(*self._state),
         )  # fmt: skip

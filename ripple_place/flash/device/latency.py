@@ -45,14 +45,6 @@ class Ceiling:
     iops: float
     bandwidth_bytes_per_s: float
 
-    def prices_us(self, page_bytes: int) -> Float64Array:
-        """Return the time that one request takes, and that one page takes, as kernels want them.
-
-        >>> Ceiling(100_000, 1e9).prices_us(4096).tolist()
-        [10.0, 4.096]
-        """
-        return np.array([float(self.time_us(1, 0)), float(self.time_us(0, page_bytes))])
-
     def time_us(self, n_requests: npt.ArrayLike, n_bytes: npt.ArrayLike) -> Float64Array:
         """Return the time of so many requests of so many bytes together.
 

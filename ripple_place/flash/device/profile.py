@@ -13,6 +13,7 @@ from ripple_place.flash.device.checks import check_sources, refuse
 from ripple_place.flash.device.forms.registry import FORMS, describe_forms, form_problems
 from ripple_place.flash.device.latency import Ceiling, LatencyLine
 from ripple_place.flash.device.numbers import ConditionNumbers, SizeNumbers
+from ripple_place.kernels import read_state
 from ripple_place.units import whole_gap
 
 if TYPE_CHECKING:
@@ -193,6 +194,12 @@ class DeviceProfile:
         """Return the device as a ceiling: requests a second of the shortest, bytes a second of the longest."""
         shortest_bytes = self.latency_form.shortest_bytes(self.page_bytes)
         return Ceiling(1e6 / float(self.request_us(shortest_bytes)), self.max_bandwidth_bytes_per_s)
+
+    def charged_ceiling(self) -> read_state.Ceiling:
+        """Return the ceiling as kernels charge it: by request and by page."""
+        ceiling = self.ceiling()
+        request_us, page_us = float(ceiling.time_us(1, 0)), float(ceiling.time_us(0, self.page_bytes))
+        return read_state.Ceiling(request_us, page_us, not self.times_add_up)
 
     @property
     def max_bandwidth_bytes_per_s(self) -> float:

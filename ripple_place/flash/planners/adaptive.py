@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.kernels.adaptive_reads import BACKOFF, GAP, N_COUNTS, N_SUMS, plan_rows_adaptive
+from ripple_place.kernels.adaptive_reads import (
+    BACKOFF,
+    GAP,
+    N_COUNTS,
+    N_SUMS,
+    AdaptiveRule,
+    AdaptiveState,
+    SeenTimes,
+    plan_rows_adaptive,
+)
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.replay import Chunk
+    from ripple_place.kernels.read_state import RowReads
 
 
 @dataclass(frozen=True)
@@ -82,28 +90,22 @@ class AdaptivePlanner:
     ) -> None:
         self.gap: int | None = None
         params = params or AdaptiveParams()
-        extent, n_neurons = layout.extent, layout.n_neurons
-        self._extent = np.array([extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes], np.int64)
-        self._n_neurons, self._page_bytes = n_neurons, device.page_bytes
-        self._read_us = device.read_us_by_pages(-(-n_neurons * extent.stride_bytes // device.page_bytes) + 2)
-        self._ceiling_us = device.ceiling().prices_us(device.page_bytes)
-        self._is_ceiling = not device.times_add_up
-        self._fastest_page_us = device.page_bytes / device.max_bandwidth_bytes_per_s * 1e6
-        self._parameters = np.array(
-            [params.period_tokens, params.hold_periods, params.memory, params.saturation, params.trial_tokens]
-        )
-        self._counts, self._sums = np.zeros(N_COUNTS, np.int64), np.zeros(N_SUMS)
-        self._counts[GAP], self._counts[BACKOFF] = gap, params.backoff_periods
+        self._extent = layout.paged_extent(device.page_bytes)
+        read_us = device.read_us_by_pages(-(-layout.n_neurons * layout.extent.stride_bytes // device.page_bytes) + 2)
+        fastest_page_us = device.page_bytes / device.max_bandwidth_bytes_per_s * 1e6
+        self._times = SeenTimes(read_us, device.charged_ceiling(), fastest_page_us)
+        self._rule = AdaptiveRule(
+            params.period_tokens, float(params.memory), float(params.saturation), params.hold_periods,
+            params.trial_tokens, layout.n_neurons,
+        )  # fmt: skip
+        self._state = AdaptiveState(np.zeros(N_COUNTS, np.int64), np.zeros(N_SUMS))
+        self._state.counts[GAP], self._state.counts[BACKOFF] = gap, params.backoff_periods
 
     @property
     def gap_in_force(self) -> int:
         """The threshold after the tokens so far."""
-        return int(self._counts[GAP])
+        return int(self._state.counts[GAP])
 
-    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
+    def plan(self, chunk: Chunk, reads: RowReads) -> None:
         """Plan the reads of the chunk's rows; see `ripple_place.kernels.adaptive_reads`."""
-        plan_rows_adaptive(
-            chunk.slots, chunk.row_starts, chunk.is_hit, self._n_neurons, self._extent, self._page_bytes, self._read_us,
-            self._ceiling_us, self._is_ceiling, self._fastest_page_us, self._parameters, self._counts, self._sums,
-            first_slot, last_slot, starts,
-        )  # fmt: skip
+        plan_rows_adaptive(chunk.accesses, self._extent, self._times, self._rule, self._state, reads)

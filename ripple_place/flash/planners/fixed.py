@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ripple_place.kernels.reads import plan_rows
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.replay import Chunk
+    from ripple_place.kernels.read_state import RowReads
 
 
 class FixedGapPlanner:
@@ -23,6 +22,6 @@ class FixedGapPlanner:
         self.gap: int | None = gap
         self._gap = gap
 
-    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
+    def plan(self, chunk: Chunk, reads: RowReads) -> None:
         """Plan the reads of the chunk's rows; see `ripple_place.kernels.reads.plan_rows`."""
-        plan_rows(chunk.slots, chunk.row_starts, chunk.is_hit, self._gap, first_slot, last_slot, starts)
+        plan_rows(chunk.accesses, self._gap, reads)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ripple_place.errors import UsageError
 from ripple_place.flash.device.forms.registry import additive_forms
-from ripple_place.kernels.optimal_reads import plan_rows_optimal
+from ripple_place.kernels.optimal_reads import RequestCosts, RunScratch, plan_rows_optimal
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.replay import Chunk
+    from ripple_place.kernels.read_state import RowReads
 
 
 class OptimalPlanner:
@@ -41,23 +40,15 @@ class OptimalPlanner:
                 remedy="use --collapse auto, or another device",
             )  # fmt: skip
         self.gap: int | None = None
-        extent, n_neurons = layout.extent, layout.n_neurons
-        self._extent = np.array([extent.bundle_bytes, extent.stride_bytes, extent.base_offset_bytes], np.int64)
-        self._page_bytes = device.page_bytes
-        self._read_us = device.read_us_by_pages(-(-n_neurons * extent.stride_bytes // device.page_bytes) + 2)
-        self._max_pages = device.max_request_bytes // device.page_bytes
-        self._cut_pages = least_cut_pages(device)
-        self._runs, self._pages = np.empty((2, n_neurons), np.int32), np.empty((2, n_neurons), np.int64)
-        self._best_us, self._best_begin = np.empty(n_neurons + 1), np.empty(n_neurons, np.int32)
-        self._open_run, self._open_list = np.full(self._max_pages, -1, np.int32), np.empty(self._max_pages, np.int32)
+        n_neurons, max_pages = layout.n_neurons, device.max_request_bytes // device.page_bytes
+        self._extent = layout.paged_extent(device.page_bytes)
+        read_us = device.read_us_by_pages(-(-n_neurons * layout.extent.stride_bytes // device.page_bytes) + 2)
+        self._costs = RequestCosts(read_us, max_pages, least_cut_pages(device))
+        self._scratch = RunScratch.allocate(n_neurons, max_pages)
 
-    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
+    def plan(self, chunk: Chunk, reads: RowReads) -> None:
         """Plan the reads of the chunk's rows; see `ripple_place.kernels.optimal_reads`."""
-        plan_rows_optimal(
-            chunk.slots, chunk.row_starts, chunk.is_hit, self._extent, self._page_bytes, self._read_us,
-            self._max_pages, self._cut_pages, self._runs, self._pages, self._best_us, self._best_begin,
-            self._open_run, self._open_list, first_slot, last_slot, starts,
-        )  # fmt: skip
+        plan_rows_optimal(chunk.accesses, self._extent, self._costs, self._scratch, reads)
 
 
 def least_cut_pages(device: DeviceProfile) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.replay import Chunk
+    from ripple_place.kernels.read_state import RowReads
 
 
 class Planner(Protocol):
@@ -28,6 +27,6 @@ class Planner(Protocol):
 
     def __init__(self, layout: BlockLayout, device: DeviceProfile, gap: int) -> None: ...
 
-    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
+    def plan(self, chunk: Chunk, reads: RowReads) -> None:
         """Write first and last slot of each read, ascending in each row, and where the reads of each row start."""
         ...

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.kernels.two_copies import LONGEST, MAX_PASSES, plan_rows_of_two
+from ripple_place.kernels.two_copies import MAX_PASSES, TwoCopies, plan_rows_of_two
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.replay import Chunk
+    from ripple_place.kernels.read_state import RowReads
 
 
 class TwoCopyPlanner:
@@ -40,19 +39,15 @@ class TwoCopyPlanner:
                 remedy="simulate a placement made without --copies 2, or leave the option out",
             )  # fmt: skip
         assert layout.placement.second_slot is not None
-        n_neurons = layout.n_neurons
         self.gap: int | None = gap
         self._gap = gap
         self._break_even_gap = device.break_even_gap(layout.extent.bundle_bytes)
         self._second_slot = layout.placement.second_slot
-        self._place_at = np.full(n_neurons, -1, np.int32)
-        self._wanted, self._places = np.empty((2, n_neurons), np.int32), np.empty((2, n_neurons), np.int32)
-        self._is_read, self._moved = np.empty((2, n_neurons), np.uint8), np.empty(LONGEST, np.int32)
+        self._copies = TwoCopies.allocate(layout.n_neurons)
 
-    def plan(self, chunk: Chunk, first_slot: npt.NDArray[Any], last_slot: npt.NDArray[Any], starts: Any) -> None:
+    def plan(self, chunk: Chunk, reads: RowReads) -> None:
         """Plan the reads of the chunk's rows; see `ripple_place.kernels.two_copies`."""
         plan_rows_of_two(
-            chunk.slots, chunk.row_starts, chunk.is_hit, self._second_slot, self._gap, self._break_even_gap, MAX_PASSES,
-            self._place_at, self._wanted, self._places, self._is_read, self._moved, first_slot, last_slot, starts,
+            chunk.accesses, self._second_slot, self._gap, self._break_even_gap, MAX_PASSES, self._copies, reads,
             np.empty(chunk.slots.size, np.uint8),
         )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 
 from ripple_place.errors import UsageError
 from ripple_place.flash.storage.direct_file import aligned_buffer, read_into
-from ripple_place.kernels.storage import ABORT, FIRST_COUNTER, STOP, serve_requests
+from ripple_place.kernels.storage import ABORT, FIRST_COUNTER, STOP, Requests, ServiceLog, serve_requests
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -151,18 +151,17 @@ class QueueReader:
                 remedy="align the reads and stay inside the file",
             )
 
-    def _serve(
-        self, offsets: Int64Array, lengths: Int64Array, batch_starts: Int64Array
-    ) -> tuple[Int64Array, Int64Array, Int64Array]:
+    def _serve(self, offsets: Int64Array, lengths: Int64Array, batch_starts: Int64Array) -> ServiceLog:
         """Run the workers; return start and end of each request, and the bytes it read."""
-        start_ns, end_ns, n_read = (np.zeros(offsets.size, np.int64) for _ in range(3))
+        requests = Requests(offsets, lengths, batch_starts)
+        log = ServiceLog(*(np.zeros(offsets.size, np.int64) for _ in range(3)))
         state = np.zeros(FIRST_COUNTER + max(0, batch_starts.size - 1), np.int64)
         state[FIRST_COUNTER:] = batch_starts[:-1]
 
         def work(buffer: npt.NDArray[np.uint8]) -> None:
             serve_requests(
-                self.file.descriptor, buffer.ctypes.data, self.depth, ctypes.addressof(self._barrier), offsets,
-                lengths, batch_starts, state, np.zeros(2, np.int64), start_ns, end_ns, n_read,
+                self.file.descriptor, buffer.ctypes.data, self.depth, ctypes.addressof(self._barrier), requests, state,
+                np.zeros(2, np.int64), log,
             )  # fmt: skip
 
         def work_all() -> None:
@@ -182,7 +181,7 @@ class QueueReader:
             state[STOP] = 1
             raise
         conductor.result()
-        return start_ns, end_ns, n_read
+        return log
 
     def _explain(self, offset_bytes: int, length_bytes: int) -> None:
         """Raise what is wrong with a read that failed: repeated where an error has a number."""

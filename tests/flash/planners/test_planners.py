@@ -19,6 +19,7 @@ from ripple_place.flash.planners.adaptive import AdaptiveParams, AdaptivePlanner
 from ripple_place.flash.planners.optimal import least_cut_pages
 from ripple_place.flash.replay import Chunk
 from ripple_place.flash.simulator import SimulationParams, simulate
+from ripple_place.kernels.read_state import RowReads
 from ripple_place.placement import NeuronPlacement
 from tests.flash.builders import block_trace, layout_of, linear_device, trace_of
 from tests.flash.device.test_conditions import ceiling_device
@@ -153,7 +154,7 @@ def adapted(rows: list[list[int]], device: DeviceProfile, params: AdaptiveParams
     slots = np.array([slot for row in rows for slot in row], np.int32)
     first, last, starts = np.empty_like(slots), np.empty_like(slots), np.empty(len(rows) + 1, np.int64)
     chunk = Chunk(0, slots, np.zeros(slots.size, np.uint8), np.cumsum([0, *map(len, rows)]))
-    planner.plan(chunk, first, last, starts)
+    planner.plan(chunk, RowReads(first, last, starts))
     return planner
 
 
@@ -184,7 +185,7 @@ def plan_lengths(rows: list[list[int]], device: DeviceProfile, params: AdaptiveP
     slots = np.array([slot for row in rows for slot in row], np.int32)
     first, last, starts = np.empty_like(slots), np.empty_like(slots), np.empty(len(rows) + 1, np.int64)
     chunk = Chunk(0, slots, np.zeros(slots.size, np.uint8), np.cumsum([0, *map(len, rows)]))
-    planner.plan(chunk, first, last, starts)
+    planner.plan(chunk, RowReads(first, last, starts))
     return np.diff(starts).tolist()
 
 
