@@ -72,8 +72,8 @@ DATA_COMMANDS = {
     "opt flash-time 5": f"reorder {OPT} --profile opt.profile --break-even-gap 5 --out opt-5",
     "opt flash-time 20": "reorder --profile opt.profile --break-even-gap 20 --ordering flash-time "
     "--out opt-20.placement",
-    "opt dram": f"reorder {OPT} --profile opt.profile --dram-budget 10% --cache auto --out opt-dram",
-    "opt copies": f"reorder {OPT} --profile opt.profile --copies 2 --out opt-two",
+    "opt dram": f"reorder {OPT} --profile opt.profile --dram-budget 10% --cache auto --effort 1 --out opt-dram",
+    "opt copies": f"reorder {OPT} --profile opt.profile --copies 2 --effort 1 --out opt-two",
     "opt simulate": f"simulate {OPT_TEST} --layout original --layout opt-greedy --layout opt-5 --layout opt-two",
     "opt simulate dram": f"simulate {OPT_TEST} --layout original --layout opt-dram --dram-budget placement",
     "decimer profile": "profile data/traces/decimer.train.trace.safetensors --out decimer.profile --no-verdict",

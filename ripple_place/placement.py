@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,13 +19,24 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
+    from ripple_place.arrays import AnyArray, Int32Array, Int64Array
+
 
 PLACEMENT_FORMAT = "ripple-place.placement/1"
 MAX_BUNDLE_BYTES = 2**30
 """Weights of one neuron; no model's come near it, and products with numbers of neurons stay far below 2**63."""
 _PARTS = {"order": "I32", "order_2": "I32", "pinned": "I32", "frequency": "I64"}
+
+
+def slots_of(order: Int32Array) -> Int32Array:
+    """Return ``slot_of[neuron]``, the inverse of ``order[slot]``.
+
+    >>> slots_of(np.array([2, 0, 1], np.int32)).tolist()
+    [1, 2, 0]
+    """
+    slot_of = np.empty_like(order)
+    slot_of[order] = np.arange(order.size, dtype=order.dtype)
+    return slot_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,18 +107,12 @@ class NeuronPlacement:
     @cached_property
     def slot_of(self) -> Int32Array:
         """``slot_of[neuron]``, the inverse of `order`; shape (n_neurons,), int32."""
-        slot_of = np.empty_like(self.order)
-        slot_of[self.order] = np.arange(self.order.size, dtype=np.int32)
-        return slot_of
+        return slots_of(self.order)
 
     @cached_property
     def second_slot(self) -> Int32Array | None:
         """``second_slot[slot]``: the slot of the same neuron in the second copy; None without one."""
-        if self.order_2 is None:
-            return None
-        slot_of = np.empty_like(self.order_2)
-        slot_of[self.order_2] = np.arange(self.order_2.size, dtype=np.int32)
-        return slot_of[self.order]
+        return None if self.order_2 is None else slots_of(self.order_2)[self.order]
 
 
 def _permutation(what: str, order: npt.ArrayLike) -> Int32Array:
@@ -217,7 +222,7 @@ def read_placement(path: str | os.PathLike[str]) -> ModelPlacement:
             path, found=f"format {file.metadata.get('format')!r}", expected=PLACEMENT_FORMAT,
             remedy="give a file that `ripple-place reorder` wrote",
         )  # fmt: skip
-    parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    parts: dict[str, dict[str, AnyArray]] = {}
     for tensor in file.tensors:
         name, _, part = tensor.rpartition(".")
         if part not in _PARTS or not is_block_name(name):

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
-    import numpy.typing as npt
+    from ripple_place.arrays import AnyArray
 
-    Piece = bytes | memoryview | npt.NDArray[Any]
+    Piece = bytes | memoryview | AnyArray
 
 MAX_HEADER_BYTES = 100_000_000
 """Largest header that the stock reader accepts [1]_."""
@@ -148,7 +148,7 @@ class TensorFile:
             )
         return cls(path, {extent.name: extent for extent in extents}, metadata, start_bytes, size_bytes, error)
 
-    def array(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> npt.NDArray[Any]:
+    def array(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> AnyArray:
         """Return tensor `name` as an array of its own.
 
         Parameters
@@ -166,7 +166,7 @@ class TensorFile:
         """
         return np.array(self.memory_map(name, dtype=dtype, n_axes=n_axes))
 
-    def memory_map(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> npt.NDArray[Any]:
+    def memory_map(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> AnyArray:
         """Return tensor `name` as a read-only view of the file; parameters and errors as for `array`."""
         extent = self.tensors.get(name)
         if extent is None:
@@ -215,7 +215,7 @@ class TensorSource:
     pieces: Iterable[Piece]
 
     @classmethod
-    def of_array(cls, name: str, array: npt.NDArray[Any]) -> TensorSource:
+    def of_array(cls, name: str, array: AnyArray) -> TensorSource:
         """Describe a numpy array that is in memory (or memory-mapped)."""
         contiguous = np.ascontiguousarray(array)
         dtype = contiguous.dtype.newbyteorder("<")

@@ -10,10 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
-
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
+    from ripple_place.arrays import AnyArray, Int32Array, Int64Array
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class Batch:
     def _ids(self, window: Window, first: int, end: int) -> Int32Array:
         return self.ids[window.start + first : window.start + end]
 
-    def _padded(self, rows: Sequence[npt.NDArray[Any]]) -> tuple[Int64Array, Int64Array]:
+    def _padded(self, rows: Sequence[AnyArray]) -> tuple[Int64Array, Int64Array]:
         width = max(row.size for row in rows)
         ids = np.full((len(rows), width), self.layout.pad_id, np.int64)
         mask = np.zeros((len(rows), width), np.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ripple_place.arrays import AnyArray
 
 
 @dataclass
@@ -17,7 +17,7 @@ class LogLikelihood:
     nats: float = 0.0
     n_tokens: int = 0
 
-    def add(self, logits: Any, positions: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
+    def add(self, logits: Any, positions: AnyArray, targets: AnyArray) -> None:
         """Count tokens.
 
         Parameters

@@ -14,8 +14,7 @@ from ripple_place.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, UInt8Array
     from ripple_place.capture.batches import Rows
     from ripple_place.capture.sites import Site
     from ripple_place.capture.writer import TraceWriter
@@ -157,9 +156,7 @@ class Recorder:
 
         return run_experts(site.module, hidden_states, top_k_index, top_k_weights, show)
 
-    def _see(
-        self, site: Site, block: str, values: Any, recorded: Any, token_index: npt.NDArray[np.int32] | None
-    ) -> Any:
+    def _see(self, site: Site, block: str, values: Any, recorded: Any, token_index: Int32Array | None) -> Any:
         """Fit or record one block's rows; return the values to go on with, or None to leave them as they are."""
         gate = self._gate.pop(site.block, None) if self.rule.uses_gate and site.gate is not None else None
         if self._mode == "fit":
@@ -176,9 +173,7 @@ class Recorder:
         self._record(block, self.rule.active(chosen, None, threshold), values, recorded, token_index)
         return None
 
-    def _record(
-        self, block: str, active: Any, values: Any, recorded: Any, token_index: npt.NDArray[np.int32] | None
-    ) -> None:
+    def _record(self, block: str, active: Any, values: Any, recorded: Any, token_index: Int32Array | None) -> None:
         magnitudes = None
         if self.magnitudes:
             neurons = active.nonzero()[:, 1]
@@ -190,7 +185,7 @@ class Recorder:
         self.writer.append(block, pack_bits(active), token_index, magnitudes)
 
 
-def pack_bits(active: Any) -> npt.NDArray[np.uint8]:
+def pack_bits(active: Any) -> UInt8Array:
     """Return a boolean tensor as packed bits, packed on the device that holds it, so that only bits are copied.
 
     Parameters
@@ -207,12 +202,12 @@ def pack_bits(active: Any) -> npt.NDArray[np.uint8]:
     return pack_on_device(active)
 
 
-def pack_on_device(active: Any) -> npt.NDArray[np.uint8]:
+def pack_on_device(active: Any) -> UInt8Array:
     """Return the same as `pack_bits`, by torch's operations alone."""
     import torch
 
     padded = torch.nn.functional.pad(active.to(torch.uint8), (0, -active.shape[1] % 8))
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=active.device)
     bits = padded.view(active.shape[0], padded.shape[1] // 8, 8)
-    packed: npt.NDArray[np.uint8] = (bits * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
+    packed: UInt8Array = (bits * weights).sum(dim=2, dtype=torch.uint8).cpu().numpy()
     return packed

@@ -23,8 +23,7 @@ from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Mag
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Float32Array, Int32Array, Int64Array, UInt8Array
     from ripple_place.capture.text import CalibrationText
 
 _MAX_NAME = 200
@@ -113,9 +112,9 @@ class TraceWriter:
     def append(
         self,
         block: str,
-        active: npt.NDArray[np.uint8],
-        token_index: npt.NDArray[np.int32] | None = None,
-        magnitudes: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]] | None = None,
+        active: UInt8Array,
+        token_index: Int32Array | None = None,
+        magnitudes: tuple[Int64Array, Int32Array, Float32Array] | None = None,
     ) -> None:
         """Add rows to a block.
 
@@ -138,7 +137,7 @@ class TraceWriter:
             self._append(f"{block}.magnitude.indices", indices)
             self._append(f"{block}.magnitude.values", values)
 
-    def _append(self, name: str, array: npt.NDArray[Any]) -> None:
+    def _append(self, name: str, array: AnyArray) -> None:
         piece = as_bytes(np.ascontiguousarray(array))
         self._buffers.setdefault(name + ".raw", []).append(piece)
         self._buffered_bytes += piece.nbytes
@@ -193,7 +192,7 @@ class TraceWriter:
             )
         return BlockTrace(layout.n_neurons, active, index, magnitudes)
 
-    def _mapped(self, name: str, dtype: type) -> npt.NDArray[Any]:
+    def _mapped(self, name: str, dtype: type) -> AnyArray:
         if not self._sizes.get(name + ".raw"):
             return np.empty(0, dtype)
         return np.memmap(self.directory / (name + ".raw"), np.dtype(dtype), mode="r")

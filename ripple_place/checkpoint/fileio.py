@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    ByteArray = npt.NDArray[np.uint8]
+    from ripple_place.arrays import AnyArray, UInt8Array
+
 
 CHUNK_BYTES = 8 << 20
 """Bytes moved at a time: enough to make system calls cheap, little enough to stay in the last cache."""
@@ -44,9 +45,9 @@ class Scratch:
     """Large arrays that are used again: memory fresh from the system costs as much to touch as to fill."""
 
     def __init__(self) -> None:
-        self._memory: dict[str, ByteArray] = {}
+        self._memory: dict[str, UInt8Array] = {}
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> AnyArray:
         """Return an array, its contents undefined, in the memory of the last one of that name if that is enough."""
         n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         if name not in self._memory or self._memory[name].nbytes < n_bytes:
@@ -94,7 +95,7 @@ class OpenFiles:
         return found
 
 
-def read_into(descriptor: int, buffer: npt.NDArray[Any], offset_bytes: int) -> None:
+def read_into(descriptor: int, buffer: AnyArray, offset_bytes: int) -> None:
     """Fill a C-contiguous array with the bytes of a file from `offset_bytes` on.
 
     Raises
@@ -125,7 +126,7 @@ def read_through(descriptor: int, offset_bytes: int, length_bytes: int) -> None:
         pass
 
 
-def chunks(descriptor: int, offset_bytes: int, length_bytes: int) -> Iterator[ByteArray]:
+def chunks(descriptor: int, offset_bytes: int, length_bytes: int) -> Iterator[UInt8Array]:
     """Yield the bytes of a range in pieces of `CHUNK_BYTES`; each is valid until the next is asked for."""
     buffer = np.empty(min(CHUNK_BYTES, length_bytes), np.uint8)
     for begin in range(0, length_bytes, CHUNK_BYTES):

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ripple_place.checkpoint.fileio import ignore_progress
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
@@ -26,7 +24,7 @@ from ripple_place.checkpoint.output.shard_writer import write_shard
 from ripple_place.checkpoint.output.sidefiles import copy_file
 from ripple_place.checkpoint.proof.verify import check_recorded
 from ripple_place.errors import UnsupportedError
-from ripple_place.placement import read_placement
+from ripple_place.placement import read_placement, slots_of
 
 if TYPE_CHECKING:
     import os
@@ -103,7 +101,7 @@ def restore(
     check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
     model = describe_ffn(Checkpoint.open(out))
     placed = resolve_orders(model, read_placement(out / PLACEMENT_FILE))
-    orders = {name: np.argsort(order, kind="stable").astype(np.int32) for name, order in placed.items()}
+    orders = {name: slots_of(order) for name, order in placed.items()}
     actions = tensor_actions(model, orders)
     n_bytes = sum(entry["size_bytes"] for entry in files.values())
     with locked_directory(target) as directory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ripple_place.kernels.admission import admit_outside_runs
 from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ripple_place.arrays import AnyArray, UInt8Array
 
 DEFAULT_CUTOFF = 4
 """Consecutive active slots that make a run. Ripple gives no number; docs/caches.md says what this one was chosen by."""
@@ -97,11 +97,11 @@ class Admission:
     def admit(
         self,
         block: str,
-        slots: npt.NDArray[Any],
-        neurons: npt.NDArray[Any],
-        row_starts: npt.NDArray[Any],
+        slots: AnyArray,
+        neurons: AnyArray,
+        row_starts: AnyArray,
         first_row: int,
-        admitted: npt.NDArray[np.uint8],
+        admitted: UInt8Array,
     ) -> None:
         """Write 1 to `admitted` for each access that may enter, else 0; arrays as in `Accesses`.
 

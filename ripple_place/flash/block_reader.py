@@ -14,15 +14,11 @@ from ripple_place.kernels.read_state import ReadCharges, RequestTimes, RowReads
 from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int32Array, Int64Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.planners.planner import Planner
     from ripple_place.flash.replay import Chunk
-
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +38,7 @@ class ChunkReads:
     first_slot: Int32Array
     last_slot: Int32Array
     read_starts: Int64Array
-    row_us: npt.NDArray[np.float64]
+    row_us: Float64Array
 
 
 class BlockReader:

@@ -10,8 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int64Array
     from ripple_place.flash.replay import Chunk
     from ripple_place.trace.activation_trace import BlockTrace
 
@@ -30,8 +29,8 @@ class HitCounts:
         Hits of Belady's replacement at the same capacity, everything admitted; None where it was not asked for.
     """
 
-    active_by_tenth: npt.NDArray[np.int64]
-    hits_by_tenth: npt.NDArray[np.int64]
+    active_by_tenth: Int64Array
+    hits_by_tenth: Int64Array
     n_bound_hits: int | None = None
 
     @classmethod

@@ -16,8 +16,7 @@ from ripple_place.kernels.misses import add_read_shares, charge_misses
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int64Array, UInt8Array
     from ripple_place.flash.admission import Admission
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.flash.replay import Chunk
@@ -40,10 +39,10 @@ class Misses:
         (`ripple_place.kernels.misses.add_read_shares`).
     """
 
-    row_cost: npt.NDArray[np.float64]
-    row_reads: npt.NDArray[np.int64]
+    row_cost: Float64Array
+    row_reads: Int64Array
     trace: BlockTrace | None = None
-    read_shares: npt.NDArray[np.float64] | None = None
+    read_shares: Float64Array | None = None
 
 
 def replay_misses(
@@ -105,7 +104,7 @@ def replay_misses(
     return Misses(row_cost, row_reads, left, shares)
 
 
-def _pack_misses(chunk: Chunk, placement: NeuronPlacement) -> npt.NDArray[np.uint8]:
+def _pack_misses(chunk: Chunk, placement: NeuronPlacement) -> UInt8Array:
     """Return the misses of a chunk as packed bits, by neuron."""
     is_active = np.zeros((chunk.n_rows, placement.n_neurons), bool)
     is_miss = chunk.is_hit == 0

@@ -14,11 +14,8 @@ from ripple_place.units import whole_gap
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.profile import DeviceProfile
-
-    Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from ripple_place.kernels.reads import slots_in_order
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, BoolArray, Int32Array, Int64Array, UInt8Array
     from ripple_place.flash.caches.cache import Cache
     from ripple_place.placement import NeuronPlacement
     from ripple_place.trace.activation_trace import BlockTrace
@@ -45,9 +44,9 @@ class Chunk:
     """
 
     first_row: int
-    slots: npt.NDArray[np.int32]
-    is_hit: npt.NDArray[np.uint8]
-    row_starts: npt.NDArray[np.int64]
+    slots: Int32Array
+    is_hit: UInt8Array
+    row_starts: Int64Array
     n_bound_hits: int = 0
 
     @property
@@ -55,7 +54,7 @@ class Chunk:
         """What kernels take: the slots, row by row, and which of them were in DRAM."""
         return SlotAccesses(self.slots, self.row_starts, self.is_hit)
 
-    def row(self, row: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    def row(self, row: int) -> tuple[Int32Array, BoolArray]:
         """Return a copy of one row's active slots, and which of them were in DRAM."""
         start, stop = self.row_starts[row - self.first_row], self.row_starts[row - self.first_row + 1]
         return self.slots[start:stop].copy(), self.is_hit[start:stop].astype(bool)
@@ -104,7 +103,7 @@ def replay_block(
     chunk_rows = max(1, min(n_rows, CHUNK_BITS // n_neurons))
     n_words = -(-n_neurons // 64)
     padded = np.zeros((chunk_rows, 8 * n_words), np.uint8)  # rows made whole words; the bits added stay 0
-    words: npt.NDArray[Any] = padded.view("<u8")
+    words: AnyArray = padded.view("<u8")
     slot_words = np.zeros(n_words, np.uint64)
     slots, neurons, next_row = (np.empty(chunk_rows * n_neurons, np.int32) for _ in range(3))
     is_hit, is_bound_hit, admitted, all_admitted = (np.ones(chunk_rows * n_neurons, np.uint8) for _ in range(4))
@@ -145,12 +144,12 @@ def _chunks(n_rows: int, chunk_rows: int, reset_rows: Sequence[int]) -> list[tup
     ]  # fmt: skip
 
 
-def _load(trace: BlockTrace, first_row: int, stop_row: int, padded: npt.NDArray[np.uint8]) -> None:
+def _load(trace: BlockTrace, first_row: int, stop_row: int, padded: UInt8Array) -> None:
     """Copy rows of the trace to the top of `padded`."""
     padded[: stop_row - first_row, : trace.active.shape[1]] = trace.active[first_row:stop_row]
 
 
-def _futures(trace: BlockTrace, chunks: list[tuple[int, int]], padded: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+def _futures(trace: BlockTrace, chunks: list[tuple[int, int]], padded: UInt8Array) -> Int32Array:
     """Return for each chunk the first row after it in which each neuron fires, the number of rows if none does."""
     futures = np.empty((len(chunks), trace.n_neurons), np.int32)
     next_row = np.full(trace.n_neurons, trace.n_rows, np.int32)

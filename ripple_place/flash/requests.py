@@ -14,15 +14,13 @@ from ripple_place.flash.planners.plan import ReadPlan
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int64Array
     from ripple_place.flash.block_reader import ChunkReads
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.trace.activation_trace import ActivationTrace
 
-    Int64Array = npt.NDArray[np.int64]
 
 BASE_ALIGNMENT_BYTES = 4096
 """Blocks that do not say where they lie start on multiples of this, as in every file that we write."""

@@ -13,8 +13,7 @@ from ripple_place.flash.hit_counts import HitCounts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int64Array
     from ripple_place.flash.token_time import TokenTime
 
 PERCENTILES = (50, 90, 99)
@@ -50,7 +49,7 @@ class FlashTotals:
     bytes_read: int
     bytes_requested: int
     bytes_active: int
-    read_length_counts: npt.NDArray[np.int64]
+    read_length_counts: Int64Array
     flash_time_us: float
     flash_time_linear_us: float
     flash_time_ceiling_us: float
@@ -156,7 +155,7 @@ class LayoutResult:
     name: str
     n_tokens: int
     blocks: Mapping[str, BlockResult]
-    token_us: npt.NDArray[np.float64]
+    token_us: Float64Array
     token_time: TokenTime | None = None
 
     @cached_property
@@ -204,7 +203,7 @@ class LayoutResult:
         }
 
 
-def percentiles_us(token_us: npt.NDArray[np.float64]) -> tuple[float, ...]:
+def percentiles_us(token_us: Float64Array) -> tuple[float, ...]:
     """Return `PERCENTILES` of per-token times, interpolated linearly."""
     return tuple(np.percentile(token_us, PERCENTILES).tolist())
 

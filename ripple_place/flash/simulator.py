@@ -29,8 +29,7 @@ from ripple_place.kernels.reads import CEILING, LINE, NEURONS_READ, PAGES, READS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.replay import Chunk
@@ -162,7 +161,7 @@ def simulate(
     params = params or SimulationParams()
     check_layout(trace, layout)
 
-    def simulate_one(name: str) -> tuple[BlockResult, npt.NDArray[np.float64]]:
+    def simulate_one(name: str) -> tuple[BlockResult, Float64Array]:
         return simulate_block(name, trace.blocks[name], layout.blocks[name], device, params, trace.n_tokens)
 
     blocks = {}
@@ -198,7 +197,7 @@ def check_layout(trace: ActivationTrace, layout: Layout) -> None:
 
 def simulate_block(
     name: str, trace: BlockTrace, layout: BlockLayout, device: DeviceProfile, params: SimulationParams, n_tokens: int
-) -> tuple[BlockResult, npt.NDArray[np.float64]]:
+) -> tuple[BlockResult, Float64Array]:
     """Return what one block costs, and its flash time by token; parameters as for `simulate`."""
     extent = layout.extent
     capacity = params.capacity_neurons.get(name, 0)

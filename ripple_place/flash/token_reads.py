@@ -10,8 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import BoolArray, Int32Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.results import LayoutResult
@@ -39,10 +38,10 @@ class TokenReads:
 
     layout: str
     n_slots: int
-    slots: npt.NDArray[np.int32]
-    is_hit: npt.NDArray[np.bool_]
-    first_slot: npt.NDArray[np.int32]
-    last_slot: npt.NDArray[np.int32]
+    slots: Int32Array
+    is_hit: BoolArray
+    first_slot: Int32Array
+    last_slot: Int32Array
 
 
 def busiest_block(result: LayoutResult) -> str:
@@ -93,12 +92,12 @@ def reads_of_row(
 
 
 def _slots_read(
-    slots: npt.NDArray[np.int32],
-    is_hit: npt.NDArray[np.bool_],
-    first_slot: npt.NDArray[np.int32],
-    last_slot: npt.NDArray[np.int32],
+    slots: Int32Array,
+    is_hit: BoolArray,
+    first_slot: Int32Array,
+    last_slot: Int32Array,
     layout: BlockLayout,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+) -> tuple[Int32Array, BoolArray]:
     """Return slots, ascending, and hits with the slots of the second copy for what no read of the first has."""
     assert layout.placement.second_slot is not None
     # The read that begins last among those that begin no later than the slot.

@@ -12,9 +12,8 @@ from ripple_place.blocks import block_sort_key
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ripple_place.arrays import Float64Array
 
-    Float64Array = npt.NDArray[np.float64]
 
 OVERLAPS = ("serial", "layer", "cluster")
 CLUSTERS = 14

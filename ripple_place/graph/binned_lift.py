@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int32Array
     from ripple_place.trace.activation_trace import BlockTrace
 
-    Float64Array = npt.NDArray[np.float64]
 
 MAX_BINS = 128
 """About as many as a phone's screen shows."""
@@ -20,7 +18,7 @@ MIN_EXPECTED = 4.0
 CHUNK_ROWS = 256
 
 
-def binned_lift(block: BlockTrace, order: npt.NDArray[np.int32], n_bins: int = MAX_BINS) -> Float64Array:
+def binned_lift(block: BlockTrace, order: Int32Array, n_bins: int = MAX_BINS) -> Float64Array:
     """Return the lift of pairs of neurons by the bins of slots that they lie in.
 
     Parameters

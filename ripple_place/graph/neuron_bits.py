@@ -10,13 +10,8 @@ import numpy as np
 from ripple_place.kernels import coactivation as kernels
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array, UInt64Array
     from ripple_place.trace.activation_trace import BlockTrace
-
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
-    UInt64Array = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,7 @@ from ripple_place.graph.pair_panels import PANEL_BYTES, PairPanels
 from ripple_place.kernels import pair_keys
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.graph.neuron_bits import NeuronBits
 
 
@@ -53,14 +52,14 @@ class PairOrder:
 
 def next_pairs(
     bits: NeuronBits,
-    neurons: npt.NDArray[np.int32],
-    frequency: npt.NDArray[np.int64],
+    neurons: Int32Array,
+    frequency: Int64Array,
     order: PairOrder,
     first_key: int,
     last_key: int,
     max_pairs: int,
     panel_bytes: int = PANEL_BYTES,
-) -> npt.NDArray[np.int64]:
+) -> Int64Array:
     """Return the first pairs of some neurons in a range of the order.
 
     Parameters

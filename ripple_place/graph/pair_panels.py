@@ -11,8 +11,7 @@ from ripple_place.kernels import coactivation, firing_lists
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.graph.neuron_bits import NeuronBits
 
 PANEL_BYTES = 16 * 2**20
@@ -52,14 +51,14 @@ class PairPanels:
     def __init__(
         self,
         bits: NeuronBits,
-        neurons: npt.NDArray[np.int32] | None = None,
-        frequency: npt.NDArray[np.int64] | None = None,
+        neurons: Int32Array | None = None,
+        frequency: Int64Array | None = None,
         increments_of_a_popcount: float = INCREMENTS_OF_A_POPCOUNT,
     ) -> None:
         frequency = bits.frequency() if frequency is None else frequency
         neurons = np.arange(bits.n_neurons, dtype=np.int32) if neurons is None else neurons
         by_frequency = neurons[np.argsort(-frequency[neurons], kind="stable")]
-        self.neurons: npt.NDArray[np.int32] = by_frequency[: np.count_nonzero(frequency[neurons])]
+        self.neurons: Int32Array = by_frequency[: np.count_nonzero(frequency[neurons])]
         self.words = bits.select(self.neurons).words
         tile = firing_lists.LIST_TILE
         n_padded, n_words = self.words.shape
@@ -85,7 +84,7 @@ class PairPanels:
         """Entries of the lists: firings of the neurons that are counted token by token with some other."""
         return self._lists.size
 
-    def panels(self, panel_bytes: int = PANEL_BYTES) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+    def panels(self, panel_bytes: int = PANEL_BYTES) -> Iterator[tuple[int, Int32Array]]:
         """Give the panels one after the other: the rank of the first row, and the counts.
 
         Parameters

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    import numpy.typing as npt
     from scipy.sparse import csr_array
 
+    from ripple_place.arrays import Int64Array
     from ripple_place.tensorfile import TensorFile
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -37,7 +37,7 @@ class BlockProfile:
         Symmetric; see `ripple_place.graph.coactivation.neighbor_graph`.
     """
 
-    frequency: npt.NDArray[np.int64]
+    frequency: Int64Array
     graph: csr_array
 
     @property

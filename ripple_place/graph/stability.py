@@ -9,11 +9,9 @@ import numpy as np
 from ripple_place.graph.statistics import MIN_FIRINGS, N_BEST
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.graph.neuron_bits import NeuronBits
 
-    Int32Array = npt.NDArray[np.int32]
 
 MAX_SAMPLED = 256
 """Neurons whose companions are looked at: their mean is known to about 2 points."""
@@ -59,9 +57,7 @@ def neighbors_kept(one: NeuronBits, other: NeuronBits) -> tuple[float, float] | 
     return float(weight @ n_agreed / (N_BEST * weight.sum())), N_BEST / (often.size - 1)
 
 
-def _best(
-    bits: NeuronBits, firing: npt.NDArray[np.int64], neurons: Int32Array, candidates: Int32Array
-) -> npt.NDArray[np.int64]:
+def _best(bits: NeuronBits, firing: Int64Array, neurons: Int32Array, candidates: Int32Array) -> Int64Array:
     """Return places in `candidates` of each neuron's best companions; shape (n, 8)."""
     together = bits.pair_counts(np.repeat(neurons, candidates.size), np.tile(candidates, neurons.size))
     expected = np.outer(firing[neurons], firing[candidates]) / bits.n_rows

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from scipy.sparse import csr_array
 
+    from ripple_place.arrays import Int64Array
     from ripple_place.graph.neuron_bits import NeuronBits
 
 N_BEST = 8
@@ -54,18 +54,18 @@ class BlockStatistics:
         return asdict(self)
 
 
-def block_statistics(frequency: npt.NDArray[np.int64], graph: csr_array, bits: NeuronBits) -> BlockStatistics:
+def block_statistics(frequency: Int64Array, graph: csr_array, bits: NeuronBits) -> BlockStatistics:
     """Return the statistics of a block from its firing counts, neighbour graph and bits."""
     return _statistics(frequency, bits.n_rows, 1, *_lifts(graph, bits))
 
 
-def count_statistics(frequency: npt.NDArray[np.int64], n_tokens: int | None) -> BlockStatistics:
+def count_statistics(frequency: Int64Array, n_tokens: int | None) -> BlockStatistics:
     """Return what firing counts alone say of a block."""
     return _statistics(frequency, n_tokens or 0, 0, None, None)
 
 
 def _statistics(
-    frequency: npt.NDArray[np.int64], n_rows: int, least_rows: int, lift: float | None, correlation: float | None
+    frequency: Int64Array, n_rows: int, least_rows: int, lift: float | None, correlation: float | None
 ) -> BlockStatistics:
     total = int(frequency.sum())
     n_hottest = max(1, frequency.size // 10)

@@ -14,14 +14,11 @@ from ripple_place.graph.neuron_bits import NeuronBits
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    import numpy.typing as npt
     from scipy.sparse import csr_array
 
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.trace.split_block import SplitBlock
-
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 
 class Pulse(Protocol):

@@ -11,13 +11,9 @@ from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.kernels import read_lengths as kernels
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.trace.activation_trace import BlockTrace
-
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 
 class FlashCost:

@@ -19,18 +19,17 @@ from ripple_place.ordering.frequency import frequency_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.neighbors import nearest_by_cosine
 from ripple_place.ordering.original import original_order
+from ripple_place.placement import slots_of
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.ordering.activity import Activity, OrderingParams, Pulse
     from ripple_place.trace.split_block import SplitBlock
 
-    Int32Array = npt.NDArray[np.int32]
 
 MAX_BREAK_EVEN_GAP = 250.0
 """Distances are kept in bytes: beyond this lambda, moves go by this one; orders are judged by the true one."""
@@ -194,8 +193,6 @@ def search_state(order: Int32Array, line: FlashCost, break_even_gap: float) -> G
     """Return an order, copied, and all that the search knows of it."""
     n_neurons = order.size
     n_tokens = -(-line.n_rows // _TOKEN_MULTIPLE) * _TOKEN_MULTIPLE
-    slot_of = np.empty_like(order)
-    slot_of[order] = np.arange(n_neurons, dtype=np.int32)
     # lambda in units of 1 / SCALE, split into whole neurons and the rest.
     gap, fraction = divmod(round(min(break_even_gap, MAX_BREAK_EVEN_GAP) * SCALE), SCALE)
     cap = gap + 2
@@ -204,7 +201,7 @@ def search_state(order: Int32Array, line: FlashCost, break_even_gap: float) -> G
     probed = line.bits.words[:n_neurons, : n_probe[0] // _TOKEN_MULTIPLE]
     state = GapState(
         order=order.astype(np.int32),
-        slot_of=slot_of,
+        slot_of=slots_of(order),
         edge_at=np.arange(n_neurons + 1, dtype=np.int32),
         is_turned=np.zeros(n_neurons + 1, np.uint8),
         rows=np.full((2, n_neurons + 1, n_tokens), cap, np.uint8),

@@ -9,12 +9,11 @@ import numpy as np
 from ripple_place.ordering.activity import Ordered
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.ordering.activity import Activity, OrderingParams
 
 
-def frequency_order(frequency: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+def frequency_order(frequency: Int64Array) -> Int32Array:
     """Return hot-cold order: descending firing count, ties by lowest neuron.
 
     References

@@ -13,10 +13,8 @@ import numpy as np
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ripple_place.arrays import Int32Array, Int64Array
 
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 _ROWS_AT_ONCE = 4096
 

@@ -13,14 +13,12 @@ from ripple_place.kernels import path as kernels
 from ripple_place.ordering.activity import Ordered
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from scipy.sparse import csr_array
 
+    from ripple_place.arrays import Int8Array, Int32Array, Int64Array
     from ripple_place.graph.neuron_bits import NeuronBits
     from ripple_place.ordering.activity import Activity, OrderingParams
 
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 MAX_PAIRS = 2**22
 """Pairs picked at once: 32 MiB, and as much again meanwhile. Faster than twice or four times as many on blocks of
@@ -36,7 +34,7 @@ others would fill what is picked at once, when most of them have both their link
 class PathFragments:
     """The fragments of a path under construction; each neuron is linked to at most two others."""
 
-    degree: npt.NDArray[np.int8]
+    degree: Int8Array
     root: Int32Array
     links: Int32Array
 

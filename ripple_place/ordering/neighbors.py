@@ -11,12 +11,11 @@ from ripple_place.kernels.similarity import counts_to_similarity
 from ripple_place.kernels.top_neighbors import LOW_BITS, update_top_neighbors
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.graph.neuron_bits import NeuronBits
 
 
-def nearest_by_cosine(bits: NeuronBits, n_neighbors: int) -> npt.NDArray[np.int32]:
+def nearest_by_cosine(bits: NeuronBits, n_neighbors: int) -> Int32Array:
     """Return each neuron's most similar neurons by ``f(i, j) / sqrt(f(i) f(j))``.
 
     Raw counts would point all neurons to the hottest ones, which have room beside two neighbours only.

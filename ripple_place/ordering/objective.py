@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.graph.neuron_bits import NeuronBits
 
 
-def reads_per_token(bits: NeuronBits, order: npt.NDArray[np.int32]) -> float:
+def reads_per_token(bits: NeuronBits, order: Int32Array) -> float:
     """Return the expected reads of a token without cache and access collapse; exact on the trace.
 
     ``sum_i f(i) - sum_k f(order[k], order[k+1])`` over the rows of the trace: each active neuron starts a read unless

@@ -9,12 +9,11 @@ import numpy as np
 from ripple_place.ordering.activity import Ordered
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.ordering.activity import Activity, OrderingParams
 
 
-def original_order(n_neurons: int) -> npt.NDArray[np.int32]:
+def original_order(n_neurons: int) -> Int32Array:
     """Return checkpoint order."""
     return np.arange(n_neurons, dtype=np.int32)
 

@@ -11,11 +11,9 @@ from ripple_place.errors import UsageError
 from ripple_place.kernels import one_tree as kernels
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.graph.neuron_bits import NeuronBits
 
-    Int32Array = npt.NDArray[np.int32]
 
 MAX_SCALE = 64
 """Penalties are resolved to 1/64 of a count; coarser only where a trace has more than two million rows."""
@@ -172,7 +170,7 @@ def _scale(n_rows: int) -> int:
     return scale
 
 
-def _two_best(table: PairTable) -> npt.NDArray[np.int64]:
+def _two_best(table: PairTable) -> Int64Array:
     """Return the sum of each neuron's two largest counts, plus 2."""
     n_neurons = table.neurons.size
     best = np.empty(n_neurons, np.int64)
@@ -182,7 +180,7 @@ def _two_best(table: PairTable) -> npt.NDArray[np.int64]:
     return best + 2
 
 
-def _one_tree(counts: Int32Array, scale: int, penalty: Int32Array) -> tuple[int, npt.NDArray[np.int64]]:
+def _one_tree(counts: Int32Array, scale: int, penalty: Int32Array) -> tuple[int, Int64Array]:
     """Return the value of the best 1-tree, in units of 1 / scale, and by how much each neuron's links exceed two."""
     n_neurons = penalty.size
     remaining, best, parent = np.empty((3, n_neurons), np.int32)

@@ -15,17 +15,15 @@ from ripple_place.ordering.frequency import frequency_order
 from ripple_place.ordering.greedy_path import greedy_path
 from ripple_place.ordering.original import original_order
 from ripple_place.ordering.path_bound import PairTable, PathBound, path_bound
+from ripple_place.placement import slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.graph.neuron_bits import NeuronBits
     from ripple_place.ordering.activity import Activity, OrderingParams
 
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 MAX_STRETCH = 50
 """Longest stretch that a perturbation moves: local ones cost little and are repaired or kept nearby."""
@@ -192,9 +190,7 @@ def _search(
     """Shorten a path in place; return the perturbations tried."""
     size = path.size + 1
     nodes = np.append(path, np.int32(path.size))
-    slot_of = np.empty_like(nodes)
-    slot_of[nodes] = np.arange(size, dtype=np.int32)
-    tour = kernels.Tour(nodes, slot_of, np.empty((kernels.JOURNAL_SIZE, 2), np.int32))
+    tour = kernels.Tour(nodes, slots_of(nodes), np.empty((kernels.JOURNAL_SIZE, 2), np.int32))
     edges = kernels.Edges(candidates, counts, bits.words, np.append(penalty, 0), scale)
     kernels.settle_all(tour, edges)
     n_kicks = max(MIN_KICKS, size // NEURONS_PER_KICK)
@@ -203,7 +199,7 @@ def _search(
         draws[:, 0] = rng.integers(0, size, n_kicks)
         draws[:, 1:] = rng.integers(1, min(MAX_STRETCH, (size - 1) // 3) + 1, (n_kicks, 3))
         kernels.perturb(draws, tour, edges)
-    cut = int(slot_of[-1])
+    cut = int(tour.slot_of[-1])
     found = np.concatenate([nodes[cut + 1 :], nodes[:cut]])
     path[:] = found if found[0] < found[-1] else found[::-1]
     return effort * n_kicks

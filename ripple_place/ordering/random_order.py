@@ -9,12 +9,11 @@ import numpy as np
 from ripple_place.ordering.activity import Ordered
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.ordering.activity import Activity, OrderingParams
 
 
-def random_order(n_neurons: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
+def random_order(n_neurons: int, rng: np.random.Generator) -> Int32Array:
     """Return a random order."""
     return rng.permutation(n_neurons).astype(np.int32)
 

@@ -8,9 +8,7 @@ from ripple_place.errors import UsageError
 from ripple_place.ordering.ordering import Ordering
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.ordering.activity import Activity, OrderingParams
 
 ORDERINGS: dict[str, Ordering] = {
@@ -61,6 +59,6 @@ def choose_ordering(*, is_priced: bool, has_rows: bool) -> Ordering:
     return ORDERINGS["flash-time" if is_priced and has_rows else "greedy"]
 
 
-def plain_orders(activity: Activity, params: OrderingParams) -> dict[str, npt.NDArray[np.int32]]:
+def plain_orders(activity: Activity, params: OrderingParams) -> dict[str, Int32Array]:
     """Return the plain orders of a block, by name."""
     return {name: ORDERINGS[name].make(activity, params).order for name in plain_orderings()}

@@ -19,20 +19,17 @@ from ripple_place.kernels.read_state import RowReads, SlotAccesses
 from ripple_place.kernels.reads import slots_in_order
 from ripple_place.ordering.flash_time import flash_time_order
 from ripple_place.ordering.greedy_path import greedy_path
+from ripple_place.placement import slots_of
 from ripple_place.trace.activation_trace import BlockTrace
 from ripple_place.trace.split_block import SplitBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array, UInt8Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.ordering.flash_time import FlashTimeParams
 
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
-    UInt8Array = npt.NDArray[np.uint8]
 
 SHORT_READ = 3
 """Wanted neurons of a read at most that leaves them to the second copy. On opt-relu's training text, its last eighth
@@ -76,7 +73,7 @@ def divide(block: BlockTrace, order: Int32Array, order_2: Int32Array, cost: Read
     page is the bundle. About a microsecond an activation.
     """
     n_neurons, gap, break_even_gap = block.n_neurons, cost.gap, cost.break_even_gap
-    second_slot = _slot_of(order_2)[order]
+    second_slot = slots_of(order_2)[order]
     copies = kernels.TwoCopies.allocate(n_neurons)
     packed = np.zeros(block.active.shape, np.uint8)
     n_reads = n_neurons_read = 0
@@ -147,7 +144,7 @@ def second_order(
 
 def _rows_in_order(block: BlockTrace, order: Int32Array) -> Iterator[tuple[slice, Int32Array, Int64Array]]:
     """Yield some rows at a time: which, their active slots, ascending, and where those of each row start."""
-    n_words, slot_of = -(-block.n_neurons // 64), _slot_of(order)
+    n_words, slot_of = -(-block.n_neurons // 64), slots_of(order)
     chunk_rows = max(1, _CHUNK_BITS // block.n_neurons)
     for first in range(0, block.n_rows, chunk_rows):
         rows = slice(first, min(first + chunk_rows, block.n_rows))
@@ -167,9 +164,3 @@ def _pack(slots: Int32Array, row_starts: Int64Array, is_kept: UInt8Array, order:
     keep = is_kept.astype(bool)
     is_active[row[keep], order[slots[keep]]] = True
     return np.packbits(is_active, axis=1, bitorder="little")
-
-
-def _slot_of(order: Int32Array) -> Int32Array:
-    slot_of = np.empty_like(order)
-    slot_of[order] = np.arange(order.size, dtype=order.dtype)
-    return slot_of

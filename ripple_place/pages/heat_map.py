@@ -10,7 +10,7 @@ import numpy as np
 from ripple_place.pages.svg import HEAT, NARROW, Picture, boxes, element, label
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ripple_place.arrays import BoolArray, Float64Array
 
 LEVELS = (0.5, 0.8, 1.25, 2.0, 4.0, 8.0)
 """Lifts at which the colour changes."""
@@ -18,7 +18,7 @@ NEUTRAL = 2
 """Colour of what fires together about as often as by chance."""
 
 
-def heat_map(lift: npt.NDArray[np.float64], title: str, width: float = NARROW) -> Picture:
+def heat_map(lift: Float64Array, title: str, width: float = NARROW) -> Picture:
     """Draw a lift matrix as a square.
 
     Parameters
@@ -59,7 +59,7 @@ def heat_scale(width: float = NARROW) -> Picture:
     return Picture(width, 48, "Colours of the heat maps: lift", tuple(elements))
 
 
-def _runs(cells: npt.NDArray[np.bool_]) -> str:
+def _runs(cells: BoolArray) -> str:
     """Return a path of a line through each run of true cells in a row."""
     parts = []
     for row, line in enumerate(cells):

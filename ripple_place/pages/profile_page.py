@@ -21,8 +21,7 @@ from ripple_place.verdict.sentences import BLOCK_HEAD, block_row, change, senten
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int64Array
     from ripple_place.pages.svg import Picture
     from ripple_place.verdict.score import BlockScore
     from ripple_place.verdict.verdict import Verdict
@@ -59,7 +58,7 @@ class BlockPictures:
 
 def profile_page(
     verdict: Verdict,
-    frequency: Mapping[str, npt.NDArray[np.int64]],
+    frequency: Mapping[str, Int64Array],
     sources: Sequence[str],
     warnings: Sequence[str],
     command: str,
@@ -164,7 +163,7 @@ def _blocks(verdict: Verdict) -> Table | None:
     return Table(head, [block_row(verdict, name) for name in verdict.blocks])
 
 
-def _hottest(frequency: Mapping[str, npt.NDArray[np.int64]]) -> Figure:
+def _hottest(frequency: Mapping[str, Int64Array]) -> Figure:
     """Return how much of all activations the hottest neurons make, by block."""
     curves = [frequency_curve(counts) for counts in frequency.values()]
     return Figure.drawn(
@@ -176,7 +175,7 @@ def _hottest(frequency: Mapping[str, npt.NDArray[np.int64]]) -> Figure:
     )  # fmt: skip
 
 
-def frequency_curve(frequency: npt.NDArray[np.int64]) -> list[tuple[float, float]]:
+def frequency_curve(frequency: Int64Array) -> list[tuple[float, float]]:
     """Return points (share of the neurons, hottest first; share of all activations that they make).
 
     >>> frequency_curve(np.array([1, 0, 3]))[1:3]

@@ -12,9 +12,7 @@ from ripple_place.pages.svg import WIDE, Picture, boxes, colour_of, label, round
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int64Array
     from ripple_place.flash.results import LayoutResult
 
 _LEFT, _PLOT_HEIGHT = 44.0, 190.0
@@ -33,7 +31,7 @@ class ReadLengths:
     """
 
     name: str
-    counts: npt.NDArray[np.int64]
+    counts: Int64Array
     n_tokens: int
 
     @property

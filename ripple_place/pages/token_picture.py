@@ -10,9 +10,7 @@ from ripple_place.pages.svg import WIDE, Picture, boxes, colour_of, label
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.flash.token_reads import TokenReads
 
 _MAX_ROWS = 8
@@ -114,7 +112,7 @@ def _span(first: int, last: int, start: int, slot_width: float) -> tuple[float, 
     return _SLOT_LABEL_WIDTH + (first - start) * slot_width, max(0.7, (last - first + 1) * slot_width)
 
 
-def _spans(slots: npt.NDArray[np.int32], start: int, slot_width: float) -> list[tuple[float, float]]:
+def _spans(slots: Int32Array, start: int, slot_width: float) -> list[tuple[float, float]]:
     """Return a span for each run of consecutive slots."""
     runs: list[list[int]] = []
     for slot in slots.tolist():

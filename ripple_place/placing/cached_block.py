@@ -11,17 +11,11 @@ from ripple_place.graph.neuron_bits import NeuronBits
 from ripple_place.placement import NeuronPlacement
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int32Array, Int64Array
     from ripple_place.flash.admission import Admission
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.trace.activation_trace import BlockTrace
     from ripple_place.trace.split_block import SplitBlock
-
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
-    Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

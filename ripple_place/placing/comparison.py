@@ -20,12 +20,9 @@ from ripple_place.placement import NeuronPlacement
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int32Array
     from ripple_place.placing.cached_block import CachedBlock
 
-    Int32Array = npt.NDArray[np.int32]
-    Float64Array = npt.NDArray[np.float64]
 
 DRAM_SHARES = (0.0, 0.05, 0.1, 0.2)
 """Of each block's neurons, the hottest, pinned."""

@@ -11,16 +11,12 @@ from ripple_place.ordering.registry import plain_orders
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.ordering.activity import Ordered
     from ripple_place.ordering.ordering import Ordering
     from ripple_place.placing.search_clock import SearchClock
     from ripple_place.trace.split_block import SplitBlock
-
-    Int32Array = npt.NDArray[np.int32]
 
 
 class MissOrderer(Protocol):

@@ -10,9 +10,7 @@ from ripple_place.placement import ModelPlacement
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.placement import NeuronPlacement
     from ripple_place.placing.block_report import BlockReport
     from ripple_place.placing.cached_block import CachedBlock
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from ripple_place.placing.copies import CopiesReport
     from ripple_place.placing.dram_report import DramReport
     from ripple_place.placing.orderer import BlockOrderer, MissOrderer
-
-    Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,7 @@ from ripple_place.placing.dram.misses import MAX_ROUNDS, order_what_misses
 from ripple_place.placing.second_copy import second_order_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.placing.job import Job
     from ripple_place.placing.placed import Placed, PlacedBlock, SearchedBlock
 
@@ -41,7 +39,7 @@ def refit(job: Job, placed: Placed) -> Placed:
     return replace(placed, blocks=blocks)
 
 
-def _order_again(job: Job, block: PlacedBlock, searched: SearchedBlock) -> npt.NDArray[np.int32]:
+def _order_again(job: Job, block: PlacedBlock, searched: SearchedBlock) -> Int32Array:
     """Return the order made on all rows. A search goes on; an order made without search stays where it was better."""
     order, pinned = block.placement.order, block.placement.pinned
     assert block.served is not None

@@ -15,15 +15,13 @@ from ripple_place.placing.dram.misses import MAX_ROUNDS
 from ripple_place.trace.split_block import judging_tokens
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placing.job import Job
     from ripple_place.placing.orderer import BlockOrderer
     from ripple_place.placing.placed import Placed
     from ripple_place.trace.split_block import SplitBlock
 
-    Int32Array = npt.NDArray[np.int32]
 
 COPY_TURN = MAX_ROUNDS + 2
 """Turn of a block's draws, after those of its first order and of its refit."""

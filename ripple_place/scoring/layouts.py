@@ -16,12 +16,10 @@ from ripple_place.placing.recorded_dram import RecordedDram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int64Array
     from ripple_place.trace.activation_trace import ActivationTrace
 
-    FiringCounts = Mapping[str, npt.NDArray[np.int64]]
+    FiringCounts = Mapping[str, Int64Array]
 
 ORIGINAL = "original"
 """Name of the layout in checkpoint order."""
@@ -170,7 +168,7 @@ def firing_counts(
                 f"--profile {profile}", found="nothing there", expected="a profile", remedy="correct the path"
             )
         return {name: block.frequency for name, block in read_profile(Path(profile)).blocks.items()}
-    counts: dict[str, npt.NDArray[np.int64]] = {}
+    counts: dict[str, Int64Array] = {}
     for placement in placements:
         for name, block in placement.blocks.items():
             if block.frequency is not None and name in trace.blocks:

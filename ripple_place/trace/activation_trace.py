@@ -13,12 +13,7 @@ from ripple_place.errors import TraceFormatError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
-    UInt8Array = npt.NDArray[np.uint8]
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
-    Float32Array = npt.NDArray[np.float32]
+    from ripple_place.arrays import Float32Array, Int32Array, Int64Array, UInt8Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ripple_place.trace.arrays import read_arrays
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import numpy.typing as npt
+    from ripple_place.arrays import AnyArray
 
 CHUNK_BYTES = 64 * 2**20
 """Read at a time."""
@@ -157,11 +157,11 @@ def _trace(source: AdapterSource, blocks: dict[str, BlockTrace], activity: str) 
         ) from cause
 
 
-def _of_arrays(source: AdapterSource, convert: Callable[[npt.NDArray[Any]], BlockTrace]) -> dict[str, BlockTrace]:
+def _of_arrays(source: AdapterSource, convert: Callable[[AnyArray], BlockTrace]) -> dict[str, BlockTrace]:
     return {name: convert(array) for name, array in read_arrays(source.path).items()}
 
 
-def _dense(source: AdapterSource, array: npt.NDArray[Any], rule: ActivityRule) -> BlockTrace:
+def _dense(source: AdapterSource, array: AnyArray, rule: ActivityRule) -> BlockTrace:
     """Apply a rule to numbers, some rows at a time."""
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "biuf":
         raise TraceFormatError(
@@ -174,7 +174,7 @@ def _dense(source: AdapterSource, array: npt.NDArray[Any], rule: ActivityRule) -
     return BlockTrace(array.shape[1], np.concatenate(packed))
 
 
-def _packed(source: AdapterSource, array: npt.NDArray[Any]) -> BlockTrace:
+def _packed(source: AdapterSource, array: AnyArray) -> BlockTrace:
     """Take packed bits of either order."""
     order = source.options.get("order", "little")
     if order not in ("little", "big"):
@@ -229,7 +229,7 @@ def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
     return {f"layers.{layer}": _dense(source, array[:n_tokens], rule) for layer, array in arrays.items()}
 
 
-def _rows_written(array: npt.NDArray[Any]) -> int:
+def _rows_written(array: AnyArray) -> int:
     """Return the number of rows up to the last that is not all zeros."""
     end = int(array.shape[0])
     step = _chunk_rows(array)
@@ -242,16 +242,16 @@ def _rows_written(array: npt.NDArray[Any]) -> int:
     return 0
 
 
-def _chunk_rows(array: npt.NDArray[Any]) -> int:
+def _chunk_rows(array: AnyArray) -> int:
     return max(1, CHUNK_BYTES // (array.dtype.itemsize * int(array.shape[1])))
 
 
-def _row_chunks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+def _row_chunks(array: AnyArray) -> Iterator[AnyArray]:
     step = _chunk_rows(array)
     for start in range(0, array.shape[0], step):
         yield np.asarray(array[start : start + step])
 
 
-def _floats(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _floats(array: AnyArray) -> AnyArray:
     """Return numbers whose absolute value is a number of the same kind: not so of the lowest integer, or of bits."""
     return array if array.dtype.kind == "f" else array.astype(np.float64)

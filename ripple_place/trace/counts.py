@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Int64Array
     from ripple_place.torchfile import TorchTensor
     from ripple_place.trace.adapters import AdapterSource
 
@@ -34,7 +33,7 @@ class FiringCounts:
         Tokens counted on, where known.
     """
 
-    blocks: Mapping[str, npt.NDArray[np.int64]]
+    blocks: Mapping[str, Int64Array]
     n_tokens: int | None
 
 
@@ -71,7 +70,7 @@ def read_counts(source: AdapterSource) -> FiringCounts:
     return FiringCounts(blocks, n_tokens)
 
 
-def _counts(path: Path, n_tokens: int | None) -> npt.NDArray[np.int64]:
+def _counts(path: Path, n_tokens: int | None) -> Int64Array:
     tensors = read_torch_file(path, TraceFormatError)
     values = _read_values(path, tensors[""]) if tensors.keys() == {""} else None
     highest = 2**62 if n_tokens is None else n_tokens
@@ -85,7 +84,7 @@ def _counts(path: Path, n_tokens: int | None) -> npt.NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _read_values(path: Path, tensor: TorchTensor) -> npt.NDArray[Any] | None:
+def _read_values(path: Path, tensor: TorchTensor) -> AnyArray | None:
     """Return a tensor's numbers; None if numpy has none of their kind."""
     dtype = NUMPY_DTYPES.get(tensor.dtype)
     if dtype is None:
@@ -96,7 +95,7 @@ def _read_values(path: Path, tensor: TorchTensor) -> npt.NDArray[Any] | None:
     return np.frombuffer(data, dtype).reshape(tensor.shape)
 
 
-def _are_counts(values: npt.NDArray[Any], highest: int) -> bool:
+def _are_counts(values: AnyArray, highest: int) -> bool:
     if not values.size or not np.isfinite(values).all():
         return False
     return bool((values == np.rint(values)).all() and 0 <= values.min() <= values.max() <= highest)

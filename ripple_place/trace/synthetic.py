@@ -15,10 +15,8 @@ from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy.typing as npt
+    from ripple_place.arrays import Float64Array, Int32Array
 
-    Float64Array = npt.NDArray[np.float64]
-    Int32Array = npt.NDArray[np.int32]
 
 PREFIX = "synthetic:"
 SEGMENT_TOKENS = 512

@@ -10,7 +10,7 @@ from ripple_place.errors import UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ripple_place.arrays import Int64Array
 
 
 def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrace:
@@ -67,7 +67,7 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
     )  # fmt: skip
 
 
-def _union(block: BlockTrace, row_of: npt.NDArray[np.int64], n_rows: int) -> BlockTrace:
+def _union(block: BlockTrace, row_of: Int64Array, n_rows: int) -> BlockTrace:
     rows = row_of if block.token_index is None else row_of[block.token_index]
     reached = np.zeros(n_rows, bool)
     reached[rows[rows >= 0]] = True

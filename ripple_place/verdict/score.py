@@ -15,14 +15,10 @@ from ripple_place.placing.block_report import HELPLESS_GAIN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.placing.comparison import OrderingComparison
     from ripple_place.trace.activation_trace import BlockTrace
 
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 DRAM_SHARES = (0.0, 0.1)
 """Without DRAM, and with the hottest tenth of each block in it."""

@@ -23,11 +23,9 @@ from ripple_place.verdict.score import DRAM_SHARES, BlockScore, Crowd, Learned, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.flash.read_cost import ReadCost
 
-    Int32Array = npt.NDArray[np.int32]
 
 LEARNED_PARTS = (8, 4, 2, 1)
 """Orders are learned on an eighth of the searched rows, a quarter, half, all: what doubling them brings."""

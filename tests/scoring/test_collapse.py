@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ripple_place.errors import UsageError
-from ripple_place.flash import block_reader
-from ripple_place.scoring.collapse import PLANNERS, parse_collapse
+from ripple_place.flash.planners.registry import PLANNERS, named_planners
+from ripple_place.scoring.collapse import parse_collapse
 
 
-def test_planners_are_the_simulator_s() -> None:
-    """They are named as text, because importing the simulator for ``--help`` would be slow."""
-    assert {*PLANNERS, "fixed"} == block_reader.PLANNERS.keys()
+def test_every_planner_is_taken_by_name() -> None:
+    """But for that of one gap, which is asked for by the gap."""
+    assert [parse_collapse(name) for name in named_planners()] == named_planners()
+    assert {*named_planners(), "fixed"} == PLANNERS.keys()
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "off ", "²", "9" * 40])

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.placement import slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
-
-    Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class CarrierFile:
         """
         data = bytearray(self.source.read_bytes())
         for part in self.parts:
-            order = np.argsort(orders[part.block]) if inverse else orders[part.block]
+            order = slots_of(orders[part.block]) if inverse else orders[part.block]
             tensor = part.tensor
             begin = part.offset_bytes + tensor.begin_bytes
             view = np.frombuffer(data, np.uint8, tensor.length_bytes, begin)

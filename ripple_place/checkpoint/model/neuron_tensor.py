@@ -17,9 +17,7 @@ import numpy as np
 from ripple_place.tensorfile import DTYPE_BITS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Int32Array = npt.NDArray[np.int32]
+    from ripple_place.arrays import Int32Array
 
 
 @dataclass(frozen=True)

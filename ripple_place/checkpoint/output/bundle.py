@@ -23,14 +23,12 @@ from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, UInt8Array
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.checkpoint.model.neuron_tensor import Component
     from ripple_place.checkpoint.model.shards import Checkpoint
 
-    Int32Array = npt.NDArray[np.int32]
 
 BUNDLED_FORMAT = "ripple-place.bundled/1"
 PAGE_BYTES = 4096
@@ -199,7 +197,7 @@ def _resident_names(model: FfnModel) -> list[str]:
     return sorted(names, key=lambda name: -DTYPE_BITS[model.checkpoint.extent(name).dtype])
 
 
-def _resident_pieces(checkpoint: Checkpoint, name: str) -> Iterator[npt.NDArray[np.uint8]]:
+def _resident_pieces(checkpoint: Checkpoint, name: str) -> Iterator[UInt8Array]:
     extent = checkpoint.extent(name)
     with opened(checkpoint.file_of(name)) as descriptor:
         yield from chunks(descriptor, extent.offset_bytes, extent.length_bytes)
@@ -211,13 +209,13 @@ def _bundle_pieces(
     order: Int32Array,
     stride: int,
     scratch: Scratch,
-) -> Iterator[npt.NDArray[np.uint8]]:
+) -> Iterator[UInt8Array]:
     """Yield a block's bundles, some slots at a time.
 
     Components are held in memory with a neuron per row: those with a neuron per column are turned, the others held as
     far as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, once the system holds them in its own memory.
     """
-    held: dict[str, npt.NDArray[np.uint8]] = {}
+    held: dict[str, UInt8Array] = {}
     budget_bytes = HELD_ROWS_BYTES
     for component in block.components:
         if component.rows_begin_bytes is None:
@@ -248,7 +246,7 @@ def _bundle_pieces(
         yield piece
 
 
-def _read_rows(checkpoint: Checkpoint, component: Component, neurons: Int32Array, part: npt.NDArray[np.uint8]) -> None:
+def _read_rows(checkpoint: Checkpoint, component: Component, neurons: Int32Array, part: UInt8Array) -> None:
     """Read the rows of some neurons, each into its row of `part`."""
     assert component.rows_begin_bytes is not None
     offset_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import UInt8Array
     from ripple_place.torchfile import TorchTensor
 
 _SINGLE_TORCH_FILE, _TORCH_INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -117,5 +115,5 @@ def _torch_files(path: Path) -> list[str]:
     return names
 
 
-def _pieces(descriptor: int, tensor: TorchTensor) -> Iterator[npt.NDArray[np.uint8]]:
+def _pieces(descriptor: int, tensor: TorchTensor) -> Iterator[UInt8Array]:
     yield from chunks(descriptor, tensor.offset_bytes, tensor_bytes(tensor.dtype, tensor.shape))

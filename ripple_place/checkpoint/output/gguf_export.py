@@ -28,13 +28,10 @@ from ripple_place.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Int32Array
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 
-    Int32Array = npt.NDArray[np.int32]
-    AnyArray = npt.NDArray[Any]
 
 _NAMES = {"gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down_t"}
 _BIASES = {"gate_bias": "ffn_gate", "up_bias": "ffn_up"}

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from ripple_place.checkpoint.fileio import ByteArray, Progress
+    from ripple_place.arrays import UInt8Array
+    from ripple_place.checkpoint.fileio import Progress
     from ripple_place.tensorfile import Piece
 
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
@@ -54,7 +55,7 @@ class OutputFile:
         self._block = _new_block()
         self._n_filled = 0
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
-        self._in_flight: tuple[ByteArray, Future[None], Future[None]] | None = None
+        self._in_flight: tuple[UInt8Array, Future[None], Future[None]] | None = None
         self._is_direct = False
 
     def __enter__(self) -> OutputFile:
@@ -106,7 +107,7 @@ class OutputFile:
         assert self._digest is not None
         return self._digest.hexdigest()
 
-    def _room(self, n_bytes: int) -> ByteArray:
+    def _room(self, n_bytes: int) -> UInt8Array:
         return self._block[self._n_filled : self._n_filled + n_bytes]
 
     def _fill(self, n_bytes: int) -> None:
@@ -123,7 +124,7 @@ class OutputFile:
         self._block = _new_block() if before is None else self._done_block(before)
         self._n_filled = 0
 
-    def _done_block(self, in_flight: tuple[ByteArray, Future[None], Future[None]]) -> ByteArray:
+    def _done_block(self, in_flight: tuple[UInt8Array, Future[None], Future[None]]) -> UInt8Array:
         """Wait for a block that is on its way, and return it."""
         block, written, hashed = in_flight
         try:
@@ -143,11 +144,11 @@ class OutputFile:
         self._hash(rest)
         os.fsync(self._descriptor)
 
-    def _hash(self, block: ByteArray) -> None:
+    def _hash(self, block: UInt8Array) -> None:
         if self._digest is not None:
             self._digest.update(as_bytes(block))
 
-    def _write(self, block: ByteArray) -> None:
+    def _write(self, block: UInt8Array) -> None:
         view = as_bytes(block)
         while view:
             try:
@@ -172,6 +173,6 @@ class OutputFile:
         self._is_direct = is_direct
 
 
-def _new_block() -> ByteArray:
+def _new_block() -> UInt8Array:
     """Return memory that begins on a page, as direct writes want it."""
     return np.frombuffer(mmap.mmap(-1, CHUNK_BYTES), np.uint8)

@@ -11,15 +11,11 @@ from ripple_place.checkpoint.fileio import CHUNK_BYTES, read_into
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array, UInt8Array, UInt32Array
     from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor, Packing
 
-    ByteArray = npt.NDArray[np.uint8]
-    Int32Array = npt.NDArray[np.int32]
 
-
-def unpack(words: ByteArray, packing: Packing) -> ByteArray:
+def unpack(words: UInt8Array, packing: Packing) -> UInt8Array:
     """Return the integers in rows of packed bytes.
 
     Parameters
@@ -47,7 +43,7 @@ def unpack(words: ByteArray, packing: Packing) -> ByteArray:
     return _reorder(items, np.argsort(packing.lanes)) if packing.lanes else items
 
 
-def pack(items: ByteArray, packing: Packing) -> ByteArray:
+def pack(items: UInt8Array, packing: Packing) -> UInt8Array:
     """Return integers as rows of packed bytes, the inverse of `unpack`.
 
     >>> from ripple_place.checkpoint.model.neuron_tensor import Packing
@@ -60,15 +56,17 @@ def pack(items: ByteArray, packing: Packing) -> ByteArray:
     per_unit = 8 if packing.bits == 3 else 8 // packing.bits
     shifts = np.arange(per_unit, dtype=np.uint32) * np.uint32(packing.bits)
     shifted = items.reshape(n_rows, -1, per_unit).astype(np.uint32) << shifts
-    stream: npt.NDArray[np.uint32] = shifted.sum(axis=-1, dtype=np.uint32)
+    stream: UInt32Array = shifted.sum(axis=-1, dtype=np.uint32)
     if packing.bits == 3:
         parts = [(stream >> np.uint32(8 * k)).astype(np.uint8) for k in range(3)]
         return np.stack(parts, axis=-1).reshape(n_rows, -1)
-    packed: ByteArray = stream.astype(np.uint8, order="C")
+    packed: UInt8Array = stream.astype(np.uint8, order="C")
     return packed
 
 
-def permuted_packed(descriptor: int, offset_bytes: int, tensor: NeuronTensor, order: Int32Array) -> Iterator[ByteArray]:
+def permuted_packed(
+    descriptor: int, offset_bytes: int, tensor: NeuronTensor, order: Int32Array
+) -> Iterator[UInt8Array]:
     """Yield a packed tensor's bytes with its neurons in another order; each run along the axis is held in memory."""
     packing = tensor.packing
     assert packing is not None
@@ -93,7 +91,7 @@ def permuted_packed(descriptor: int, offset_bytes: int, tensor: NeuronTensor, or
         yield words
 
 
-def _reorder(items: ByteArray, lanes: npt.NDArray[np.int64]) -> ByteArray:
+def _reorder(items: UInt8Array, lanes: Int64Array) -> UInt8Array:
     """Reorder the integers of each word."""
-    reordered: ByteArray = np.take(items.reshape(len(items), -1, lanes.size), lanes, axis=-1)
+    reordered: UInt8Array = np.take(items.reshape(len(items), -1, lanes.size), lanes, axis=-1)
     return reordered.reshape(len(items), -1)

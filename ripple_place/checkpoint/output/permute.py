@@ -13,13 +13,10 @@ from ripple_place.kernels.gather import gather_columns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Int32Array
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
     from ripple_place.checkpoint.model.shards import Checkpoint
 
-    AnyArray = npt.NDArray[Any]
-    Int32Array = npt.NDArray[np.int32]
 
 _UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _TRANSPOSE_ROWS, _TRANSPOSE_COLUMNS = 256, 32

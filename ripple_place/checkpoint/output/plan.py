@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.placement import ModelPlacement
 
-    Int32Array = npt.NDArray[np.int32]
 
 FORMATS = ("drop-in", "bundled")
 STRIDES = ("packed", "page")

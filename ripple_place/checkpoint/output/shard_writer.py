@@ -12,14 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.tensorfile import TensorFile
-
-    Int32Array = npt.NDArray[np.int32]
 
 
 def write_shard(

@@ -17,14 +17,10 @@ from ripple_place.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, BoolArray, Int32Array, Int64Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 
-    AnyArray = npt.NDArray[Any]
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 AGAIN = "do not use this output; run `ripple-place reorder` again"
 _TRANSPOSE_ROWS, _TRANSPOSE_COLUMNS = 256, 32
@@ -195,7 +191,7 @@ def _arrays(
         yield first, piece
 
 
-def _require_equal(where: str, equal: npt.NDArray[np.bool_], neuron_axis: int, first: int, granule: int = 1) -> None:
+def _require_equal(where: str, equal: BoolArray, neuron_axis: int, first: int, granule: int = 1) -> None:
     """Raise, naming the first neuron that differs, unless all elements are equal."""
     if not equal.all():
         others = tuple(axis for axis in range(equal.ndim) if axis != neuron_axis)

@@ -18,15 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.output.bundle import BundleLayout
     from ripple_place.tensorfile import TensorExtent
 
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 _STOCK_NUMPY_DTYPES = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "F32", "F64"}
 """What the stock reader turns into numpy arrays without further packages (BF16, for one, it does not)."""

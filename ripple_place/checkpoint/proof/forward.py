@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, UInt8Array
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 
-    Float64Array = npt.NDArray[np.float64]
     Pieces = Iterator[tuple[slice, slice, Float64Array]]
 
 _N_INPUTS = 2
@@ -221,7 +219,7 @@ def _read(descriptor: int, offset_bytes: int, dtype: str, shape: tuple[int, ...]
 _ITEM_BYTES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
-def _as_float64(data: npt.NDArray[np.uint8], dtype: str) -> Float64Array:
+def _as_float64(data: UInt8Array, dtype: str) -> Float64Array:
     if dtype == "BF16":
         return (data.view("<u2").astype("<u4") << np.uint32(16)).view("<f4").astype(np.float64)
     return data.view(_FLOATS[dtype]).astype(np.float64)

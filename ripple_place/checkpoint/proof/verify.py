@@ -26,13 +26,9 @@ from ripple_place.placement import read_placement
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Int32Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.ffn import FfnModel
-
-    Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)

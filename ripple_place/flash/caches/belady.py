@@ -19,15 +19,14 @@ from numba import njit
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
 _NEVER_REACHED = -1
 
 
-def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
+def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     """Return the state of an empty cache.
 
     Returns
@@ -113,7 +112,7 @@ class Belady(ArrayCache):
         super().__init__(*allocate(capacity, placement.n_neurons))
         self._slot_of = placement.slot_of
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         assert accesses.next_row is not None
         replay(accesses.neurons, accesses.next_row, self._slot_of, accesses.admitted, is_hit, *self._state)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ripple_place.flash.read_cost import ReadCost
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray
     from ripple_place.placement import NeuronPlacement
 
 
@@ -34,10 +33,10 @@ class Accesses:
         with `Cache.needs_future`.
     """
 
-    neurons: npt.NDArray[Any]
-    row_starts: npt.NDArray[Any]
-    admitted: npt.NDArray[Any]
-    next_row: npt.NDArray[Any] | None = None
+    neurons: AnyArray
+    row_starts: AnyArray
+    admitted: AnyArray
+    next_row: AnyArray | None = None
 
 
 class Cache(Protocol):
@@ -48,7 +47,7 @@ class Cache(Protocol):
         """Whether accesses must come with `Accesses.next_row`."""
         ...
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Get, then admit, each neuron in order; write 1 to `is_hit` where one was in DRAM, else 0.
 
         Nothing is evicted for a neuron that misses and is not admitted.
@@ -79,7 +78,7 @@ class ArrayCache:
 
     needs_future: ClassVar[bool] = False
 
-    def __init__(self, *state: npt.NDArray[Any]) -> None:
+    def __init__(self, *state: AnyArray) -> None:
         self._state = state
         self._empty = tuple(array.copy() for array in state)
 

@@ -13,15 +13,14 @@ from numba import njit
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
 _RESIDENT, _OLDEST = 0, 1
 
 
-def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
+def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     """Return the state of an empty cache: who is resident, the ring, and counts."""
     return np.zeros(n_neurons, np.uint8), np.empty(capacity, np.int32), np.zeros(2, np.int64)
 
@@ -54,6 +53,6 @@ class Fifo(ArrayCache):
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons))
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         replay(accesses.neurons, accesses.admitted, is_hit, *self._state)

@@ -37,8 +37,7 @@ from numba import njit
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Float64Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
@@ -129,7 +128,7 @@ def allocate(capacity: int, n_neurons: int) -> GreedyDualState:
     )
 
 
-def priors(placement: NeuronPlacement) -> npt.NDArray[np.float64]:
+def priors(placement: NeuronPlacement) -> Float64Array:
     """Return the accesses that each neuron begins with."""
     frequency = placement.frequency
     if frequency is None or not frequency.any():
@@ -330,7 +329,7 @@ class GreedyDual(ArrayCache):
         missing, share, candidates = np.empty((3, n_neurons), np.int32)
         self._scratch = TokenScratch(missing, share, candidates, np.empty(n_neurons))
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         replay(
             accesses.neurons, accesses.row_starts, accesses.admitted, is_hit, self._slot_of, self._prior,

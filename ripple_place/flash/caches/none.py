@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
@@ -21,6 +20,6 @@ class NoCache(ArrayCache):
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__()
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Write 0 to `is_hit` for each access."""
         is_hit[:] = 0

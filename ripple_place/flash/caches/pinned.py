@@ -15,13 +15,12 @@ from ripple_place.errors import UsageError
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Int32Array, Int64Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
 
-def hottest(frequency: npt.NDArray[np.int64], n_hottest: int) -> npt.NDArray[np.int32]:
+def hottest(frequency: Int64Array, n_hottest: int) -> Int32Array:
     """Return the neurons with the highest counts, ascending by id; ties go to the lowest id.
 
     >>> hottest(np.array([3, 5, 3, 9]), 3)
@@ -31,7 +30,7 @@ def hottest(frequency: npt.NDArray[np.int64], n_hottest: int) -> npt.NDArray[np.
     return np.sort(by_count[:n_hottest]).astype(np.int32)
 
 
-def allocate(resident: npt.NDArray[np.int32], n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
+def allocate(resident: Int32Array, n_neurons: int) -> tuple[AnyArray, ...]:
     """Return the state: 1 for each neuron in DRAM."""
     is_resident = np.zeros(n_neurons, np.uint8)
     is_resident[resident] = 1
@@ -45,7 +44,7 @@ def replay(neurons: Any, is_hit: Any, is_resident: Any) -> None:
         is_hit[access] = is_resident[neurons[access]]
 
 
-def pinned_set(policy: str, placement: NeuronPlacement, capacity: int, n_hottest: int) -> npt.NDArray[np.int32]:
+def pinned_set(policy: str, placement: NeuronPlacement, capacity: int, n_hottest: int) -> Int32Array:
     """Return the neurons to pin: the placement's own, else its `n_hottest` hottest.
 
     Raises
@@ -84,6 +83,6 @@ class Pinned(ArrayCache):
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(pinned_set(self.policy, placement, capacity, capacity), placement.n_neurons))
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Write 1 to `is_hit` where a neuron is in the set."""
         replay(accesses.neurons, is_hit, *self._state)

@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 from ripple_place.flash.caches.pinned import pinned_set
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Int32Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
@@ -30,7 +29,7 @@ PINNED_SHARE = 0.5
 """Of the capacity, where the placement pins nothing itself."""
 
 
-def allocate(capacity: int, n_neurons: int, pinned: npt.NDArray[np.int32]) -> tuple[npt.NDArray[Any], ...]:
+def allocate(capacity: int, n_neurons: int, pinned: Int32Array) -> tuple[AnyArray, ...]:
     """Return the state of the cache before the first access: 1 for each pinned neuron, and an empty LRU's."""
     is_pinned = np.zeros(n_neurons, np.uint8)
     is_pinned[pinned] = 1
@@ -38,8 +37,8 @@ def allocate(capacity: int, n_neurons: int, pinned: npt.NDArray[np.int32]) -> tu
 
 
 def replay(
-    neurons: npt.NDArray[Any], admitted: npt.NDArray[Any], is_hit: npt.NDArray[Any], is_pinned: npt.NDArray[Any],
-    *rest: npt.NDArray[Any],
+    neurons: AnyArray, admitted: AnyArray, is_hit: AnyArray, is_pinned: AnyArray,
+    *rest: AnyArray,
 ) -> None:  # fmt: skip
     """Get, then admit, each neuron that is not pinned, in the rest; writes `is_hit`, state in place."""
     is_hit[:] = is_pinned[neurons]
@@ -64,6 +63,6 @@ class PinnedLru(ArrayCache):
         pinned = pinned_set(self.policy, placement, capacity, int(PINNED_SHARE * capacity))
         super().__init__(*allocate(capacity, placement.n_neurons, pinned))
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         replay(accesses.neurons, accesses.admitted, is_hit, *self._state)

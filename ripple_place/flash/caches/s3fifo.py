@@ -29,8 +29,7 @@ from numba import njit
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
@@ -51,7 +50,7 @@ _SMALL_HEAD, _SMALL_TAIL, _MAIN_HEAD, _MAIN_TAIL, _GHOST_HEAD, _GHOST_TAIL, _REM
 _SMALL_LIMIT, _MAIN_LIMIT, _GHOST_LIMIT, _CAPACITY = range(4)
 
 
-def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
+def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     """Return the state of an empty cache.
 
     Positions in rings only grow; their low bits say where in the ring. The ghost's ring is longer than it remembers
@@ -184,6 +183,6 @@ class S3Fifo(ArrayCache):
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons))
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         replay(accesses.neurons, accesses.admitted, is_hit, *self._state)

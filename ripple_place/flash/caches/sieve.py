@@ -19,8 +19,7 @@ from numba import njit
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
@@ -28,7 +27,7 @@ _ABSENT, _UNVISITED, _VISITED = 0, 1, 2
 _CAPACITY, _RESIDENT, _HAND = 0, 1, 2
 
 
-def allocate(capacity: int, n_neurons: int) -> tuple[npt.NDArray[Any], ...]:
+def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     """Return the state of an empty cache: links to the newer and the older neighbour, marks, counts and the hand.
 
     Entry `n_neurons` of the links is the list's anchor: its older neighbour is the newest neuron, its newer
@@ -84,6 +83,6 @@ class Sieve(ArrayCache):
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons))
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         replay(accesses.neurons, accesses.admitted, is_hit, *self._state)

@@ -22,8 +22,7 @@ from ripple_place.flash.caches import lru
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.placement import NeuronPlacement
 
@@ -32,7 +31,7 @@ _RESIDENT = 1
 _ROW, _WINDOW = 0, 1
 
 
-def allocate(capacity: int, n_neurons: int, n_tokens: int) -> tuple[npt.NDArray[Any], ...]:
+def allocate(capacity: int, n_neurons: int, n_tokens: int) -> tuple[AnyArray, ...]:
     """Return the state of an empty cache: that of LRU, the row of each neuron's last access, the row, and K."""
     return (*lru.allocate(capacity, n_neurons), np.zeros(n_neurons, np.int64), np.array([0, n_tokens], np.int64))
 
@@ -71,6 +70,6 @@ class Window(ArrayCache):
     ) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons, n_tokens))
 
-    def replay(self, accesses: Accesses, is_hit: npt.NDArray[Any]) -> None:
+    def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
         replay(accesses.neurons, accesses.row_starts, accesses.admitted, is_hit, *self._state)

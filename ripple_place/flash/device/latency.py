@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Float64Array = npt.NDArray[np.float64]
+    from ripple_place.arrays import Float64Array
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.forms.form import Form
 
-    Float64Array = npt.NDArray[np.float64]
 
 __all__ = ["LINE_BUNDLES", "DeviceProfile", "LatencyLine"]
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ripple_place.kernels.reads import pages_of_read, plan_reads
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Int32Array, Int64Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockExtent
-
-    Int32Array = npt.NDArray[np.int32]
-    Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +56,7 @@ class ReadPlan:
         return self.last_slot - self.first_slot + 1
 
 
-def plan_token(slots: npt.NDArray[Any], gap: int, extent: BlockExtent, device: DeviceProfile) -> ReadPlan:
+def plan_token(slots: AnyArray, gap: int, extent: BlockExtent, device: DeviceProfile) -> ReadPlan:
     """Return the reads that fetch `slots`, merged across up to `gap` unwanted slots.
 
     Parameters

@@ -12,8 +12,7 @@ from ripple_place.flash.storage.queue_reader import QueueReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.storage.direct_file import DirectFile
 
@@ -31,8 +30,8 @@ class Additivity:
         Mean time per read of each mixture.
     """
 
-    predicted_us: npt.NDArray[np.float64]
-    measured_us: npt.NDArray[np.float64]
+    predicted_us: Float64Array
+    measured_us: Float64Array
 
     @property
     def r_squared(self) -> float:
@@ -46,9 +45,7 @@ class Additivity:
         return float(np.median(np.abs(self.predicted_us / self.measured_us - 1)))
 
 
-def draw_mixes(
-    profile: DeviceProfile, rng: np.random.Generator, n_mixes: int = N_MIXES
-) -> list[npt.NDArray[np.float64]]:
+def draw_mixes(profile: DeviceProfile, rng: np.random.Generator, n_mixes: int = N_MIXES) -> list[Float64Array]:
     """Return mixtures of read sizes: the share of each number of pages, from 1 to the maximum request.
 
     Each mixture falls off with size at a rate of its own, from mostly single pages to a mean of a quarter of the

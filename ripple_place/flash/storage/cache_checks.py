@@ -14,8 +14,7 @@ import numpy as np
 from ripple_place.flash.storage.direct_file import aligned_buffer, read_into
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import BoolArray
     from ripple_place.flash.storage.direct_file import DirectFile
     from ripple_place.flash.storage.queue_reader import QueueReader
 
@@ -84,7 +83,7 @@ def page_cache_fill(file: DirectFile) -> float:
     return float(np.count_nonzero(resident) - before) / resident.size
 
 
-def resident_pages(descriptor: int, length_bytes: int) -> npt.NDArray[np.bool_]:
+def resident_pages(descriptor: int, length_bytes: int) -> BoolArray:
     """Return which pages of the first bytes of a file are in the page cache (mincore(2)).
 
     Linux says so only of files that one owns or may write; of others it calls every page resident.

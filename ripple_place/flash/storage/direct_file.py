@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    import numpy.typing as npt
+    from ripple_place.arrays import UInt8Array
 
 ALIGNMENTS_BYTES = (512, 1024, 2048, 4096, 8192, 16384, 65536)
 """What O_DIRECT may ask offsets, lengths and buffers to be multiples of: the logical block size of the device, 512 or
@@ -105,12 +105,12 @@ class DirectFile:
         os.close(self.descriptor)
 
 
-def aligned_buffer(length_bytes: int) -> npt.NDArray[np.uint8]:
+def aligned_buffer(length_bytes: int) -> UInt8Array:
     """Return memory that starts on a page: an anonymous mapping, as O_DIRECT wants it."""
     return np.frombuffer(mmap.mmap(-1, length_bytes), np.uint8)
 
 
-def read_into(descriptor: int, buffer: npt.NDArray[np.uint8], offset_bytes: int) -> int:
+def read_into(descriptor: int, buffer: UInt8Array, offset_bytes: int) -> int:
     """Read once, into an array; return the bytes read.
 
     Raises

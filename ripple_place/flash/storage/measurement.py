@@ -15,8 +15,7 @@ from ripple_place.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int64Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
@@ -52,8 +51,8 @@ class Measurement:
 
     requests: RequestList
     depth: int
-    full_us: npt.NDArray[np.float64]
-    waiting_us: npt.NDArray[np.float64]
+    full_us: Float64Array
+    waiting_us: Float64Array
 
     @property
     def predicted_us(self) -> float:
@@ -76,7 +75,7 @@ class Measurement:
         low, high = np.percentile(self.full_us, (25, 75))
         return float((high - low) / self.measured_us)
 
-    def speedups(self, baseline: Measurement) -> npt.NDArray[np.float64]:
+    def speedups(self, baseline: Measurement) -> Float64Array:
         """Return by how much this layout was faster than `baseline` in each repeat."""
         return baseline.full_us / self.full_us
 
@@ -172,7 +171,7 @@ def measure(
     return [Measurement(requests, depth, full_us[at, 1:], waiting_us[at, 1:]) for at, requests in enumerate(lists)]
 
 
-def wrap_offsets(requests: RequestList, file: DirectFile) -> npt.NDArray[np.int64]:
+def wrap_offsets(requests: RequestList, file: DirectFile) -> Int64Array:
     """Return where to read so that everything lies inside the file, unchanged if it does already.
 
     Offsets are taken modulo the largest multiple of the longest request that leaves room for one more of them; so

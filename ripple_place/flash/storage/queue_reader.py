@@ -6,7 +6,7 @@ import ctypes
 import errno
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +17,9 @@ from ripple_place.kernels.storage import ABORT, FIRST_COUNTER, STOP, Requests, S
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import AnyArray, Float64Array, Int64Array, UInt8Array
     from ripple_place.flash.storage.direct_file import DirectFile
 
-    Int64Array = npt.NDArray[np.int64]
 
 _BARRIER_BYTES = 64
 """Room for a pthread_barrier_t: 32 bytes in glibc and musl on 64-bit machines."""
@@ -49,7 +47,7 @@ class ReadTimes:
         return float(self.end_ns.max()) / 1e3
 
     @property
-    def latency_us(self) -> npt.NDArray[np.float64]:
+    def latency_us(self) -> Float64Array:
         """Time of each read, its wait in queues below included."""
         return (self.end_ns - self.start_ns) / 1e3
 
@@ -104,9 +102,9 @@ class QueueReader:
 
     def read(
         self,
-        offset_bytes: npt.NDArray[Any],
-        length_bytes: npt.NDArray[Any],
-        batch_starts: npt.NDArray[Any] | None = None,
+        offset_bytes: AnyArray,
+        length_bytes: AnyArray,
+        batch_starts: AnyArray | None = None,
     ) -> ReadTimes:
         """Read ranges of the file in the order given, as fast as the depth allows; what is read is thrown away.
 
@@ -158,7 +156,7 @@ class QueueReader:
         state = np.zeros(FIRST_COUNTER + max(0, batch_starts.size - 1), np.int64)
         state[FIRST_COUNTER:] = batch_starts[:-1]
 
-        def work(buffer: npt.NDArray[np.uint8]) -> None:
+        def work(buffer: UInt8Array) -> None:
             serve_requests(
                 self.file.descriptor, buffer.ctypes.data, self.depth, ctypes.addressof(self._barrier), requests, state,
                 np.zeros(2, np.int64), log,

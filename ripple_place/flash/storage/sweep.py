@@ -14,8 +14,7 @@ from ripple_place.flash.storage.queue_reader import QueueReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int64Array
     from ripple_place.flash.storage.direct_file import DirectFile
 
 MAX_READS = 1 << 16
@@ -37,7 +36,7 @@ class Cell:
 
     size_bytes: int
     depth: int
-    repeats_us: npt.NDArray[np.float64]
+    repeats_us: Float64Array
     latency_us: tuple[float, float]
 
     @property
@@ -91,7 +90,7 @@ def sweep(
     cells = list(product(sizes_bytes, depths))
     n_reads = {(size, depth): 8 * depth for size, depth in cells}
     times_us: Mapping[tuple[int, int], list[float]] = {cell: [] for cell in cells}
-    latencies: Mapping[tuple[int, int], list[npt.NDArray[np.float64]]] = {cell: [] for cell in cells}
+    latencies: Mapping[tuple[int, int], list[Float64Array]] = {cell: [] for cell in cells}
     turns: list[tuple[int, int, int]] = [
         (repeat, *cells[at]) for repeat in range(n_repeats + 1) for at in rng.permutation(len(cells)).tolist()
     ]
@@ -109,14 +108,12 @@ def sweep(
     return [Cell(*cell, np.array(times_us[cell]), _percentiles(np.concatenate(latencies[cell]))) for cell in cells]
 
 
-def random_offsets(
-    file: DirectFile, length_bytes: int, n_reads: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def random_offsets(file: DirectFile, length_bytes: int, n_reads: int, rng: np.random.Generator) -> Int64Array:
     """Return where to read: page starts drawn evenly from the whole file."""
     step = max(file.alignment_bytes, min(4096, length_bytes))
     return rng.integers(0, (file.size_bytes - length_bytes) // step + 1, n_reads) * step
 
 
-def _percentiles(latency_us: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _percentiles(latency_us: Float64Array) -> tuple[float, float]:
     median, high = np.percentile(latency_us, (50, 99))
     return float(median), float(high)

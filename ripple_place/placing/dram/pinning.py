@@ -10,11 +10,9 @@ from ripple_place.flash.caches.pinned import Pinned, hottest
 from ripple_place.flash.caches.pinned_lru import PINNED_SHARE, PinnedLru
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array, Int32Array
     from ripple_place.placing.cached_block import CachedBlock
 
-    Int32Array = npt.NDArray[np.int32]
 
 PINNED_SHARES = {Pinned.policy: 1.0, PinnedLru.policy: PINNED_SHARE}
 """Policies that pin, and the share of their capacity that they pin by frequency."""
@@ -70,7 +68,7 @@ def improve_pinned(block: CachedBlock, order: Int32Array, pinned: Int32Array) ->
     return best
 
 
-def _exchange(pinned: Int32Array, share: npt.NDArray[np.float64], n_exchanged: int) -> Int32Array | None:
+def _exchange(pinned: Int32Array, share: Float64Array, n_exchanged: int) -> Int32Array | None:
     """Return the set with its least valuable members exchanged for more valuable others; None if there are none."""
     others = np.setdiff1d(np.arange(share.size, dtype=np.int32), pinned)
     out = pinned[np.argsort(share[pinned], kind="stable")][:n_exchanged]

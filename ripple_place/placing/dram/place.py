@@ -22,13 +22,9 @@ from ripple_place.trace.split_block import judging_tokens
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
     from ripple_place.placing.job import Job
     from ripple_place.placing.placed import Placed, SearchedBlock
 
-    Int32Array = npt.NDArray[np.int32]
 
 MEASURED_ROWS = 8192
 """Rows before those held out that the split and the policies are compared on, or that warm their caches: some thousand

@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ripple_place.flash.device.part import ProfilePart
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.latency import LatencyLine
-
-    Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from ripple_place.flash.device.latency import LatencyLine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
-    Float64Array = npt.NDArray[np.float64]
+    from ripple_place.arrays import Float64Array
 
 
 @dataclass(frozen=True)
