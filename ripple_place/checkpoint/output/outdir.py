@@ -172,7 +172,10 @@ def _aside_of(out: Path) -> Path:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Keep a second process from writing the same output."""
+    """Keep a second process from writing the same output.
+
+    By hand rather than by the filelock package, which leaves its file behind: nothing of ours shall stay beside OUT.
+    """
     path = out.with_name(f".{out.name}.lock")
     try:
         import fcntl
