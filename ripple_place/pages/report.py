@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ripple_place.flash.ladder import gain_ladder, surviving_gains
+from ripple_place.flash.hot_cold import surviving_gains
+from ripple_place.flash.ladder import gain_ladder
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ripple_place.flash.device.profile import DeviceProfile
-    from ripple_place.flash.ladder import Step, SurvivingGain
+    from ripple_place.flash.hot_cold import SurvivingGain
+    from ripple_place.flash.ladder import Step
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams

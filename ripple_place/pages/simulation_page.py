@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.flash.ladder import HOT_SHARE
+from ripple_place.flash.hot_cold import HOT_SHARE
 from ripple_place.pages.assumptions import assumptions
 from ripple_place.pages.charts import ladder_chart, latency_chart, line_chart
 from ripple_place.pages.page import Figure, Table, render

@@ -1,8 +1,4 @@
-"""The field's question: what co-activation is worth beyond hot-cold order once the hottest neurons are in DRAM.
-
-PowerInfer-2 and Neuron Chunking doubt that it is worth much, Neuralink says 1.25 times; the answer differs by model,
-and `reorder` gives it for the one at hand.
-"""
+"""What orderings cost without DRAM and with the hottest neurons in it, and what they gain beyond hot-cold order."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.flash.caches.pinned import Pinned
+from ripple_place.flash.hot_cold import gain_over_hot_cold, hottest_neurons
 from ripple_place.flash.layout import BlockExtent, BlockLayout
 from ripple_place.flash.simulator import SimulationParams, simulate_block
 from ripple_place.ordering.registry import compared_orderings
@@ -68,7 +65,7 @@ class OrderingComparison:
         hot_cold = self.cost_per_token["frequency"]
         others = [costs for name, costs in self.cost_per_token.items() if name not in ("original", "frequency")]
         best = [min(costs) for costs in zip(*others, strict=True)] if others else hot_cold
-        return tuple(cold / least if least else 1.0 for cold, least in zip(hot_cold, best, strict=True))
+        return tuple(1.0 if gain is None else gain for gain in gain_over_hot_cold(hot_cold, best))
 
 
 def compare_orders(
@@ -99,7 +96,7 @@ def compare_orders(
         placement = NeuronPlacement(orders[name], frequency=block.frequency)
         costs = []
         for share in dram_shares:
-            capacity = int(share * judging.n_neurons + 1e-6)
+            capacity = hottest_neurons(share, judging.n_neurons)
             if not cost.is_time:
                 costs.append(judged.with_cache(Pinned.policy, capacity).serve(orders[name]).judged_total)
                 continue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.flash.ladder import SurvivingGain
+from ripple_place.flash.hot_cold import SurvivingGain
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.pages.read_lengths import read_length_picture
 from ripple_place.pages.report import Report, SweepCurves, make_report
