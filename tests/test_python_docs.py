@@ -13,9 +13,9 @@ import pytest
 import ripple_place
 from ripple_place.flash.results import LayoutResult
 from ripple_place.placing.block_report import BlockReport
+from ripple_place.placing.reorder_report import ReorderReport
 from ripple_place.scoring.report import SimulateReport
 from ripple_place.workflows.profile import ProfileReport
-from ripple_place.workflows.reorder import ReorderReport
 from ripple_place.workflows.verify import VerifyReport
 
 ROOT = Path(__file__).parents[1]

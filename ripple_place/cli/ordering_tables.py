@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ripple_place.placing.comparison import OrderingComparison
     from ripple_place.placing.copies import CopiesReport
     from ripple_place.placing.dram_report import DramReport
-    from ripple_place.workflows.reorder import ReorderReport
+    from ripple_place.placing.reorder_report import ReorderReport
 
 _GIB = 1 << 30
 

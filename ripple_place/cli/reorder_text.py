@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.checkpoint.proof.verify import VerificationReport
-    from ripple_place.workflows.reorder import ReorderReport
+    from ripple_place.placing.reorder_report import ReorderReport
 
 
 def reorder_text(report: ReorderReport, out: Path, *, dry_run: bool, verbose: bool) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ripple_place.blocks import select_layers
 from ripple_place.checkpoint.model.ffn import describe_ffn
@@ -22,22 +22,16 @@ from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placeme
 from ripple_place.placing.checks import check_granule, check_profile_of
 from ripple_place.placing.params import PlacingParams
 from ripple_place.placing.place import place_neurons
+from ripple_place.placing.reorder_report import ReorderReport
 from ripple_place.placing.stride import choose_stride
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.output.plan import RewritePlan
-    from ripple_place.checkpoint.proof.verify import VerificationReport
     from ripple_place.graph.profile import Profile
-    from ripple_place.placing.block_report import BlockReport
-    from ripple_place.placing.comparison import OrderingComparison
-    from ripple_place.placing.copies import CopiesReport
-    from ripple_place.placing.dram_report import DramReport
-    from ripple_place.placing.placed import Placed
 
 
 def reorder(
@@ -154,72 +148,6 @@ def apply_placement(
     plan = writing.plan(model, ModelPlacement(selected, metadata), out)
     report = _write(plan, writing, ReorderReport(given.metadata.get("ordering", "unknown"), 0.0, {}), track)
     return replace(report, seconds=time.perf_counter() - started)
-
-
-@dataclass(frozen=True)
-class ReorderReport:
-    """What a run of `reorder` came to.
-
-    Attributes
-    ----------
-    ordering : str
-        The ordering that was used.
-    seconds : float
-    blocks : mapping of str to BlockReport
-        By block; empty where a given placement was applied.
-    unplaced : tuple of str
-        Blocks of the model that stay in original order.
-    plan : RewritePlan or None
-        What was written, or would be; None without a checkpoint.
-    verification : VerificationReport or None
-        What was checked in what was written.
-    warnings : tuple of str
-        How the result may mislead.
-    dram, comparison, copies
-        See `ripple_place.placing.placed.Placed`.
-    is_refitted : bool
-        Whether orders were made once more on all rows after they were judged.
-    """
-
-    ordering: str
-    seconds: float
-    blocks: Mapping[str, BlockReport]
-    unplaced: tuple[str, ...] = ()
-    plan: RewritePlan | None = None
-    verification: VerificationReport | None = None
-    warnings: tuple[str, ...] = ()
-    dram: DramReport | None = None
-    comparison: OrderingComparison | None = None
-    copies: CopiesReport | None = None
-    is_refitted: bool = False
-
-    @classmethod
-    def of_placed(cls, params: PlacingParams, placed: Placed) -> ReorderReport:
-        """Return the report of a run that has placed, but not written anything yet."""
-        warnings: tuple[str, ...] = ()
-        if placed.cut_short is not None:
-            warnings = (f"the search was cut short ({placed.cut_short}): another run may find another placement",)
-        return cls(
-            params.ordering, 0.0, placed.reports, warnings=warnings, dram=placed.dram,
-            comparison=placed.comparison, copies=placed.copies, is_refitted=bool(params.refit),
-        )  # fmt: skip
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of ``reorder --json``."""
-        return {
-            "ordering": self.ordering,
-            "seconds": self.seconds,
-            "blocks": {name: block.to_json() for name, block in self.blocks.items()},
-            "orderings": self.comparison.to_json() if self.comparison else None,
-            "dram": self.dram.to_json() if self.dram else None,
-            "copies": self.copies.to_json() if self.copies else None,
-            "blocks_in_original_order": list(self.unplaced),
-            "formats": list(self.plan.formats) if self.plan else None,
-            "stride": self.plan.stride if self.plan else None,
-            "bytes_written": self.plan.written_bytes if self.plan else None,
-            "verified": self.verification.as_json() if self.verification else None,
-            "warnings": list(self.warnings),
-        }
 
 
 def _check_together(

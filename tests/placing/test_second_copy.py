@@ -22,7 +22,7 @@ from ripple_place.placing.copies import BlockCopies, CopiesReport, copy_bytes
 from ripple_place.placing.params import PlacingParams
 from ripple_place.trace.split_block import SplitBlock
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import ReorderReport, reorder
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from ripple_place.workflows.verify import verify
 from tests.builders import contents, opt_config, opt_tensors, write_checkpoint
@@ -30,6 +30,8 @@ from tests.trace_builders import planted_clusters, write_stock_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ripple_place.placing.reorder_report import ReorderReport
 
 
 @pytest.fixture

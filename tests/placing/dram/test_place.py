@@ -14,13 +14,15 @@ from ripple_place.placement import read_placement
 from ripple_place.placing.params import PlacingParams
 from ripple_place.placing.recorded_dram import RecordedDram
 from ripple_place.workflows.profile import profile
-from ripple_place.workflows.reorder import ReorderReport, reorder
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import SimulateParams, simulate
 from tests.builders import contents
 from tests.trace_builders import planted_clusters, random_activity, write_stock_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ripple_place.placing.reorder_report import ReorderReport
 
 N_TOKENS, N_NEURONS = 480, 60
 
