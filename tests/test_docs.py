@@ -1,5 +1,6 @@
 """What the documentation says is what the program does."""
 
+import ast
 import re
 import shlex
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import ripple_place
 from ripple_place.cli.main import cli
 from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, read_device
 from ripple_place.flash.device.profile import DeviceProfile
@@ -151,3 +153,41 @@ def test_packaging_names_what_the_package_imports():
     extras = {module_of(text) for name in ("capture", "gguf") for text in project["optional-dependencies"][name]}
     assert declared <= third_party
     assert third_party - {"llvmlite", "markupsafe"} <= declared | extras, "they come with numba and jinja2"
+
+
+def defined_in(path):
+    """Return the names that a module defines at its top."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def is_there(name):
+    """Tell whether a dotted name is a module of ours, or something that one defines."""
+    if name.removeprefix("ripple_place.") in ripple_place.__all__:
+        return True
+    path = ROOT.joinpath(*name.split("."))
+    if path.with_suffix(".py").exists() or (path / "__init__.py").exists():
+        return True
+    for owner, _, attribute in (name.rpartition("."), name.rpartition(".")[0].rpartition(".")):
+        module = ROOT.joinpath(*owner.split(".")).with_suffix(".py")
+        if module.exists():
+            return attribute in defined_in(module)
+    return False
+
+
+def test_references_in_prose_lead_somewhere():
+    """Modules, functions and classes that docstrings, comments and documents name in backticks."""
+    files = [
+        *(ROOT / "ripple_place").rglob("*.py"),
+        *(ROOT / "benchmarks").rglob("*.py"),
+        *(ROOT / "docs").glob("*.md"),
+    ]
+    named = {name: file for file in files for name in re.findall(r"`(ripple_place(?:\.\w+)+)`", file.read_text())}
+    assert len(named) > 50
+    assert not {name: str(file) for name, file in named.items() if not is_there(name)}
