@@ -123,6 +123,9 @@ def score(
     """
     params = params or SimulateParams()
     paths, names = [Path(trace) for trace in traces], [str(layout) for layout in layouts]
+    for what, given in (("traces", paths), ("layouts", names)):
+        if not given:
+            raise UsageError(what, found="none", expected="at least one", remedy="name a trace and a layout")
     device = under(load_device(str(params.device)), params.conditions)
     trace = read_sources(paths)
     trace = trace.select(select_layers(trace.blocks, params.layers))

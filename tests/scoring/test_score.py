@@ -146,3 +146,11 @@ def test_a_trace_that_is_a_placement(tmp_path: Path, greedy: str) -> None:
     """The other way round."""
     with pytest.raises(TraceFormatError, match=r"a checkpoint or a placement is neither"):
         score([Path(greedy)], ["original"])
+
+
+def test_nothing_to_score(trace_path: Path) -> None:
+    """The command line demands a trace and a layout; so does the library."""
+    with pytest.raises(UsageError, match="traces: found none; expected at least one"):
+        score([], ["original"])
+    with pytest.raises(UsageError, match="layouts: found none; expected at least one"):
+        score([trace_path], [])
