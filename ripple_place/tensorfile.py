@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ripple_place.errors import TensorFileError
+from ripple_place.outputs import check_replaceable, keep_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -334,12 +335,22 @@ def as_bytes(piece: Piece) -> memoryview:
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Give a file beside `path` to write to, and rename it to `path` once it is complete and flushed to storage.
 
-    On any error, Ctrl-C included, the file is removed and `path` is as it was.
+    On any error, Ctrl-C included, the file is removed and `path` is as it was. A file that is replaced passes on its
+    permissions; links, devices, pipes and sockets are refused.
+
+    Raises
+    ------
+    UsageError
+        If `path` is one of those.
+    OSError
+        If storage refuses.
     """
     path = Path(path)
+    check_replaceable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with beside.open("wb") as file:
+            keep_mode(path, file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -106,9 +106,9 @@ def restore(
     n_bytes = sum(entry["size_bytes"] for entry in files.values())
     with locked_directory(target) as directory:
         check_output(out, target, force=False)
+        check_free_space(target, n_bytes + BYTES_PER_FILE * len(files))
         with installing(directory, target):
             empty_directory(directory)
-            check_free_space(target, n_bytes + BYTES_PER_FILE * len(files))
             for name in files:
                 if name in model.checkpoint.shards:
                     shard = model.checkpoint.shards[name]

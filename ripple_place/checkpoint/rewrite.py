@@ -77,8 +77,11 @@ def execute(
     with locked_directory(plan.out) as directory:
         check_output(source, plan.out, force=plan.force)  # Another run may have finished it since.
         finished = finished_files(plan, directory) if resume else {}
-        with installing(directory, plan.out), Journal(plan, directory, finished) as journal:
-            check_free_space(plan.out, needed_bytes(plan))
+        check_free_space(plan.out, needed_bytes(plan))  # Before what an earlier run has written is touched.
+        with (
+            installing(directory, plan.out, keeps_finished=bool(finished)),
+            Journal(plan, directory, finished) as journal,
+        ):
             write_output(plan, journal, progress)
             report = seal_output(plan, journal, verify=verify, progress=progress)
             journal.remove()

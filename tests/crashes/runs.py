@@ -30,6 +30,7 @@ import ripple_place.workflows.reorder  # Imported before the forks, not by each.
 from ripple_place.blocks import sorted_blocks
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output import outdir
 from ripple_place.checkpoint.output.journal import JOURNAL_FILE
 from ripple_place.cli.main import main as command_line
 from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Files = dict[str, str]
+_SWAP_STEPS = 30
+"""Renames, removals and flushes of a swap, about."""
 
 
 class Case:
@@ -100,6 +103,37 @@ class Case:
         assert code in (0, -signal.SIGKILL), (code, (self.root / "stderr").read_text())
         return code != 0
 
+    def kill_in_swap(self, placement: str, rng: random.Random) -> bool:
+        """Kill a rewrite at a random moment of replacing the old output; tell whether it was still running."""
+        told, tells = os.pipe()
+
+        def slow_down() -> None:
+            """Say when the swap begins, and let each of its steps take a millisecond: it is over too soon otherwise."""
+            install = outdir._install
+
+            def slowly(function: Callable[..., object]) -> Callable[..., object]:
+                def slow(*arguments: object, **options: object) -> object:
+                    time.sleep(0.001)
+                    return function(*arguments, **options)
+
+                return slow
+
+            def told_install(partial: Path, out: Path) -> None:
+                for name in ("rename", "replace", "unlink", "rmdir", "fsync"):
+                    setattr(os, name, slowly(getattr(os, name)))
+                os.write(tells, b"x")
+                install(partial, out)
+
+            outdir._install = told_install
+
+        process = self.start(placement, "--force", prepare=slow_down)
+        os.close(tells)
+        assert os.read(told, 1) == b"x", (self.root / "stderr").read_text()
+        os.close(told)
+        time.sleep(rng.random() * 0.001 * _SWAP_STEPS)
+        os.kill(process, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) != 0
+
     def remove_output(self) -> None:
         """Go back to a source without an output."""
         for entry in (*self.root.glob("out*"), *self.root.glob(".out*")):
@@ -157,6 +191,39 @@ def run_kills(case: Case, n_kills: int, seed: int) -> tuple[int, int]:
                 "source", "one", "two", "stderr", "out",
             }  # fmt: skip
     return n_hit, n_finished
+
+
+def run_swap_kills(case: Case, n_kills: int, seed: int) -> tuple[int, int]:
+    """Kill rewrites while they replace an old output; return how many were hit, and how many left something beside it.
+
+    The old or the new output is whole after each, also where it is moved elsewhere then, and the next run leaves
+    nothing but its output.
+    """
+    rng = random.Random(seed)
+    case.remove_output()
+    assert case.finish("one") == 0
+    outputs = {"one": case.old, "two": case.new}
+    other = "two"
+    n_hit = n_left = 0
+    moved = case.root / "moved"
+    while n_hit < n_kills:
+        if not case.kill_in_swap(other, rng):
+            other = "one" if other == "two" else "two"
+            continue
+        n_hit += 1
+        n_left += (case.root / ".out.replaced").exists()
+        case.check_killed(case.old, case.new)
+        if case.out.exists() and rng.random() < 0.5:
+            case.out.rename(moved)
+        placement = rng.choice(["one", "two"])
+        assert case.finish(placement, "--force") == 0, (case.root / "stderr").read_text()
+        assert hashes(case.out) == outputs[placement], "other bytes after a kill of the swap"
+        if moved.exists():
+            assert hashes(moved) in (case.old, case.new), "half an output"
+            subprocess.run(["rm", "-rf", str(moved)], check=True)
+        assert {entry.name for entry in case.root.iterdir()} == {"source", "one", "two", "stderr", "out"}
+        other = "two" if placement == "one" else "one"
+    return n_hit, n_left
 
 
 def run_size_limits(case: Case, n_runs: int, seed: int) -> None:
@@ -222,6 +289,10 @@ def main() -> None:
             return
         n_hit, n_finished = run_kills(case, options.kills, options.seed)
         print(f"killed {n_hit} times ({n_finished} with files finished), continued to the same bytes each time")
+        n_hit, n_left = run_swap_kills(case, options.kills, options.seed)
+        print(
+            f"killed {n_hit} times while the old output made way ({n_left} with it aside), old or new whole each time"
+        )
         run_size_limits(case, max(4, options.kills // 5), options.seed)
         print("limits on the size of a file: exit code 5 and nothing left")
     mounted = run_full_disk(max(4, options.kills // 5), options.seed)

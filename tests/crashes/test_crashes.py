@@ -52,6 +52,7 @@ def test_kills_and_limits() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "continued to the same bytes" in done.stdout
+    assert "killed 8 times while the old output made way" in done.stdout
     assert "limits on the size of a file: exit code 5" in done.stdout
 
 

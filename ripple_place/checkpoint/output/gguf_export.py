@@ -23,6 +23,7 @@ from ripple_place.checkpoint.fileio import Scratch, opened, read_into
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
 from ripple_place.checkpoint.output.permute import component_rows, permuted_pieces
 from ripple_place.errors import UnsupportedError
+from ripple_place.outputs import check_replaceable, keep_mode
 from ripple_place.version import __version__
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def export_gguf(model: FfnModel, orders: Mapping[str, Int32Array], path: str | o
 
     Raises
     ------
+    UsageError
+        If `path` is a link, device, pipe or socket.
     OSError
         If storage refuses.
 
@@ -84,6 +87,7 @@ def export_gguf(model: FfnModel, orders: Mapping[str, Int32Array], path: str | o
     from gguf import GGMLQuantizationType, GGUFWriter
 
     path = Path(path)
+    check_replaceable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     writer = GGUFWriter(beside, str(model.checkpoint.config["model_type"]))
     writer.add_custom_alignment(PAGE_BYTES)
@@ -103,6 +107,7 @@ def export_gguf(model: FfnModel, orders: Mapping[str, Int32Array], path: str | o
             writer.write_tensor_data(read())
         writer.close()
         with opened(beside) as descriptor:
+            keep_mode(path, descriptor)
             os.fsync(descriptor)
         beside.replace(path)
     except BaseException:

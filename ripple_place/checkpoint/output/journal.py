@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
-from ripple_place.checkpoint.names import OWN_DIRECTORY, PLACEMENT_FILE
+from ripple_place.checkpoint.names import JOURNAL_FILE, JOURNAL_FORMAT, PLACEMENT_FILE
 from ripple_place.checkpoint.output.outdir import empty_directory
 from ripple_place.errors import UsageError
 from ripple_place.jsontext import parse_json
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.placement import ModelPlacement
 
-JOURNAL_FORMAT = "ripple-place.journal/1"
-JOURNAL_FILE = f"{OWN_DIRECTORY}/journal.jsonl"
 _START_OVER = "repeat the command as it was, or leave out --resume and start over"
 
 

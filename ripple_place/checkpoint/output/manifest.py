@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import sorted_blocks
-from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
+from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, MANIFEST_FORMAT, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle import stride_bytes
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.placement import ModelPlacement
 
-MANIFEST_FORMAT = "ripple-place.manifest/1"
 _KEYS = (
     "format", "tool_version", "family", "model_type", "formats", "stride", "source", "tensors", "blocks", "bundled",
     "checks", "files", "manifest_sha256",
