@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOTE_START = "ripple-place: "
-_MAX_NOTE_BYTES = 4096
+_MAX_NOTE_BYTES = 1 << 20
 
 
 class WriterLock:
@@ -29,11 +29,14 @@ class WriterLock:
     ----------
     left_note : str
         What a killed holder had noted; empty if there was none.
+    stays : bool
+        An error or Ctrl-C leaves the note there is, with the file: until this holder notes work of its own, a killed
+        one's; then its own, once `keep_note` was called.
     """
 
     def __init__(self, descriptor: int | None = None, left_note: str = "") -> None:
         self.left_note = left_note
-        self.stays = False
+        self.stays = bool(left_note)
         self._descriptor = descriptor
 
     def note(self, work: str) -> None:
@@ -41,6 +44,7 @@ class WriterLock:
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{_NOTE_START}{work}".encode(), 0)
+            self.stays = False
 
     def keep_note(self) -> None:
         """Leave the note from now on also where an error or Ctrl-C ends the work; its end still removes it."""

@@ -89,6 +89,8 @@ def test_a_note_after_an_error(tmp_path: Path, error: type[BaseException]) -> No
     assert os.listdir(tmp_path) == []
     with pytest.raises(error):
         fail(kept=True)
+    with pytest.raises(error), one_writer(tmp_path / "out"):
+        raise error  # Before it does anything: what was left is still true.
     with one_writer(tmp_path / "out") as lock:
         assert lock.left_note == "work"
     assert os.listdir(tmp_path) == []
