@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ripple_place.errors import TensorFileError
-from ripple_place.outputs import check_replaceable, keep_mode
+from ripple_place.newfile import file_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -346,18 +346,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         If storage refuses.
     """
     path = Path(path)
-    check_replaceable(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with beside.open("wb") as file:
-            keep_mode(path, file.fileno())
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        with file_beside(path) as new:
+            with os.fdopen(new.descriptor, "wb", closefd=False) as file:
+                yield file
+                file.flush()
+            new.rename_to(path)
+    except OSError as error:
+        if error.filename is None:
             error.filename = str(path)  # The system names no file when a write fails.
         raise
 

@@ -5,14 +5,18 @@ An interruption leaves the directory; ``--append`` goes on with it, and with the
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import shutil
 from typing import TYPE_CHECKING
 
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.run import run_capture
+from ripple_place.capture.writer import is_capture
 from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
 from ripple_place.jsontext import parse_json
+from ripple_place.paths import as_paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +59,8 @@ def capture_source(
     Raises
     ------
     UsageError
-        If there is no config, no text or more than one model; if an interrupted capture is in the way; or if `earlier`
-        has another rule.
+        If there is no config, no text or more than one model; if an interrupted capture, or something that is not ours,
+        is in the way; or if `earlier` has another rule.
     UnsupportedError, TraceFormatError, CheckpointError, OSError
         As for `ripple_place.capture.run.run_capture` and `fitted_thresholds`.
     """
@@ -66,7 +70,12 @@ def capture_source(
             f"{out} --append", found=f"a profile by the rule {earlier.metadata.get('activity')!r}",
             expected=f"{params.rule}", remedy="give the same --active, or another --out",
         )  # fmt: skip
-    directory = out.with_name(out.name + ".partial")
+    directory = capture_directory(out)
+    if (directory.exists() or directory.is_symlink()) and not is_capture(directory):
+        raise UsageError(
+            directory, found="something that is no interrupted capture of ours", expected="nothing there",
+            remedy="remove or rename it, or choose another --out",
+        )  # fmt: skip
     resume = append and directory.exists()
     if directory.exists() and not append and not force:
         raise UsageError(
@@ -81,6 +90,39 @@ def capture_source(
         if not resume:
             shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def capture_directory(out: Path) -> Path:
+    """Return the directory in which the rows for a profile are written."""
+    return out.with_name(out.name + ".partial")
+
+
+def capture_digest(model: Path, params: CaptureParams | None) -> str | None:
+    """Return the SHA-256 of what a capture records: model, text, windows and rule; known before the model runs.
+
+    Parameters
+    ----------
+    model : Path
+        Its configuration counts, and names and sizes of its weights' files.
+    params : CaptureParams or None
+
+    Returns
+    -------
+    str or None
+        None if model or text is not there, of which `capture_source` says more.
+    """
+    config, texts = model / "config.json", () if params is None else as_paths(params.texts)
+    if params is None or not all(path.is_file() for path in (config, *texts)):
+        return None
+    windows = params.windows
+    content = {
+        "model": hashlib.sha256(config.read_bytes()).hexdigest(),
+        "weights": [[file.name, file.stat().st_size] for file in sorted(model.glob("*.safetensors"))],
+        "texts": [hashlib.sha256(text.read_bytes()).hexdigest() for text in texts],
+        "windows": [windows.max_tokens, windows.segment_length, windows.sequence_length],
+        "rule": str(params.rule),
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _model_and_params(models: Sequence[Path], params: CaptureParams | None) -> tuple[Path, CaptureParams]:

@@ -8,6 +8,7 @@ unknown beforehand (experts) are no special case. After each batch, or each laye
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _MAX_NAME = 200
 STATE_FILE = "state.json"
+_OUR_FILES = re.compile(r"state\.json(\.new)?|.*\.raw|hidden\.(start|\w+\.[01])")
+"""The state, rows of blocks, and the hidden states of a capture layer by layer."""
 FLUSH_BYTES = 64 * 2**20
 """Rows held in memory before they are written; small enough for laptops, large enough to write in few calls."""
 
@@ -196,6 +199,14 @@ class TraceWriter:
         if not self._sizes.get(name + ".raw"):
             return np.empty(0, dtype)
         return np.memmap(self.directory / (name + ".raw"), np.dtype(dtype), mode="r")
+
+
+def is_capture(directory: Path) -> bool:
+    """Tell whether a directory holds nothing but the files of a capture, which may be removed."""
+    return (
+        directory.is_dir() and not directory.is_symlink()
+        and all(_OUR_FILES.fullmatch(path.name) and path.is_file() for path in directory.iterdir())
+    )  # fmt: skip
 
 
 def read_state(directory: Path) -> dict[str, Any]:

@@ -106,18 +106,19 @@ def plan_rows_optimal(
     n_reads = 0
     for row in range(row_starts.size - 1):
         read_starts[row] = n_reads
-        n_runs = 0
+        n_runs, last = 0, np.int64(-2)
         for access in range(row_starts[row], row_starts[row + 1]):
             if is_hit[access]:
                 continue
-            slot = slots[access]
-            if n_runs == 0 or slot != runs[1, n_runs - 1] + 1:
+            slot = np.int64(slots[access])
+            if slot != last + 1:
                 runs[0, n_runs] = slot
-                pages[0, n_runs] = (base_offset_bytes + np.int64(slot) * stride_bytes) // page_bytes
+                pages[0, n_runs] = (base_offset_bytes + slot * stride_bytes) // page_bytes
                 n_runs += 1
             runs[1, n_runs - 1] = slot
-            end = base_offset_bytes + np.int64(slot) * stride_bytes + bundle_bytes
+            end = base_offset_bytes + slot * stride_bytes + bundle_bytes
             pages[1, n_runs - 1] = (end + page_bytes - 1) // page_bytes
+            last = slot
         begin = 0
         while begin < n_runs:
             n_open = 0

@@ -128,6 +128,8 @@ class ActivationTrace:
     metadata : mapping of str to str
         ``activity`` (the rule by which a neuron counts as active), ``thresholds`` (JSON, by block, where the rule
         fitted some), ``model``, ``dataset``.
+    sources : tuple of str
+        Digests of what it was made of (`ripple_place.trace.origin`), if it is not its own one source.
 
     Raises
     ------
@@ -140,6 +142,7 @@ class ActivationTrace:
     segment_starts: Int64Array
     tokens: Int32Array | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", {name: self.blocks[name] for name in sorted_blocks(self.blocks)})

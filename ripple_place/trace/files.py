@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
 METADATA_KEYS = ("activity", "thresholds", "model", "dataset")
+SOURCES_KEY = "source_digests"
 
 
 def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str, int]]:
@@ -91,7 +92,7 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
         )
     metadata = {key: file.metadata[key] for key in METADATA_KEYS if key in file.metadata}
     try:
-        return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata)
+        return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata, _read_sources(file))
     except TraceFormatError as cause:
         raise TraceFormatError(
             f"{path}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
@@ -130,7 +131,24 @@ def trace_tensors(trace: ActivationTrace) -> list[TensorSource]:
 def trace_metadata(trace: ActivationTrace, file_format: str) -> dict[str, str]:
     """Return the metadata of a trace or profile file."""
     sizes = {name: block.n_neurons for name, block in trace.blocks.items()}
-    return {**trace.metadata, "format": file_format, "blocks": json.dumps(sizes), "n_tokens": str(trace.n_tokens)}
+    metadata = {**trace.metadata, "format": file_format, "blocks": json.dumps(sizes), "n_tokens": str(trace.n_tokens)}
+    return metadata | ({SOURCES_KEY: json.dumps(trace.sources)} if trace.sources else {})
+
+
+def _read_sources(file: TensorFile) -> tuple[str, ...]:
+    """Return the digests of what a trace was made of, where the file says."""
+    if SOURCES_KEY not in file.metadata:
+        return ()
+    try:
+        digests = parse_json(file.metadata[SOURCES_KEY])
+        if not isinstance(digests, list) or not all(isinstance(digest, str) and digest for digest in digests):
+            raise ValueError(f"{digests!r}")
+    except ValueError as cause:
+        raise TraceFormatError(
+            f"{file.path}: metadata '{SOURCES_KEY}'", found=str(cause), expected="a JSON list of digests",
+            remedy="profile again",
+        ) from cause  # fmt: skip
+    return tuple(digests)
 
 
 def _read_magnitudes(file: TensorFile, name: str) -> Magnitudes | None:

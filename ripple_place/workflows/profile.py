@@ -6,33 +6,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.capture.source import capture_source
 from ripple_place.errors import UsageError
 from ripple_place.graph.counting import count_trace, profile_of_counts
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import Profile, write_profile
+from ripple_place.locks import one_writer
 from ripple_place.outputs import check_output_file
 from ripple_place.pages.profile_page import profile_page
 from ripple_place.paths import Paths, as_paths
 from ripple_place.tensorfile import replacing
 from ripple_place.trace.adapters import AdapterSource
 from ripple_place.trace.counts import is_counts, read_counts
-from ripple_place.trace.files import read_trace
-from ripple_place.trace.sources import join_traces, read_source
-from ripple_place.trace.union import union_of_segments
 from ripple_place.tracking import Track, no_track
 from ripple_place.verdict.judge import judge
 from ripple_place.verdict.sentences import sentences
 from ripple_place.verdict.warnings import COUNTS_WARNING, trace_warnings
 from ripple_place.workflows.profile_params import ProfileParams
+from ripple_place.workflows.profile_sources import Work, gather_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ripple_place.capture.run import Capture
     from ripple_place.graph.statistics import BlockStatistics
-    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.locks import WriterLock
     from ripple_place.verdict.verdict import Verdict
+    from ripple_place.workflows.profile_sources import Gathered
 
 
 @dataclass(frozen=True)
@@ -107,24 +106,38 @@ def profile(
     sources, out, params = as_paths(sources), Path(out), params or ProfileParams()
     if not sources:
         raise UsageError("sources", found="none", expected="a trace, or a model", remedy="name at least one")
-    _check_outputs(sources, out, params)
-    if any(map(is_counts, sources)):
-        return _profile_counts(sources, out, params)
+    check_output_file(out, force=params.force or params.append, apart_from=sources)
+    with one_writer(out) as lock:
+        unfinished = Work.of_note(lock.left_note)
+        _check_outputs(sources, out, params, unfinished)
+        if any(map(is_counts, sources)):
+            return _profile_counts(sources, out, params)
+        gathered = gather_sources(sources, out, params, unfinished, track)
+        return _profile_trace(sources, out, params, gathered, lock, track)
 
-    joined, capture = _read_or_capture(sources, out, params, track)
-    trace = union_of_segments(joined, params.union)
+
+def _profile_trace(
+    sources: Sequence[Path], out: Path, params: ProfileParams, gathered: Gathered, lock: WriterLock, track: Track
+) -> ProfileReport:
+    """Count a trace, write its profile unless that is done, and judge."""
+    trace, capture = gathered.trace, gathered.capture
     counted, statistics = count_trace(trace, params.n_neighbors, track)
-    write_profile(out, counted)
+    if not gathered.is_written:
+        lock.note(gathered.work.to_note())
+        write_profile(out, counted)
+    lock.keep_note()
+    if capture is not None:
+        # The profile holds the rows now: a run after this one must not find them and add them again.
+        capture.remove_files()
     if params.graphml is not None:
         write_graphml(params.graphml, counted.blocks)
 
     warnings = trace_warnings(trace.n_tokens, statistics)
+    if gathered.is_written:
+        warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     verdict = None if params.verdict is None else judge(trace, statistics, params.verdict, track)
     if verdict is not None and params.html is not None:
         _write_page(params.html, verdict, counted, sources, warnings, params.command)
-    if capture is not None:
-        # The profile holds the rows now.
-        capture.remove_files()
     return ProfileReport(
         n_tokens=trace.n_tokens,
         n_segments=int(trace.segment_starts.size),
@@ -137,39 +150,15 @@ def profile(
     )
 
 
-def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams) -> None:
-    """Refuse outputs that exist or cannot be written, before any work."""
+def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams, unfinished: Work) -> None:
+    """Refuse outputs that exist, but for those of a killed run of ours, or cannot be written, before any work."""
     check_output_file(out, force=params.force or params.append, apart_from=sources)
     taken = [*sources, out]
     for path in (params.graphml, params.html):
         if path is not None:
-            check_output_file(Path(path), force=params.force, apart_from=taken)
+            ours = params.append and str(path) in unfinished.files
+            check_output_file(Path(path), force=params.force or ours, apart_from=taken)
             taken.append(Path(path))
-
-
-def _read_or_capture(
-    sources: Sequence[Path], out: Path, params: ProfileParams, track: Track
-) -> tuple[ActivationTrace, Capture | None]:
-    """Return the traces of all sources as one, behind that of the profile to append to, and what was captured."""
-    earlier = read_trace(out) if params.append and out.exists() else None
-    models = [path for path in sources if path.is_dir()]
-    paths, traces, capture = list(sources), [], None
-    for path in sources:
-        if path in models:
-            capture = capture_source(
-                models, params.capture, out, earlier, append=params.append, force=params.force, track=track
-            )
-            traces.append(capture.trace)
-        else:
-            traces.append(read_source(path))
-    if params.capture is not None and capture is None:
-        raise UsageError(
-            "--text", found="no model to read it", expected="a checkpoint directory among the sources",
-            remedy="name the model, or leave --text out",
-        )  # fmt: skip
-    if earlier is not None:
-        paths, traces = [out, *paths], [earlier, *traces]
-    return join_traces(paths, traces), capture
 
 
 def _profile_counts(sources: Sequence[Path], out: Path, params: ProfileParams) -> ProfileReport:

@@ -12,6 +12,7 @@ from ripple_place.cli.main import cli
 from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.verdict.judge import VerdictParams
 from ripple_place.workflows import profile as workflow
+from ripple_place.workflows import profile_sources
 from ripple_place.workflows.profile_params import MAX_NEIGHBORS, ProfileParams
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def test_a_bare_capture_passes_the_defaults(
         seen.append(params)
         return Capture(four_neurons, tmp_path / "rows", None, None, layer_by_layer=False, n_resumed=0)
 
-    monkeypatch.setattr(workflow, "capture_source", capture_source)
+    monkeypatch.setattr(profile_sources, "capture_source", capture_source)
     outcome = run("profile", pico_opt, "--text", "wiki.txt", "--out", "p")
     assert outcome.code == 0
     assert seen == [CaptureParams((Path("wiki.txt"),))]

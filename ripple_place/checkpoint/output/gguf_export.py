@@ -12,7 +12,6 @@ Tiiny-AI/PowerInfer, convert-hf-to-powerinfer-gguf.py; ggml-org/ggml, GGUF speci
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,14 @@ from ripple_place.checkpoint.fileio import Scratch, opened, read_into
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
 from ripple_place.checkpoint.output.permute import component_rows, permuted_pieces
 from ripple_place.errors import UnsupportedError
-from ripple_place.outputs import check_replaceable, keep_mode
+from ripple_place.newfile import file_beside
 from ripple_place.version import __version__
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
+
+    from gguf import GGUFWriter
 
     from ripple_place.arrays import AnyArray, Int32Array
     from ripple_place.checkpoint.model.ffn import FfnModel
@@ -84,12 +86,27 @@ def export_gguf(model: FfnModel, orders: Mapping[str, Int32Array], path: str | o
     -----
     Tensors are aligned to 4096 bytes. ``blk.N.ffn_order`` is the neuron in each slot. Two matrices are held in memory.
     """
-    from gguf import GGMLQuantizationType, GGUFWriter
+    from gguf import GGUFWriter
 
     path = Path(path)
-    check_replaceable(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    writer = GGUFWriter(beside, str(model.checkpoint.config["model_type"]))
+    with file_beside(path, named=True) as new:
+        writer = GGUFWriter(new.name, str(model.checkpoint.config["model_type"]))
+        try:
+            _describe(writer, model, orders)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            for _, _, _, read in _tensors(model, orders):
+                writer.write_tensor_data(read())
+        finally:
+            writer.close()
+        new.rename_to(path)
+
+
+def _describe(writer: GGUFWriter, model: FfnModel, orders: Mapping[str, Int32Array]) -> None:
+    """Tell the writer what will stand in the file."""
+    from gguf import GGMLQuantizationType
+
     writer.add_custom_alignment(PAGE_BYTES)
     writer.add_block_count(1 + max(int(_parts_of_name(name)[1]) for name in model.blocks))
     writer.add_embedding_length(next(iter(model.blocks.values())).hidden)
@@ -99,21 +116,6 @@ def export_gguf(model: FfnModel, orders: Mapping[str, Int32Array], path: str | o
         raw = GGMLQuantizationType.BF16 if dtype == "BF16" else None
         numpy_dtype = np.dtype("<i4" if dtype == "I32" else _DTYPES[dtype])
         writer.add_tensor_info(name, shape, numpy_dtype, int(np.prod(shape)) * numpy_dtype.itemsize, raw_dtype=raw)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for _, _, _, read in _tensors(model, orders):
-            writer.write_tensor_data(read())
-        writer.close()
-        with opened(beside) as descriptor:
-            keep_mode(path, descriptor)
-            os.fsync(descriptor)
-        beside.replace(path)
-    except BaseException:
-        writer.close()
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _tensors(model: FfnModel, orders: Mapping[str, Int32Array]) -> Iterator[tuple[str, str, tuple[int, ...], Any]]:

@@ -30,6 +30,7 @@ from ripple_place.checkpoint.output.ours import (
     unmark,
 )
 from ripple_place.errors import UsageError
+from ripple_place.locks import one_writer
 from ripple_place.outputs import check_place
 from ripple_place.units import format_bytes
 
@@ -134,7 +135,7 @@ def locked_directory(out: Path) -> Iterator[Path]:
     out = real_path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(out)
-    with _locked(out):
+    with one_writer(out):
         check_partial(partial)
         _settle(_aside_of(out), out)
         yield partial
@@ -184,47 +185,6 @@ def empty_directory(directory: Path, *, but: Collection[Path] = ()) -> None:
 
 def _aside_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.replaced")
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep a second process from writing the same output.
-
-    By hand rather than by the filelock package, which leaves its file behind: nothing of ours shall stay beside OUT.
-    """
-    path = out.with_name(f".{out.name}.lock")
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as cause:
-                raise UsageError(
-                    out, found="another process writing it", expected="one writer", remedy="wait for it, or stop it"
-                ) from cause
-            except OSError:
-                pass  # A file system without locks.
-            if not _is_same_file(path, descriptor):
-                continue  # Its last holder removed it between our opening and locking it.
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-        finally:
-            os.close(descriptor)
-
-
-def _is_same_file(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _begin(partial: Path, *, is_private: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def scratch_file(
             "there: make room, or write a smaller one (--size)",
             str(directory),
         )
-    name = directory / f".ripple-place-scratch.{os.getpid()}"
+    name = directory / f".ripple-place-scratch.{secrets.token_hex(8)}"
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         name.unlink()

@@ -1,0 +1,171 @@
+"""The sources of a profile as one trace, and whether the profile to append to has them already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from ripple_place.capture.source import capture_digest, capture_directory, capture_source
+from ripple_place.capture.writer import is_capture
+from ripple_place.errors import UsageError
+from ripple_place.jsontext import parse_json
+from ripple_place.trace.files import read_trace
+from ripple_place.trace.origin import origins
+from ripple_place.trace.sources import join_traces, read_source
+from ripple_place.trace.union import union_of_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ripple_place.capture.run import Capture
+    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.tracking import Track
+    from ripple_place.workflows.profile_params import ProfileParams
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run puts into a profile, as it notes it in its lock: the next run learns of it if this one is killed.
+
+    Attributes
+    ----------
+    sources : tuple of str
+        Digests (`ripple_place.trace.origin`).
+    n_neighbors, union : int
+        As of `ProfileParams`.
+    captures : bool
+        Rows were recorded in a directory beside the profile.
+    files : tuple of str
+        What it writes besides the profile.
+    """
+
+    sources: tuple[str, ...] = ()
+    n_neighbors: int = 0
+    union: int = 0
+    captures: bool = False
+    files: tuple[str, ...] = ()
+
+    def to_note(self) -> str:
+        """Return the work as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_note(cls, note: str) -> Work:
+        """Return the work that a note tells of; none if it tells of none, or was not written to its end."""
+        try:
+            work = parse_json(note)
+            return cls(
+                tuple(work["sources"]), work["n_neighbors"], work["union"], work["captures"], tuple(work["files"])
+            )
+        except (ValueError, KeyError, TypeError):
+            return cls()
+
+    def is_same(self, other: Work) -> bool:
+        """Tell whether both put the same into a profile."""
+        return (self.sources, self.n_neighbors, self.union) == (other.sources, other.n_neighbors, other.union)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """All sources as one trace.
+
+    Attributes
+    ----------
+    trace : ActivationTrace
+        To be counted; the profile's own so far comes first.
+    capture : Capture or None
+        What was recorded, if a model was among the sources.
+    work : Work
+    is_written : bool
+        An earlier run of the same command has put the trace into the profile, and was then killed.
+    """
+
+    trace: ActivationTrace
+    capture: Capture | None
+    work: Work
+    is_written: bool = False
+
+
+def gather_sources(
+    sources: Sequence[Path], out: Path, params: ProfileParams, unfinished: Work, track: Track
+) -> Gathered:
+    """Read the traces of all sources, record that of a model, and join them behind that of the profile to append to.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+    out : Path
+        Locked for this process.
+    params : ProfileParams
+    unfinished : Work
+        Of a run that was killed.
+    track : Track
+        Receives progress updates.
+
+    Raises
+    ------
+    UsageError
+        If the profile has one of the sources already, or there is a text and no model.
+    UnsupportedError, TraceFormatError, CheckpointError, OSError
+        As for `read_source` and `capture_source`.
+    """
+    earlier = read_trace(out) if params.append and out.exists() else None
+    models = [path for path in sources if path.is_dir()]
+    traces = {path: read_source(path) for path in sources if path not in models}
+    if params.capture is not None and not models:
+        raise UsageError(
+            "--text", found="no model to read it", expected="a checkpoint directory among the sources",
+            remedy="name the model, or leave --text out",
+        )  # fmt: skip
+    digests = {path: origins(trace) for path, trace in traces.items()}
+    for model in models:
+        digest = capture_digest(model, params.capture)
+        digests[model] = () if digest is None else (digest,)
+    files = tuple(str(path) for path in (params.graphml, params.html) if path is not None)
+    added = tuple(digest for path in sources for digest in digests[path])
+    work = Work(added, params.n_neighbors, params.union, bool(models), files)
+    if earlier is not None:
+        _remove_remnant(out, earlier, unfinished)
+        if _is_written(out, earlier, digests, work, unfinished):
+            return Gathered(earlier, None, work, is_written=True)
+
+    capture = None
+    if models:
+        capture = capture_source(
+            models, params.capture, out, earlier, append=params.append, force=params.force, track=track
+        )
+        traces[models[0]] = capture.trace
+    paths, parts = list(sources), [traces[path] for path in sources]
+    held: tuple[str, ...] = ()
+    if earlier is not None:
+        paths, parts, held = [out, *paths], [earlier, *parts], origins(earlier)
+    trace = union_of_segments(join_traces(paths, parts), params.union)
+    if len(parts) > 1 or models or params.union > 1:
+        trace = replace(trace, sources=held + added)
+    return Gathered(trace, capture, work)
+
+
+def _remove_remnant(out: Path, earlier: ActivationTrace, unfinished: Work) -> None:
+    """Remove the rows of a capture that a killed run had put into the profile already."""
+    directory = capture_directory(out)
+    if unfinished.captures and set(unfinished.sources) <= set(origins(earlier)) and is_capture(directory):
+        shutil.rmtree(directory)
+
+
+def _is_written(
+    out: Path, earlier: ActivationTrace, digests: dict[Path, tuple[str, ...]], work: Work, unfinished: Work
+) -> bool:
+    """Tell whether a killed run of the same command has written the profile; raise if another one has, in part even."""
+    held = origins(earlier)
+    again = [str(path) for path, own in digests.items() if set(own) & set(held)]
+    if not again:
+        return False
+    if work.is_same(unfinished) and held[-len(work.sources) :] == work.sources:
+        return True
+    raise UsageError(
+        f"{out} --append", found=f"the content of {', '.join(again)} in it already", expected="something new",
+        remedy="leave out what it has; its verdict alone is that of `ripple-place profile` with it as the source",
+    )  # fmt: skip
