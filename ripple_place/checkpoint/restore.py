@@ -22,6 +22,7 @@ from ripple_place.checkpoint.output.outdir import (
 from ripple_place.checkpoint.output.plan import resolve_orders, tensor_actions
 from ripple_place.checkpoint.output.shard_writer import write_shard
 from ripple_place.checkpoint.output.sidefiles import copy_file
+from ripple_place.checkpoint.proof.inventory import Inventory
 from ripple_place.checkpoint.proof.verify import check_recorded
 from ripple_place.errors import UnsupportedError
 from ripple_place.placement import read_placement, slots_of
@@ -88,6 +89,9 @@ def restore(
     -----
     The inverse of an order is applied by the code that applied the order; the hashes prove the result. At most one
     tensor is held in memory.
+
+    Nothing but the manifest says what the original was: whoever can write `out` decides what is restored from it, and
+    no code of it is run. `verify` with the original proves that they agree.
     """
     out, target = Path(out), Path(target)
     document = read_manifest(out).document
@@ -97,6 +101,7 @@ def restore(
             remedy="restore from an output of --format drop-in or both",
         )  # fmt: skip
     check_output(out, target, force=False)
+    Inventory.of(out, may_link=True)  # Before anything is opened: a FIFO would be waited for.
     files: Mapping[str, Any] = document["source"]["files"]
     check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
     model = describe_ffn(Checkpoint.open(out))

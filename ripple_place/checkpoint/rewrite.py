@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES, bundle_sources
-from ripple_place.checkpoint.output.journal import Journal, finished_files
+from ripple_place.checkpoint.output.journal import JOURNAL_FILE, Journal, finished_files
 from ripple_place.checkpoint.output.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.output.outdir import (
     BYTES_PER_FILE,
@@ -144,7 +144,10 @@ def seal_output(
     document = build_manifest(plan, source_hashes, out_files, [], carrier_hashes)
     report = None
     if verify:
-        report = compare_output(root, directory, document, progress)
+        report = compare_output(
+            root, directory, document, progress, placement=plan.placement,
+            originals=plan.carriers or None, besides=[JOURNAL_FILE],
+        )  # fmt: skip
         document = build_manifest(plan, source_hashes, out_files, report.as_json(), carrier_hashes)
     _write_pieces(directory / MANIFEST_FILE, [memoryview(format_manifest(document).encode())])
     return report

@@ -28,20 +28,34 @@ Example:
 @click.option("--logits", is_flag=True, help="Run both models on random tokens too; needs the capture extra.")
 @click.option("--restore", type=PATH, metavar="DIR",
               help="Write the original checkpoint to DIR, from OUT alone or after the proof.")  # fmt: skip
+@click.option("--adapter", type=PATH, help="LoRA adapter that was permuted along: prove its copy in OUT too.")
+@click.option("--carrier", "carriers", type=PATH, multiple=True,
+              help="Importance matrix, predictors or counts that were permuted along; repeatable.")  # fmt: skip
 @common_options
-def verify(paths: tuple[Path, ...], logits: bool, restore: Path | None, common: Common) -> None:
+def verify(
+    paths: tuple[Path, ...],
+    logits: bool,
+    restore: Path | None,
+    adapter: Path | None,
+    carriers: tuple[Path, ...],
+    common: Common,
+) -> None:
     """Prove that OUT is the model in CHECKPOINT, permuted.
 
     Hashes every file, undoes the permutation of every tensor in both formats and compares it with the source byte by
     byte, opens every file with the stock safetensors reader, and computes every FFN of float weights on random input.
-    Exits with 4 if anything differs. OUT may have been copied elsewhere since it was written.
+    Exits with 4 if anything differs, is missing, or was added. OUT may have been copied elsewhere since it was written.
 
     With --restore, writes the original checkpoint, whose files hash to what they did; CHECKPOINT may then be left out.
     """
     from ripple_place.workflows.verify import verify as run
 
-    checkpoint, out = _checkpoint_and_out(paths, restore, logits=logits)
-    report = run(checkpoint, out, ProgressBars(quiet=common.quiet), logits=logits, restore_to=restore)
+    needs_checkpoint = logits or adapter is not None or bool(carriers)
+    checkpoint, out = _checkpoint_and_out(paths, restore, needs_checkpoint=needs_checkpoint)
+    report = run(
+        checkpoint, out, ProgressBars(quiet=common.quiet), logits=logits, restore_to=restore, adapter=adapter,
+        carriers=carriers,
+    )  # fmt: skip
     if common.as_json:
         echo_json(report.to_json())
     else:
@@ -62,12 +76,12 @@ def _lines(report: VerifyReport) -> list[str]:
 
 
 def _checkpoint_and_out(
-    paths: tuple[Path, ...], restore: Path | None, *, logits: bool
+    paths: tuple[Path, ...], restore: Path | None, *, needs_checkpoint: bool
 ) -> tuple[Path | None, Path]:  # fmt: skip
     """Return the two arguments; the first may be missing where nothing is to be compared with it."""
     if len(paths) == 2:
         return paths[0], paths[1]
-    if len(paths) == 1 and restore is not None and not logits:
+    if len(paths) == 1 and restore is not None and not needs_checkpoint:
         return None, paths[0]
     raise click.UsageError(
         "Give the original checkpoint and the output of reorder; the output alone is enough for --restore."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.logits import check_can_run, compare_logits
 from ripple_place.checkpoint.output.manifest import read_manifest
@@ -13,6 +13,9 @@ from ripple_place.checkpoint.proof.verify import verify as verify_output
 from ripple_place.checkpoint.restore import RestoreReport, restore, restore_bytes
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.tracking import Track, no_track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def verify(
     *,
     logits: bool = False,
     restore_to: Path | str | None = None,
+    adapter: Path | str | None = None,
+    carriers: Sequence[Path | str] = (),
 ) -> VerifyReport:
     """Compare every tensor of `out` with the source's, after undoing the permutation, and hash every file.
 
@@ -79,6 +84,9 @@ def verify(
         Run both models with transformers on random tokens, and compare their logits.
     restore_to : Path or str, optional
         New directory for the original files of `out`, hash-equal; written after the proof.
+    adapter : Path or str, optional
+    carriers : sequence of Path or str
+        Originals of what was permuted along, as given to `reorder`: then `out` must have been made from these.
 
     Raises
     ------
@@ -95,13 +103,15 @@ def verify(
     """
     out = Path(out)
     report = VerifyReport(out)
-    if checkpoint is None and (logits or restore_to is None):
+    has_originals = adapter is not None or bool(carriers)
+    if checkpoint is None and (logits or has_originals or restore_to is None):
         raise UsageError(
             "verify", found="no checkpoint to compare with", expected="the one that OUT was made from",
             remedy="name the checkpoint, or only restore",
         )  # fmt: skip
     if checkpoint is not None:
-        verification = _prove(Path(checkpoint), out, track, logits=logits)
+        originals = (None if adapter is None else Path(adapter), [Path(carrier) for carrier in carriers])
+        verification = _prove(Path(checkpoint), out, track, *originals, logits=logits)
         report = replace(report, checkpoint=Path(checkpoint), verification=verification)
     if restore_to is not None:
         progress = track.bytes(restore_bytes(read_manifest(out).document), "restoring")
@@ -109,7 +119,9 @@ def verify(
     return report
 
 
-def _prove(checkpoint: Path, out: Path, track: Track, *, logits: bool) -> VerificationReport:
+def _prove(
+    checkpoint: Path, out: Path, track: Track, adapter: Path | None, carriers: Sequence[Path], *, logits: bool
+) -> VerificationReport:
     """Return what was verified: bytes and hashes, and logits if asked for."""
     try:
         total_bytes = verification_bytes(read_manifest(out))
@@ -117,7 +129,8 @@ def _prove(checkpoint: Path, out: Path, track: Track, *, logits: bool) -> Verifi
         total_bytes = 0  # A damaged manifest: the verification proper says so.
     if logits:
         check_can_run(out)
-    verification = verify_output(checkpoint, out, track.bytes(total_bytes, "verifying"))
+    progress = track.bytes(total_bytes, "verifying")
+    verification = verify_output(checkpoint, out, progress, adapter=adapter, carriers=carriers)
     if not logits:
         return verification
     checks = {**verification.checks, "logits equal, in float64, on random tokens": compare_logits(checkpoint, out)}

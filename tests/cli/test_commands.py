@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
 from ripple_place.flash.device.files import list_devices
+from tests.builders import llama_config, llama_tensors, write_checkpoint
+from tests.checkpoint.test_carriers import lora, write_adapter
 from tests.golden_files import check_golden
 
 if TYPE_CHECKING:
@@ -132,6 +134,22 @@ def test_verify_json(run: Run, pico_opt: Path, profile: str) -> None:
     document = document_of(run("verify", pico_opt, "out", "--json"))
     assert document["tensors_permuted"] > 0
     assert document["bytes_compared"] > 0
+
+
+def test_verify_with_originals(run: Run, tmp_path: Path, profile: str) -> None:
+    """Without the adapter that went along the report says that it is no proof; with it, it is one."""
+    write_checkpoint(tmp_path / "m", llama_tensors(), llama_config())
+    write_adapter(tmp_path / "adapter", lora())
+    assert run("reorder", "m", "--profile", profile, "--out", "out", "--adapter", "adapter").code == 0
+    outcome = run("verify", "m", "out")
+    assert outcome.code == 0
+    assert "3 files permuted along agree with the manifest (no proof: give their originals with" in outcome.stdout
+    outcome = run("verify", "m", "out", "--adapter", "adapter")
+    assert outcome.code == 0
+    assert "3 files permuted along equal their sources after the inverse permutation" in outcome.stdout
+    (tmp_path / "adapter" / "README.md").write_text("another")
+    assert run("verify", "m", "out", "--adapter", "adapter").code == 4
+    assert run("verify", "out", "--restore", "again", "--adapter", "adapter").code == 2
 
 
 def test_dry_run(run: Run, tmp_path: Path, pico_opt: Path, profile: str) -> None:

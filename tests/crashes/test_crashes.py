@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,15 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from ripple_place.checkpoint import rewrite
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.names import BUNDLED_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.output import outdir
-from ripple_place.checkpoint.output.journal import JOURNAL_FILE
+from ripple_place.checkpoint.output.journal import JOURNAL_FILE, Journal
 from ripple_place.checkpoint.output.plan import RewritePlan, plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.errors import UsageError
+from ripple_place.errors import UsageError, VerificationError
+from ripple_place.placement import ModelPlacement, read_placement, write_placement
+from ripple_place.tensorfile import TensorFile
 from tests.builders import contents, random_placement
 from tests.failing_call import FailingCall
 
@@ -136,6 +143,99 @@ def test_a_flipped_bit_in_a_finished_file(pico_llama: Path, tmp_path: Path, monk
     execute(plan(pico_llama, tmp_path / "out"), resume=True)
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
     assert not (tmp_path / "out" / "tokenizer.json").is_symlink()
+
+
+def claim_finished(partial: Path, name: str) -> None:
+    """Make the journal's line of a file agree with what lies there."""
+    data = (partial / name).read_bytes()
+    line = json.dumps({"file": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    journal = partial / JOURNAL_FILE
+    others = [text for text in journal.read_text().splitlines() if f'"{name}"' not in text or '"source"' in text]
+    journal.write_text("\n".join([*others, line]) + "\n")
+
+
+def test_a_forged_placement(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the journal says of it, what is pinned is what this run pins."""
+    execute(plan(pico_llama, tmp_path / "expected"))
+    partial = interrupted(pico_llama, tmp_path / "out", monkeypatch)
+    placement = read_placement(partial / PLACEMENT_FILE)
+    forged = {
+        name: replace(block, pinned=np.array([3], np.int32), frequency=np.arange(24, dtype=np.int64))
+        for name, block in placement.blocks.items()
+    }
+    write_placement(partial / PLACEMENT_FILE, ModelPlacement(forged, {"cache": "pinned"}))
+    claim_finished(partial, PLACEMENT_FILE)
+    inodes = {file.name: file.stat().st_ino for file in partial.glob("*.safetensors")}
+    execute(plan(pico_llama, tmp_path / "out"), resume=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+    assert {name: (tmp_path / "out" / name).stat().st_ino for name in inodes} == inodes
+
+
+def change_last_byte(path: Path) -> None:
+    """Change the last byte of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def end_header_otherwise(path: Path) -> None:
+    """End a header with a newline in place of a space."""
+    data, start = bytearray(path.read_bytes()), TensorFile.open(path).data_start_bytes
+    assert data[start - 1 : start] == b" "
+    data[start - 1 : start] = b"\n"
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", change_last_byte), ("notes/card.md", change_last_byte),
+        ("model.safetensors.index.json", change_last_byte), ("model-00002-of-00003.safetensors", change_last_byte),
+        (BUNDLED_FILE, change_last_byte), (BUNDLED_FILE, end_header_otherwise),
+    ],
+)  # fmt: skip
+def test_a_finished_file_that_is_forged(
+    pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Path], None]
+) -> None:
+    """The journal makes it finished, and not true: no file of OUT is exempt from the proof."""
+    partial = interrupted(pico_llama, tmp_path / "out", monkeypatch)
+    change(partial / name)
+    claim_finished(partial, name)
+    with pytest.raises(VerificationError, match=name.rsplit("/", 1)[-1]):
+        execute(plan(pico_llama, tmp_path / "out"), resume=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["notes", "ripple_place"])
+def test_a_finished_file_behind_a_link(
+    pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A directory that became a link is made anew, and what it leads to stays as it is."""
+    execute(plan(pico_llama, tmp_path / "expected"))
+    partial = interrupted(pico_llama, tmp_path / "out", monkeypatch)
+    elsewhere = tmp_path / "elsewhere"
+    (partial / name).rename(elsewhere)
+    (partial / name).symlink_to(elsewhere)
+    before = contents(elsewhere)
+    execute(plan(pico_llama, tmp_path / "out"), resume=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+    assert not (tmp_path / "out" / name).is_symlink()
+    assert contents(elsewhere) == before
+
+
+def test_a_file_that_comes_while_it_is_written(
+    pico_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OUT holds what this run made, and nothing that somebody else put there."""
+    seal = rewrite.seal_output
+
+    def disturbed(planned: RewritePlan, journal: Journal, **options: Any) -> object:
+        (journal.directory / "modeling_x.py").write_text("pass")
+        return seal(planned, journal, **options)
+
+    monkeypatch.setattr(rewrite, "seal_output", disturbed)
+    with pytest.raises(VerificationError, match=r"modeling_x\.py: found a file that was not written with the rest"):
+        execute(plan(pico_llama, tmp_path / "out"))
+    assert {path.name for path in tmp_path.iterdir()} == {"pico-llama"}
 
 
 @pytest.mark.parametrize("damage", ["torn", "foreign", "deep", "empty", "gone", "elsewhere"])

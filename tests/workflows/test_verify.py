@@ -56,8 +56,8 @@ def test_proof_alone(tmp_path: Path, pico_opt: Path, out: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("options", [{}, {"logits": True, "restore_to": "back"}])
+@pytest.mark.parametrize("options", [{}, {"logits": True, "restore_to": "back"}, {"adapter": "a", "restore_to": "b"}])
 def test_without_a_checkpoint_there_is_nothing_to_prove(out: Path, options: dict[str, object]) -> None:
-    """Logits are those of two models."""
+    """Logits are those of two models, and originals are compared with those of a checkpoint."""
     with pytest.raises(UsageError, match="verify: found no checkpoint to compare with"):
         verify(None, out, **options)  # type: ignore[arg-type]

@@ -66,7 +66,10 @@ class CarrierFile:
         OSError
             If it cannot be read.
         """
-        data = bytearray(self.source.read_bytes())
+        return self.moved(bytearray(self.source.read_bytes()), orders, inverse=inverse)
+
+    def moved(self, data: bytearray, orders: Mapping[str, Int32Array], *, inverse: bool = False) -> bytearray:
+        """Return bytes that are laid out as the file's are, changed in place as by `permuted`."""
         for part in self.parts:
             order = slots_of(orders[part.block]) if inverse else orders[part.block]
             tensor = part.tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.adapter import describe_adapter
+from ripple_place.checkpoint.carriers.carrier import foreign_error
 from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
 from ripple_place.checkpoint.carriers.predictor import LAYER_FILE, describe_layer_file
 from ripple_place.checkpoint.names import OWN_DIRECTORY
@@ -75,5 +76,12 @@ def redescribe(model: FfnModel, out: Path, name: str, kind: str) -> CarrierFile:
     """
     path = out / name
     if kind == "adapter":
-        return next(file for file in describe_adapter(model, path.parent, ADAPTER_DIRECTORY) if file.name == name)
-    return (describe_imatrix if kind == "imatrix" else describe_layer_file)(model, path, name)
+        for file in describe_adapter(model, out / ADAPTER_DIRECTORY, ADAPTER_DIRECTORY):
+            if file.name == name:
+                return file
+    elif name.startswith(f"{CARRIER_DIRECTORY}/"):
+        if kind == "imatrix":
+            return describe_imatrix(model, path, name)
+        if LAYER_FILE.fullmatch(path.name):
+            return describe_layer_file(model, path, name)
+    raise foreign_error(path, f"a file of kind {kind}", f"an adapter's in {ADAPTER_DIRECTORY}, others elsewhere")

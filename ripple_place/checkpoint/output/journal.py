@@ -3,6 +3,9 @@
 A line of JSON says what is being written (the order, the options, the source's files), then one for each finished file
 gives its size and hash. Nothing of it is trusted further than it can be checked: a run that continues hashes every file
 that the journal names, and writes the others again. So no line needs to reach storage before the next.
+
+The placement must hash to that of the run that continues, whatever its line says: nothing else in an output says which
+neurons are pinned. All other files are compared with the source, or with what they were made from, before OUT appears.
 """
 
 from __future__ import annotations
@@ -111,13 +114,15 @@ def finished_files(plan: RewritePlan, directory: Path, progress: Progress = igno
     if not path.is_file():
         return {}
     head, entries = _read(path)
-    _require_same_run(directory, head, describe_run(plan))
+    expected = describe_run(plan)
+    _require_same_run(directory, head, expected)
     there = {
         name: directory / name
         for name, size_bytes in _written_files(plan).items()
-        if name in entries and _is_file_of(directory / name, size_bytes)
+        if name in entries and _is_file_of(directory, name, size_bytes)
     }
     hashes = hash_files(there.values(), progress)
+    entries[PLACEMENT_FILE] = expected["placement_sha256"]
     return {name: entries[name] for name, file in there.items() if hashes[file] == entries[name]}
 
 
@@ -145,8 +150,11 @@ def _written_files(plan: RewritePlan) -> dict[str, int | None]:
     return sizes | dict.fromkeys([file.name for file in plan.carriers])
 
 
-def _is_file_of(path: Path, size_bytes: int | None) -> bool:
-    return path.is_file() and not path.is_symlink() and size_bytes in (None, path.stat().st_size)
+def _is_file_of(directory: Path, name: str, size_bytes: int | None) -> bool:
+    """Tell whether a file of that size lies below a directory, reached without a link."""
+    path = directory / name
+    is_linked = any(part.is_symlink() for part in (path, *path.parents) if directory in part.parents)
+    return not is_linked and path.is_file() and size_bytes in (None, path.stat().st_size)
 
 
 def _hash_placement(placement: ModelPlacement) -> str:

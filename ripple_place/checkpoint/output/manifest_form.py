@@ -16,6 +16,7 @@ from ripple_place.checkpoint.output.plan import FORMATS, STRIDES
 
 Rule = Callable[[Any], bool]
 
+_CARRIER_KINDS = ("adapter", "predictor", "imatrix", "counts")
 _ACTIONS = ("copied", "rows", "columns", "packed")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -121,7 +122,7 @@ _RULES: dict[str, Rule] = {
             }, together={"offset_2_bytes": _is_size, "order_2": _list(_is_size)}),
         )
     ),
-    "carriers": _mapping(is_inner_name, _object({"kind": _is_text, "source_sha256": _is_hash})),
+    "carriers": _mapping(is_inner_name, _object({"kind": _one_of(*_CARRIER_KINDS), "source_sha256": _is_hash})),
     "checks": _list(_object({"check": _is_text, "count": _is_size, "result": _is_text})),
     "files": _FILES,
     "manifest_sha256": _is_hash,

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.checkpoint.carriers.plan import redescribe
-from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.carriers.plan import plan_carriers
+from ripple_place.checkpoint.fileio import hash_files, ignore_progress, opened
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
-from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
+from ripple_place.checkpoint.names import MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle import plan_bundle
 from ripple_place.checkpoint.output.manifest import Manifest, describe_blocks, read_manifest
 from ripple_place.checkpoint.output.plan import resolve_orders, second_orders, tensor_actions
-from ripple_place.checkpoint.proof.compare import AGAIN
+from ripple_place.checkpoint.proof.carriers import check_carriers
+from ripple_place.checkpoint.proof.compare import AGAIN, ranges_equal
 from ripple_place.checkpoint.proof.formats import check_stock_reader, compare_bundled, compare_drop_in
 from ripple_place.checkpoint.proof.forward import compare_forward
+from ripple_place.checkpoint.proof.inventory import FOLDER_VIEW, Contents, Inventory
 from ripple_place.errors import CheckpointError, PlacementError, UsageError, VerificationError
-from ripple_place.placement import read_placement
+from ripple_place.placement import placement_pieces, read_placement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from ripple_place.arrays import Int32Array
+    from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.ffn import FfnModel
+    from ripple_place.checkpoint.output.bundle import BundleLayout
+    from ripple_place.placement import ModelPlacement
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,14 @@ def verification_bytes(manifest: Manifest) -> int:
 
 
 def verify(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], progress: Progress = ignore_progress
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    progress: Progress = ignore_progress,
+    *,
+    adapter: Path | None = None,
+    carriers: Sequence[Path] = (),
 ) -> VerificationReport:
-    """Prove that an output directory holds the source's model, permuted.
+    """Prove that an output directory holds the source's model, permuted, and nothing else.
 
     Parameters
     ----------
@@ -75,20 +83,30 @@ def verify(
         The output; it may have been moved or copied.
     progress : callable
         Called with bytes done, `verification_bytes` in all.
+    adapter : Path, optional
+        Directory of the LoRA adapter that was permuted along.
+    carriers : sequence of Path
+        What else was permuted along. If any original is given, all must be, and are compared; without, files that were
+        permuted along are compared with hashes in the manifest, which anybody who can write the output can forge.
 
     Raises
     ------
     UsageError
-        If `source` is no directory, or `out` no output.
+        If `source` is no directory, `out` no output, or nothing lies where an original should.
     VerificationError
-        If any file of the output or the source is not what the manifest records, or any tensor is not the source's.
+        If any file of the output or the source is not what the manifest records, any file or tensor is not the
+        source's, or there is an entry that is not made from the source, links included.
+    UnsupportedError
+        If the source is, or an original, of a kind that cannot be rewritten.
     OSError
         If a file cannot be read.
 
     Notes
     -----
-    Every file is hashed; every tensor is compared byte by byte after the inverse permutation, in each format; every
-    safetensors file is opened by the stock reader; every FFN with float weights is computed on random input from both.
+    What must be in the output follows from the source; the manifest must agree. Every file is hashed; every tensor is
+    compared byte by byte after the inverse permutation, in each format; every safetensors file is opened by the stock
+    reader; every FFN with float weights is computed on random input from both. The placement decides the order; what
+    it pins, its frequencies and its metadata are claims. An output that changes meanwhile is not proved.
     About two tensors are held in memory.
     """
     source, out = Path(source), Path(out)
@@ -97,13 +115,19 @@ def verify(
     if not (out / MANIFEST_FILE).is_file():
         read_manifest(out)  # Raises: not an output.
     with _as_verification_error():
-        manifest = read_manifest(out)
-        _check_files(source, out, manifest.document, progress)
-        report = compare_output(source, out, manifest.document, progress)
-        n_files = len(manifest.document["files"]) + len(manifest.document["source"]["files"])
+        # Before any file is opened: a FIFO would be waited for.
+        inventory = Inventory.of(out)
+        document = read_manifest(out).document
+        inventory.check_accounted({*document["files"], MANIFEST_FILE})
+        check_recorded(out, document["files"], AGAIN, progress)
+        changed = "give the checkpoint from which the output was made, unchanged"
+        check_recorded(source, document["source"]["files"], changed, progress)
+        model = describe_ffn(Checkpoint.open(source))
+        given = plan_carriers(model, adapter, carriers) if adapter is not None or carriers else None
+        report = compare_output(source, out, document, progress, originals=given)
+        n_files = len(document["files"]) + len(document["source"]["files"])
         checks = {"files hash to what the manifest records": n_files, **report.checks}
-        formats, model = manifest.document["formats"], describe_ffn(Checkpoint.open(source))
-        if n_blocks := compare_forward(out, model, manifest.document["bundled"], drop_in="drop-in" in formats):
+        if n_blocks := compare_forward(out, model, document["bundled"], drop_in="drop-in" in document["formats"]):
             checks["FFN blocks compute the same on random input, in float64"] = n_blocks
     return VerificationReport(
         checks,
@@ -114,77 +138,108 @@ def verify(
 
 
 def compare_output(
-    source: Path, out: Path, document: Mapping[str, Any], progress: Progress = ignore_progress
+    source: Path,
+    out: Path,
+    document: Mapping[str, Any],
+    progress: Progress = ignore_progress,
+    *,
+    placement: ModelPlacement | None = None,
+    originals: Sequence[CarrierFile] | None = None,
+    besides: Collection[str] = (MANIFEST_FILE,),
 ) -> VerificationReport:
-    """Compare an output with its source, tensor by tensor; files are not hashed.
+    """Compare an output with its source, file by file and tensor by tensor; files are not hashed.
 
     Parameters
     ----------
     source, out : Path
     document : mapping of str to anything
-        The manifest.
+        The manifest. Nothing in it is trusted but the hashes of what came from elsewhere, where `originals` are None.
     progress : callable
         Called with bytes of weights done.
+    placement : ModelPlacement, optional
+        The one that the output must have; without, the one that it has.
+    originals : sequence of CarrierFile, optional
+        What the files from elsewhere were made from.
+    besides : collection of str
+        Files that may lie in the output with all those.
 
     Raises
     ------
     VerificationError
-        If anything differs from what source and placement make of it.
+        If anything differs from what source and placement make of it, is missing, or is not made from them.
     OSError
         If a file cannot be read.
     """
     with _as_verification_error():
         model = describe_ffn(Checkpoint.open(source))
-        placement = read_placement(out / PLACEMENT_FILE)
+        inventory = Inventory.of(out)
+        contents = Contents.of(model.checkpoint, inventory)
+        carriers: Mapping[str, Any] = document.get("carriers", {})
+        inventory.check_accounted(contents.files | carriers.keys() | {*besides})
+        checks = {"side files equal the source's": _check_copied(source, out, document, contents.copied)}
+        placement = _check_placement(out / PLACEMENT_FILE, placement)
         orders = resolve_orders(model, placement)
         actions = tensor_actions(model, orders)
         second = second_orders(placement)
-        bundle = plan_bundle(model, orders, document["stride"], second) if "bundled" in document["formats"] else None
-        expected = {
-            "family": model.family.name,
-            "shards": list(model.checkpoint.shards),
-            "tensors": actions,
-            "blocks": describe_blocks(model, placement, bundle, document["stride"]),
-            "bundled": bundle and dict(bundle.index),
-        }
-        found = {**document, "shards": document["source"]["shards"]}
-        for key, value in expected.items():
-            if found[key] != value:
-                raise VerificationError(
-                    f"{out / MANIFEST_FILE}: {key}", found="something else", remedy=AGAIN,
-                    expected="what source and placement make of it",
-                )  # fmt: skip
-        checks = {"side files equal the source's": _check_side_files(out, document)}
-        if document.get("carriers"):
-            checks["files permuted along equal their sources after the inverse permutation"] = _check_carriers(
-                out, document["carriers"], model, orders
-            )
-        if "drop-in" in document["formats"]:
+        is_bundled = "bundled" in contents.formats
+        bundle = plan_bundle(model, orders, document["stride"], second) if is_bundled else None
+        blocks = describe_blocks(model, placement, bundle, document["stride"])
+        _check_manifest(out, document, model, contents, actions, blocks, bundle)
+        if carriers or originals:
+            checks |= check_carriers(out, carriers, model, orders, originals)
+        if "drop-in" in contents.formats:
             checks |= compare_drop_in(out, model, orders, actions, progress)
         if bundle is not None:
             checks |= compare_bundled(out, model, orders, bundle, progress)
-        ours = [name for name in (*document["source"]["shards"], BUNDLED_FILE, PLACEMENT_FILE)
-                if name in document["files"]]  # fmt: skip
+        ours = [*contents.weights, PLACEMENT_FILE]
         checks["files open in the stock safetensors reader"] = check_stock_reader([out / name for name in ours])
     n_permuted = sum(action != "copied" for action in actions.values())
     return VerificationReport(checks, n_permuted, len(actions) - n_permuted, Manifest(out, document).weight_bytes)
 
 
-def _check_files(source: Path, out: Path, document: Mapping[str, Any], progress: Progress) -> None:
-    """Raise unless OUT has exactly the recorded files, and these and the source's have the recorded hashes."""
-    recorded = document["files"]
-    for directory, _, names in os.walk(out):
-        for name in names:
-            file = (Path(directory) / name).relative_to(out)
-            # No loader reads hidden files, and file managers and hubs strew them.
-            if file.as_posix() not in recorded and file.as_posix() != MANIFEST_FILE and not str(file).startswith("."):
-                raise VerificationError(
-                    out / file, found="a file that was not written with the rest", expected="only recorded files",
-                    remedy="remove it: a loader might take it for part of the model",
-                )  # fmt: skip
-    check_recorded(out, recorded, AGAIN, progress)
-    changed = "give the checkpoint from which the output was made, unchanged"
-    check_recorded(source, document["source"]["files"], changed, progress)
+def _check_placement(path: Path, expected: ModelPlacement | None) -> ModelPlacement:
+    """Return the placement of an output, whose file must be, byte for byte, how it (or the expected one) is written."""
+    placement = expected or read_placement(path)
+    with path.open("rb") as file:
+        is_equal = all(file.read(piece.nbytes) == piece for piece in placement_pieces(placement)) and not file.read(1)
+    if not is_equal:
+        raise VerificationError(
+            path, found="other bytes", expected="the placement as it is written by `ripple-place reorder`",
+            remedy=AGAIN,
+        )  # fmt: skip
+    return placement
+
+
+def _check_manifest(
+    out: Path, document: Mapping[str, Any], model: FfnModel, contents: Contents, actions: Mapping[str, str],
+    blocks: Mapping[str, Any], bundle: BundleLayout | None,
+) -> None:  # fmt: skip
+    """Raise unless a manifest says what follows from source and placement, wherever it says anything of that."""
+    shards = model.checkpoint.shards
+    expected = {
+        "formats": list(contents.formats),
+        "family": model.family.name,
+        "model_type": model.checkpoint.config["model_type"],
+        "shards": list(shards),
+        "tensors": actions,
+        "blocks": blocks,
+        "bundled": bundle and dict(bundle.index),
+        "source": {*shards, *contents.copied},
+        "files": contents.files | document.get("carriers", {}).keys(),
+    }
+    recorded = document["source"]
+    found = {
+        **document,
+        "shards": recorded["shards"],
+        "source": recorded["files"].keys() - {FOLDER_VIEW},
+        "files": document["files"].keys() - {FOLDER_VIEW},
+    }
+    for key, value in expected.items():
+        if found[key] != value:
+            raise VerificationError(
+                f"{out / MANIFEST_FILE}: {key}", found="something else", remedy=AGAIN,
+                expected="what source and placement make of it",
+            )  # fmt: skip
 
 
 def check_recorded(root: Path, files: Mapping[str, Any], remedy: str, progress: Progress = ignore_progress) -> None:
@@ -217,27 +272,18 @@ def check_recorded(root: Path, files: Mapping[str, Any], remedy: str, progress: 
             )  # fmt: skip
 
 
-def _check_side_files(out: Path, document: Mapping[str, Any]) -> int:
-    """Return the number of files beside the weights, all recorded with the source's hash."""
-    source = document["source"]
-    names = [name for name in source["files"] if name not in source["shards"]]
+def _check_copied(source: Path, out: Path, document: Mapping[str, Any], names: Sequence[str]) -> int:
+    """Return the number of files that were copied, each equal to the source's and recorded with one hash for both."""
     for name in names:
-        if document["files"].get(name) != source["files"][name]:
+        is_recorded = document["files"].get(name) == document["source"]["files"].get(name)
+        with opened(source / name) as original, opened(out / name) as copy:
+            size_bytes = os.fstat(original).st_size
+            is_equal = os.fstat(copy).st_size == size_bytes and ranges_equal(original, 0, copy, 0, size_bytes)
+        if not (is_recorded and is_equal):
             raise VerificationError(
                 out / name, found="it missing, or other bytes", expected="the source's, byte for byte", remedy=AGAIN
             )
     return len(names)
-
-
-def _check_carriers(out: Path, carriers: Mapping[str, Any], model: FfnModel, orders: Mapping[str, Int32Array]) -> int:
-    """Return the number of files permuted along, each of which hashes like its source once it is put back."""
-    for name, entry in carriers.items():
-        restored = redescribe(model, out, name, entry["kind"]).permuted(orders, inverse=True)
-        if hashlib.sha256(restored).hexdigest() != entry["source_sha256"]:
-            raise VerificationError(
-                out / name, found="other contents", expected="the source's, in the order of the placement", remedy=AGAIN
-            )
-    return len(carriers)
 
 
 @contextmanager
