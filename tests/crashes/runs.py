@@ -1,4 +1,4 @@
-"""Rewrites that are killed, or whose storage fails, and what they leave: the loops behind the tests of crash safety.
+"""Runs that are killed, or whose storage fails, and what they leave: the loops behind the tests of crash safety.
 
     python -m tests.crashes.runs --kills 50
 
@@ -14,7 +14,6 @@ import hashlib
 import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,9 +31,10 @@ from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.output import outdir
 from ripple_place.checkpoint.output.journal import JOURNAL_FILE
-from ripple_place.cli.main import main as command_line
 from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
 from tests.builders import contents, llama_config, llama_tensors, write_checkpoint
+from tests.crashes import forks
+from tests.crashes.profiles import run_profile_kills
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,39 +69,16 @@ class Case:
 
     def start(self, placement: str, *options: str, prepare: Callable[[], object] = lambda: None) -> int:
         """Fork a rewrite; return its process id."""
-        process = os.fork()
-        if process == 0:
-            code = 70
-            try:
-                prepare()
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, 1)
-                os.dup2(os.open(str(self.root / "stderr"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
-                sys.argv = [
-                    "ripple-place", "reorder", str(self.source), "--placement", str(self.root / placement),
-                    "--out", str(self.out), *options,
-                ]  # fmt: skip
-                command_line()
-            except SystemExit as exit_:
-                code = exit_.code if isinstance(exit_.code, int) else 71
-            finally:
-                os._exit(code)
-        return process
+        arguments = ["reorder", str(self.source), "--placement", str(self.root / placement), "--out", str(self.out)]
+        return forks.start([*arguments, *options], self.root / "stderr", prepare)
 
     def finish(self, placement: str, *options: str, prepare: Callable[[], object] = lambda: None) -> int:
         """Run a rewrite to its end; return its exit code."""
-        _, status = os.waitpid(self.start(placement, *options, prepare=prepare), 0)
-        return os.waitstatus_to_exitcode(status)
+        return forks.finish(self.start(placement, *options, prepare=prepare))
 
     def kill(self, placement: str, *options: str, after_seconds: float) -> bool:
         """Kill a rewrite after some time; tell whether it was still running."""
-        process = self.start(placement, *options)
-        time.sleep(after_seconds)
-        os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
-        code = os.waitstatus_to_exitcode(status)
-        assert code in (0, -signal.SIGKILL), (code, (self.root / "stderr").read_text())
-        return code != 0
+        return forks.kill(self.start(placement, *options), self.root / "stderr", after_seconds)
 
     def kill_in_swap(self, placement: str, rng: random.Random) -> bool:
         """Kill a rewrite at a random moment of replacing the old output; tell whether it was still running."""
@@ -295,6 +272,12 @@ def main() -> None:
         )
         run_size_limits(case, max(4, options.kills // 5), options.seed)
         print("limits on the size of a file: exit code 5 and nothing left")
+    with tempfile.TemporaryDirectory(dir=options.directory) as name:
+        hit = run_profile_kills(Path(name), max(1, options.kills // 2), options.seed)
+        print(
+            f"profile --append killed {hit['killed']} times ({hit['capturing']} with rows of a capture, "
+            f"{hit['in the verdict']} with the profile in place): the old profile or the new one, and no strays"
+        )
     mounted = run_full_disk(max(4, options.kills // 5), options.seed)
     print("full disk: " + ("exit code 5 and nothing left" if mounted else "not tried, nothing can be mounted here"))
 

@@ -61,6 +61,7 @@ def test_kills_and_limits() -> None:
     assert "continued to the same bytes" in done.stdout
     assert "killed 8 times while the old output made way" in done.stdout
     assert "limits on the size of a file: exit code 5" in done.stdout
+    assert "the old profile or the new one, and no strays" in done.stdout
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
