@@ -217,6 +217,7 @@ def test_a_checkpoint(tmp_path: Path, pico_opt: Path, profile_path: Path) -> Non
         ({"cache": "lru", "dram_budget": None}, UsageError, "--cache lru: found no DRAM budget; expected one"),
         ({"cache": "none"}, UsageError, "--cache none: found a DRAM budget as well"),
         ({"cache": "arc"}, UsageError, "cache arc: found no policy by that name"),
+        ({"dram_budget": 1.5}, UsageError, "dram_budget: found 1.5; expected a share from 0.0 to 1.0"),
         ({"dram_budget": 4096}, UsageError, "--dram-budget 4096: found bytes, and nothing that says how long"),
         ({"break_even_gap": None, "ordering": "greedy"}, UsageError, "--dram-budget: found nothing that says what"),
         (
