@@ -87,9 +87,9 @@ class NeuronPlacement:
             object.__setattr__(self, "pinned", np.ascontiguousarray(pinned, np.int32))
         if self.frequency is not None:
             frequency = np.asarray(self.frequency)
-            if frequency.shape != order.shape or (frequency < 0).any():
+            if frequency.shape != order.shape or frequency.dtype.kind not in "iu" or (frequency < 0).any():
                 raise PlacementError(
-                    "frequency", found=f"shape {list(frequency.shape)} or negative counts",
+                    "frequency", found=f"{frequency.dtype} {list(frequency.shape)}, or negative counts",
                     expected=f"{n_neurons} counts", remedy="give one count a neuron",
                 )  # fmt: skip
             object.__setattr__(self, "frequency", np.ascontiguousarray(frequency, np.int64))

@@ -1,7 +1,7 @@
 """Parse and format bytes, times, rates and shares. Nothing else in the package does.
 
 Binary prefixes (KiB, MiB) are powers of 1024, decimal ones (kB, MB) powers of 1000; a bare number is bytes or
-microseconds.
+microseconds, and refused where it might be a share.
 """
 
 from __future__ import annotations
@@ -101,16 +101,35 @@ def parse_share_or_bytes(text: str) -> float | int:
     Raises
     ------
     UsageError
-        If `text` is neither, or the share is above 100 %.
+        If `text` is neither, a bare number other than 0, which might be either, or a share above 100 %.
     """
     if not text.strip().endswith("%"):
-        return parse_bytes(text)
+        match = _NUMBER.fullmatch(text)
+        return _no_unit(text) if match is not None and not match[2] else parse_bytes(text)
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", text)
     if match is None or float(match[1]) > 100:
         raise UsageError(
             "share", found=repr(text), expected="a share from 0% to 100% or a size", remedy="write 10% or 512MiB"
         )
     return float(match[1]) / 100
+
+
+def _no_unit(text: str) -> int:
+    """Return 0, which needs no unit; refuse any other bare number, in both spellings.
+
+    Raises
+    ------
+    UsageError
+        If the number is not 0.
+    """
+    number = text.strip()
+    if float(number) == 0:
+        return 0
+    share = f"{100 * float(number):g}%" if float(number) < 1 else f"{number}%"
+    raise UsageError(
+        "share or size", found=repr(text), expected=f"{share} for a share, or {number}MiB or {number}B for a size",
+        remedy="add the unit",
+    )  # fmt: skip
 
 
 def format_bytes(n_bytes: float) -> str:

@@ -100,7 +100,9 @@ def test_what_is_no_permutation(order: np.ndarray, match: str) -> None:
         ({"pinned": np.array([0, 3])}, "pinned: .* expected ascending neurons below 3"),
         ({"pinned": np.array([-1, 0])}, "pinned: found"),
         ({"pinned": np.array([0, 2**31 - 1, -(2**31), -1, 2], np.int32)}, "pinned: found"),
-        ({"frequency": np.array([1, 2])}, r"frequency: found shape \[2\] or negative counts; expected 3 counts"),
+        ({"frequency": np.array([1, 2])}, r"frequency: found int64 \[2\], or negative counts; expected 3 counts"),
+        ({"frequency": np.array([1, -1, 2])}, r"frequency: found int64 \[3\], or negative counts"),
+        ({"frequency": np.array([1, np.nan, 2])}, r"frequency: found float64 \[3\], or negative counts"),
         ({"frequency": np.array([1, 2, -1])}, "frequency: found"),
     ],
 )

@@ -39,7 +39,8 @@ def test_rates(text: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("10%", 0.1), ("0%", 0.0), ("100 %", 1.0), (".5%", 0.005), ("512MiB", 2**29), ("7", 7)]
+    ("text", "value"),
+    [("10%", 0.1), ("0%", 0.0), ("100 %", 1.0), (".5%", 0.005), ("512MiB", 2**29), ("7B", 7), ("0", 0), (" 0.0 ", 0)],
 )
 def test_shares_or_sizes(text: str, value: float) -> None:
     """The type says which it is: the simulator takes a float as a share and an int as bytes."""
@@ -67,7 +68,19 @@ def test_shares_or_sizes(text: str, value: float) -> None:
         (units.parse_share_or_bytes, "101%", "share: found '101%'; expected a share from 0% to 100%"),
         (units.parse_share_or_bytes, "-1%", "share: found '-1%'"),
         (units.parse_share_or_bytes, "%", "share: found '%'"),
-        (units.parse_share_or_bytes, "0.1", "found '0.1'; expected at least one byte"),
+        (
+            units.parse_share_or_bytes,
+            "20",
+            r"share or size: found '20'; expected 20% for a share, or 20MiB or 20B for a ",
+        ),
+        (
+            units.parse_share_or_bytes,
+            " 4096 ",
+            "expected 4096% for a share, or 4096MiB or 4096B for a size. Add the unit",
+        ),
+        (units.parse_share_or_bytes, "0.1", "found '0.1'; expected 10% for a share, or 0.1MiB or 0.1B for a size"),
+        (units.parse_share_or_bytes, "1", "found '1'; expected 1% for a share, or 1MiB or 1B for a size"),
+        (units.parse_share_or_bytes, "0.1B", "found '0.1B'; expected at least one byte"),
         (units.parse_share_or_bytes, "ten", "size: found 'ten'"),
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from ripple_place.capture.experts import run_experts
 from ripple_place.errors import UnsupportedError
+from ripple_place.trace.activity_rules import check_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,8 @@ class Recorder:
         ------
         UnsupportedError
             While the model runs, if a down projection sees other positions than those of the batch.
+        TraceFormatError
+            While the model runs, if a recorded output is NaN or infinite.
         """
         handles, replaced = [], []
         self._device = device
@@ -159,28 +162,33 @@ class Recorder:
     def _see(self, site: Site, block: str, values: Any, recorded: Any, token_index: Int32Array | None) -> Any:
         """Fit or record one block's rows; return the values to go on with, or None to leave them as they are."""
         gate = self._gate.pop(site.block, None) if self.rule.uses_gate and site.gate is not None else None
+        tokens = self._rows[site.stack].tokens if token_index is None else token_index
+        # Of recorded positions only: nobody reads what a model puts out at pads.
+        chosen = values[recorded]
+        check_finite(chosen, block, tokens)
+        looked_at = chosen if gate is None else gate[recorded]
+        if gate is not None:
+            check_finite(looked_at, f"{block}, activation function", tokens)
         if self._mode == "fit":
-            looked_at = values if gate is None else gate
-            self._fit_values.setdefault(site.block, []).append(looked_at[recorded].abs().flatten().float())
+            self._fit_values.setdefault(site.block, []).append(looked_at.abs().flatten().float())
             return None
         threshold = self.thresholds.get(site.block)
         if self.rule.changes_output:
             active = self.rule.active(values, gate, threshold)
-            self._record(block, active[recorded], values, recorded, token_index)
+            self._record(block, active[recorded], chosen, token_index)
             return values * active
         # The rule changes nothing, so it is applied to the recorded rows only.
-        chosen = values[recorded]
-        self._record(block, self.rule.active(chosen, None, threshold), values, recorded, token_index)
+        self._record(block, self.rule.active(chosen, None, threshold), chosen, token_index)
         return None
 
-    def _record(self, block: str, active: Any, values: Any, recorded: Any, token_index: Int32Array | None) -> None:
+    def _record(self, block: str, active: Any, chosen: Any, token_index: Int32Array | None) -> None:
         magnitudes = None
         if self.magnitudes:
             neurons = active.nonzero()[:, 1]
             magnitudes = (
                 active.sum(dim=1).cpu().numpy(),
                 neurons.to("cpu").numpy().astype(np.int32),
-                values[recorded][active].float().cpu().numpy(),
+                chosen[active].float().cpu().numpy(),
             )
         self.writer.append(block, pack_bits(active), token_index, magnitudes)
 

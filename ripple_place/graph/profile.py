@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import TraceFormatError
+from ripple_place.graph.recount import check_counts
 from ripple_place.tensorfile import TensorSource, write_tensor_file
 from ripple_place.trace.files import PROFILE_FORMAT, open_trace_file, read_trace, trace_metadata, trace_tensors
 from ripple_place.units import parse_count
@@ -119,7 +120,8 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     Raises
     ------
     TraceFormatError
-        If it is damaged, a plain trace, or contradicts itself.
+        If it is damaged, a plain trace, or contradicts itself: firing counts are compared with the bits, those of
+        pairs with a sample that is counted again.
     OSError
         If it cannot be read.
     """
@@ -132,7 +134,11 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     blocks = {name: _read_block(file, name, n_neurons) for name, n_neurons in sizes.items()}
     has_bits = any(name.endswith(".active") for name in file.tensors)
     n_neighbors = parse_count(file.metadata.get("n_neighbors")) or 64
-    return Profile(blocks, n_neighbors, read_trace(path) if has_bits else None)
+    trace = read_trace(path) if has_bits else None
+    if trace is not None:
+        for name, block in blocks.items():
+            check_counts(f"{path}: {name}", trace.blocks[name], block.frequency, block.graph)
+    return Profile(blocks, n_neighbors, trace)
 
 
 def _read_block(file: TensorFile, name: str, n_neurons: int) -> BlockProfile:
@@ -149,6 +155,9 @@ def _read_block(file: TensorFile, name: str, n_neurons: int) -> BlockProfile:
         graph.check_format(full_check=True)
         if (graph != graph.T).nnz or graph.diagonal().any():
             raise ValueError("a graph that is not symmetric, or has loops")
+        first = np.repeat(np.arange(n_neurons), np.diff(indptr))
+        if (counts > np.minimum(frequency[first], frequency[indices])).any():
+            raise ValueError("a pair that fires together more often than one of the two fires")
     except ValueError as cause:
         raise TraceFormatError(
             f"{file.path}: {name}", found=str(cause), expected=f"counts and a graph of {n_neurons} neurons",

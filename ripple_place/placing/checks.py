@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.model.quantised import REORDER_FIRST
@@ -39,3 +40,22 @@ def check_profile_of(model: FfnModel, profile: Profile, names: Sequence[str]) ->
             cause.where.replace("placement", "profile"), found=cause.found, expected=cause.expected,
             remedy="profile a trace of this very model",
         ) from cause  # fmt: skip
+
+
+def model_warnings(model: FfnModel, profile: Profile) -> tuple[str, ...]:
+    """Return a warning if the profile's trace is of a model by another name than the checkpoint's.
+
+    Blocks and their widths are the same (`check_profile_of`), but a name is no proof: a copy has another one, and a
+    model trained further may keep it. The checkpoint's names are its directory and what its config was saved under.
+    """
+    recorded = "" if profile.trace is None else profile.trace.metadata.get("model", "")
+    named = [PurePath(part).name for part in recorded.split(" + ") if part not in ("", "unknown")]
+    saved_as = model.checkpoint.config.get("_name_or_path")
+    directory = model.checkpoint.path.resolve().name
+    known = {directory, PurePath(saved_as).name if isinstance(saved_as, str) else directory}
+    if known.issuperset(named):
+        return ()
+    return (
+        f"the profile's trace names the model {recorded}, the checkpoint is {directory}: blocks and widths are the "
+        "same, but orders of another model bring little; profile this one unless it is a copy",
+    )

@@ -14,6 +14,7 @@ from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.read_cost import check_break_even_gap
 from ripple_place.ordering.registry import AUTO, ORDERINGS, choose_ordering, find_ordering
 from ripple_place.placement import check_bundle_bytes
+from ripple_place.placing.budget import check_budget
 
 if TYPE_CHECKING:
     from ripple_place.flash.device.profile import DeviceProfile
@@ -65,8 +66,8 @@ class PlacingParams:
     Raises
     ------
     UsageError
-        If a name is unknown, both a device and a break-even gap are given, a policy without a budget for it, or a
-        second fit where there is no first.
+        If a name is unknown, both a device and a break-even gap are given, a budget that is neither share nor bytes, a
+        policy without a budget for it, or a second fit where there is no first.
     DeviceConfigError
         If a device file is malformed.
     """
@@ -112,6 +113,7 @@ class PlacingParams:
             object.__setattr__(self, "device", load_device(str(self.device)))
 
     def _check_dram(self) -> None:
+        check_budget(self.dram_budget)
         is_searched = self.ordering == AUTO or find_ordering(self.ordering).is_searched
         if self.refit and not is_searched and self.dram_budget is None and self.copies == 1:
             raise UsageError(

@@ -10,6 +10,7 @@ from ripple_place.flash.admission import Admission
 from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.placement import check_bundle_bytes
+from ripple_place.placing.budget import check_budget
 from ripple_place.placing.recorded_dram import PLACEMENT
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class SimulateParams:
     Raises
     ------
     UsageError
-        If a cache or an admission is named without a budget for it, or access collapse for a mapped file.
+        If a cache or an admission is named without a budget for it, a budget is neither share nor bytes, or access
+        collapse is asked for a mapped file.
     """
 
     device: str | Path = DEFAULT_DEVICE
@@ -88,6 +90,8 @@ class SimulateParams:
                 f"--dram-budget {self.dram_budget}", found="no budget",
                 expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
             )  # fmt: skip
+        if not isinstance(self.dram_budget, str):
+            check_budget(self.dram_budget)
         for option, is_set in (
             (f"--admission {self.admission}", self.admission != "all"),
             ("--reset-at-segments", self.reset_at_segments),

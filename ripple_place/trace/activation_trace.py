@@ -13,7 +13,11 @@ from ripple_place.errors import TraceFormatError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ripple_place.arrays import Float32Array, Int32Array, Int64Array, UInt8Array
+    from ripple_place.arrays import AnyArray, Float32Array, Int32Array, Int64Array, UInt8Array
+
+
+_CHECKED_VALUES = 2**16
+"""Magnitudes checked at a time, so that a mapped file stays on disk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +29,9 @@ class Magnitudes:
     indptr : ndarray of shape (n_rows + 1,), int64
         Where each row begins in `indices` and `values`.
     indices : ndarray of shape (n_values,), int32
-        Active neurons, ascending within a row.
+        Active neurons, ascending within a row; `BlockTrace` checks that they are.
     values : ndarray of shape (n_values,), float32
-        Inputs of the down projection.
+        Inputs of the down projection, finite.
 
     Raises
     ------
@@ -71,7 +75,8 @@ class BlockTrace:
     Raises
     ------
     TraceFormatError
-        If shapes do not fit `n_neurons`, or a bit past the last neuron is set.
+        If shapes do not fit `n_neurons`, a bit past the last neuron is set, or a magnitude is of a neuron that there is
+        not, that does not fire in that row or stands out of order, or is no finite number.
     """
 
     n_neurons: int
@@ -98,12 +103,8 @@ class BlockTrace:
                 "token_index", found=f"shape {list(self.token_index.shape)} or tokens out of order",
                 expected=f"{self.n_rows} ascending tokens", remedy="record the trace again",
             )  # fmt: skip
-
-        if self.magnitudes is not None and self.magnitudes.indptr.size != self.n_rows + 1:
-            raise TraceFormatError(
-                "magnitude.indptr", found=f"{self.magnitudes.indptr.size} starts", expected=f"{self.n_rows + 1}",
-                remedy="record the trace again",
-            )  # fmt: skip
+        if self.magnitudes is not None:
+            _check_magnitudes(self.n_neurons, self.active, self.magnitudes)
 
     @property
     def n_rows(self) -> int:
@@ -180,3 +181,50 @@ class ActivationTrace:
         return ActivationTrace(
             {name: self.blocks[name] for name in names}, self.n_tokens, self.segment_starts, self.tokens, self.metadata
         )
+
+
+def _check_magnitudes(n_neurons: int, active: UInt8Array, magnitudes: Magnitudes) -> None:
+    """Refuse magnitudes that are not those of a block's active neurons.
+
+    Raises
+    ------
+    TraceFormatError
+        At the first, by row.
+    """
+    starts, n_rows = magnitudes.indptr, active.shape[0]
+    if starts.size != n_rows + 1:
+        raise TraceFormatError(
+            "magnitude.indptr", found=f"{starts.size} starts", expected=f"{n_rows + 1}", remedy="record the trace again"
+        )
+    first = 0
+    while first < n_rows:
+        end = max(first + 1, int(np.searchsorted(starts, starts[first] + _CHECKED_VALUES, side="right")) - 1)
+        here = slice(int(starts[first]), int(starts[end]))
+        _check_rows(
+            first, n_neurons, np.asarray(active[first:end]), starts[first : end + 1],
+            np.asarray(magnitudes.indices[here]), np.asarray(magnitudes.values[here]),
+        )  # fmt: skip
+        first = end
+
+
+def _check_rows(
+    first: int, n_neurons: int, active: UInt8Array, starts: Int64Array, neurons: Int32Array, values: Float32Array
+) -> None:
+    """Check the magnitudes of some rows, from row `first` on; as `_check_magnitudes`."""
+    row = np.repeat(np.arange(active.shape[0]), np.diff(starts))
+
+    def refuse(tensor: str, bad: AnyArray, found: str, expected: str) -> None:
+        if bad.any():
+            at = int(bad.argmax())
+            raise TraceFormatError(
+                f"magnitude.{tensor}", found=f"{found} ".replace("#", str(neurons[at])) + f"in row {first + row[at]}",
+                expected=expected, remedy="record the trace again",
+            )  # fmt: skip
+
+    refuse("indices", (neurons < 0) | (neurons >= n_neurons), "neuron #", f"neurons from 0 to {n_neurons - 1}")
+    unsorted = (neurons[1:] <= neurons[:-1]) & (row[1:] == row[:-1])
+    refuse("indices", np.append(False, unsorted), "neuron # out of order", "ascending neurons in each row")
+    bits = active.reshape(-1).take(row * active.shape[1] + (neurons >> 3))
+    idle = bits >> (neurons & 7).astype(np.uint8) & 1 == 0
+    refuse("indices", idle, "neuron #, which does not fire,", "magnitudes of active neurons only")
+    refuse("values", ~np.isfinite(values), "a value of neuron # that is NaN or infinite", "finite numbers")

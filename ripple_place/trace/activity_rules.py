@@ -27,10 +27,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.errors import UsageError
+from ripple_place.errors import TraceFormatError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ripple_place.arrays import Int32Array
 
 FIT_TOKENS = 1024
 """Recorded tokens on which the thresholds of ``cats`` and ``teal`` are fitted, rounded up to whole batches: with ten
@@ -177,6 +179,44 @@ class ActivityRule:
         if isinstance(sizes, np.ndarray):
             return float(np.partition(sizes, k - 1)[k - 1])
         return float(sizes.kthvalue(k).values)
+
+
+def check_finite(outputs: Any, where: str, tokens: Int32Array | None = None, first_row: int = 0) -> None:
+    """Refuse outputs that are no numbers: NaN and infinity fit no rule.
+
+    ``relu`` would take them for active, ``top-k`` and ``teal`` would drop a NaN and let it silence its token.
+
+    Parameters
+    ----------
+    outputs : ndarray or torch.Tensor of shape (n_rows, n_neurons), floating
+    where : str
+        The block, and the file if there is one.
+    tokens : ndarray of shape (n_rows,), int32, optional
+        Token of each row; otherwise rows are counted from `first_row`.
+    first_row : int
+
+    Raises
+    ------
+    TraceFormatError
+        At the first of them, by token and neuron.
+
+    Notes
+    -----
+    One pass over the outputs; on a GPU, one value is copied.
+    """
+    import numpy as np
+
+    finite: Any = np.isfinite(outputs) if isinstance(outputs, np.ndarray) else outputs.isfinite()
+    if finite.all():
+        return
+    is_finite = finite if isinstance(outputs, np.ndarray) else finite.cpu().numpy()
+    row, neuron = (int(index) for index in np.argwhere(~is_finite)[0])
+    token = first_row + row if tokens is None else int(tokens[row])
+    raise TraceFormatError(
+        f"{where}, token {token}, neuron {neuron}", found=str(float(outputs[row, neuron])),
+        expected=f"finite outputs ({int((~is_finite).sum())} of {is_finite.size} here are not)",
+        remedy="record it again in a wider dtype, such as float32, from weights without NaN",
+    )  # fmt: skip
 
 
 def _is_share(value: float, is_percent: bool) -> bool:

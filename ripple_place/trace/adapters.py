@@ -14,11 +14,11 @@ import numpy as np
 
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
-from ripple_place.trace.activity_rules import ActivityRule
+from ripple_place.trace.activity_rules import ActivityRule, check_finite
 from ripple_place.trace.arrays import read_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from ripple_place.arrays import AnyArray
 
@@ -130,7 +130,7 @@ def read_adapter(source: AdapterSource) -> ActivationTrace:
     UsageError
         If there is nothing at its path, or an option is missing or wrong.
     TraceFormatError
-        If the content does not fit, or has counts and no bits.
+        If the content does not fit, has counts and no bits, or numbers that are not finite.
     """
     if not source.path.exists():
         raise UsageError(source, found="nothing there", expected="a file or directory", remedy="check the path")
@@ -143,8 +143,12 @@ def read_adapter(source: AdapterSource) -> ActivationTrace:
         return _trace(source, _read_dejavu(source), str(source.rule()))
     if source.kind == "dense":
         rule = source.rule()
-        return _trace(source, _of_arrays(source, lambda array: _dense(source, array, rule)), str(rule))
-    return _trace(source, _of_arrays(source, lambda array: _packed(source, array)), "as given")
+        arrays = read_arrays(source.path)
+        blocks = {name: _dense(f"{source}: {name}", array, rule) for name, array in arrays.items()}
+        return _trace(source, blocks, str(rule))
+    return _trace(
+        source, {name: _packed(source, array) for name, array in read_arrays(source.path).items()}, "as given"
+    )
 
 
 def _trace(source: AdapterSource, blocks: dict[str, BlockTrace], activity: str) -> ActivationTrace:
@@ -157,20 +161,18 @@ def _trace(source: AdapterSource, blocks: dict[str, BlockTrace], activity: str) 
         ) from cause
 
 
-def _of_arrays(source: AdapterSource, convert: Callable[[AnyArray], BlockTrace]) -> dict[str, BlockTrace]:
-    return {name: convert(array) for name, array in read_arrays(source.path).items()}
-
-
-def _dense(source: AdapterSource, array: AnyArray, rule: ActivityRule) -> BlockTrace:
-    """Apply a rule to numbers, some rows at a time."""
+def _dense(where: str, array: AnyArray, rule: ActivityRule) -> BlockTrace:
+    """Apply a rule to numbers, some rows at a time; `where` is the source and its block."""
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "biuf":
         raise TraceFormatError(
-            source, found=f"{array.dtype} {list(array.shape)}", expected="numbers [n_tokens, n_neurons]",
+            where, found=f"{array.dtype} {list(array.shape)}", expected="numbers [n_tokens, n_neurons]",
             remedy="save what the neurons put out, a row for each token",
         )  # fmt: skip
-    packed = [
-        np.packbits(rule.active(_floats(part)), axis=1, bitorder="little") for part in _row_chunks(array)
-    ]  # fmt: skip
+    packed = []
+    for first_row, part in _row_chunks(array):
+        numbers = _floats(part)
+        check_finite(numbers, where, first_row=first_row)
+        packed.append(np.packbits(rule.active(numbers), axis=1, bitorder="little"))
     return BlockTrace(array.shape[1], np.concatenate(packed))
 
 
@@ -226,7 +228,10 @@ def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
             source, found=f"{n_tokens} tokens", expected=f"1 to {shortest}, the rows of the shortest file",
             remedy="give tokens=N, as many as were recorded",
         )  # fmt: skip
-    return {f"layers.{layer}": _dense(source, array[:n_tokens], rule) for layer, array in arrays.items()}
+    return {
+        f"layers.{layer}": _dense(f"{source}: layers.{layer}", array[:n_tokens], rule)
+        for layer, array in arrays.items()
+    }
 
 
 def _rows_written(array: AnyArray) -> int:
@@ -246,10 +251,11 @@ def _chunk_rows(array: AnyArray) -> int:
     return max(1, CHUNK_BYTES // (array.dtype.itemsize * int(array.shape[1])))
 
 
-def _row_chunks(array: AnyArray) -> Iterator[AnyArray]:
+def _row_chunks(array: AnyArray) -> Iterator[tuple[int, AnyArray]]:
+    """Yield some rows at a time, each time with the number of the first."""
     step = _chunk_rows(array)
     for start in range(0, array.shape[0], step):
-        yield np.asarray(array[start : start + step])
+        yield start, np.asarray(array[start : start + step])
 
 
 def _floats(array: AnyArray) -> AnyArray:

@@ -197,14 +197,36 @@ def read_npz(path: Path) -> dict[str, BlockTrace]:
             raise ValueError(f"shape {list(matrix.shape)}, not [n_tokens, n_neurons]")
         if math.prod(map(int, matrix.shape)) > 8 * (_DENSE_BYTES + _DENSE_PER_BYTE * path.stat().st_size):
             raise ValueError(f"a matrix {list(matrix.shape)} in {path.stat().st_size} bytes")
+        if matrix.dtype.kind not in "biufc":
+            raise ValueError(f"entries that are {matrix.dtype}")
         if matrix.format in ("csr", "csc", "bsr"):
             # Nothing is checked on loading, and to convert or unpack a wild index is to write outside of an array.
             matrix.check_format(full_check=True)
         matrix = matrix.tocsr()
     n_tokens, n_neurons = matrix.shape
+    block = block_in_name(path)
+    _check_stored(path, matrix)
     active = np.zeros((n_tokens, (n_neurons + 7) // 8), np.uint8)
     step = max(1, _DENSE_CHUNK_BYTES // n_neurons)
     for start in range(0, n_tokens, step):
         rows = (matrix[start : start + step] != 0).toarray()
         active[start : start + step] = np.packbits(rows, axis=1, bitorder="little")
-    return {block_in_name(path): BlockTrace(n_neurons, active)}
+    return {block: BlockTrace(n_neurons, active)}
+
+
+def _check_stored(path: Path, matrix: Any) -> None:
+    """Refuse a sparse matrix with an entry that is NaN or infinite: it would count as active.
+
+    Raises
+    ------
+    TraceFormatError
+        At the first of them, by token and neuron.
+    """
+    bad = np.flatnonzero(~np.isfinite(matrix.data))
+    if bad.size:
+        token = int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
+        raise TraceFormatError(
+            f"{path}: token {token}, neuron {matrix.indices[bad[0]]}", found=str(matrix.data[bad[0]]),
+            expected=f"finite outputs ({bad.size} of {matrix.data.size} entries are not)",
+            remedy="record it again in a wider dtype, such as float32, from weights without NaN",
+        )  # fmt: skip

@@ -152,8 +152,8 @@ def _read_sources(file: TensorFile) -> tuple[str, ...]:
 
 
 def _read_magnitudes(file: TensorFile, name: str) -> Magnitudes | None:
-    """Return what a block's active neurons put out, where the file says."""
-    if f"{name}.magnitude.indptr" not in file.tensors:
+    """Return what a block's active neurons put out, where the file says: in three tensors or none."""
+    if not any(f"{name}.magnitude.{part}" in file.tensors for part in ("indptr", "indices", "values")):
         return None
     indptr = file.array(f"{name}.magnitude.indptr", dtype="I64", n_axes=1)
     indices = file.memory_map(f"{name}.magnitude.indices", dtype="I32", n_axes=1)

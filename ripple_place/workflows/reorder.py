@@ -19,7 +19,7 @@ from ripple_place.flash.read_cost import ReadCosts
 from ripple_place.graph.profile import read_profile
 from ripple_place.outputs import check_input, check_output_file
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
-from ripple_place.placing.checks import check_granule, check_profile_of
+from ripple_place.placing.checks import check_granule, check_profile_of, model_warnings
 from ripple_place.placing.params import PlacingParams
 from ripple_place.placing.place import place_neurons
 from ripple_place.placing.reorder_report import ReorderReport
@@ -95,6 +95,7 @@ def reorder(
         if not writing.dry_run:
             write_placement(out, placed.placement)
     else:
+        report = replace(report, warnings=(*model_warnings(model, learned), *report.warnings))
         stride = None
         if writing.stride == "auto" and "bundled" in writing.formats:
             stride = choose_stride(learned.trace, placed, placing.device_profile, sizes)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
+from ripple_place.flash.caches.registry import POLICY_NAMES
 from ripple_place.flash.device.files import list_devices
 from tests.builders import llama_config, llama_tensors, write_checkpoint
 from tests.checkpoint.test_carriers import lora, write_adapter
@@ -244,6 +245,13 @@ def test_help(path: list[str]) -> None:
     assert example[0].strip() == "Example:"
     assert all(line.startswith("    ripple-place ") or example[i].endswith("\\") for i, line in enumerate(example[1:]))
     check_golden(f"help-{'-'.join(path) or 'ripple-place'}.txt", text.encode())
+
+
+def test_help_names_every_cache_policy() -> None:
+    """It is written by hand, as loading the caches would take longer than printing it."""
+    text = help_of("simulate")
+    listed = text[text.index("--cache POLICY") : text.index("--admission")]
+    assert [name for name in POLICY_NAMES if name not in listed] == []
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))

@@ -125,7 +125,7 @@ token_rows = st.lists(st.lists(st.integers(0, FEW - 1), unique=True, max_size=8)
 def test_policies_equal_their_twins(policy: str, stream: list[int], capacity: int, seed: int) -> None:
     """Hit by hit, with some accesses not admitted, capacity 0 and capacities above the number of neurons included."""
     admitted = (np.random.default_rng(seed).random(len(stream)) < 0.7).tolist()
-    twin = getattr(caches, policy)
+    twin = getattr(caches, policy.replace("-", "_"))
     assert hits(policy, one_by_one(stream), capacity) == twin(stream, capacity)
     assert hits(policy, one_by_one(stream), capacity, admitted=admitted) == twin(stream, capacity, admitted)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
 
 from ripple_place.errors import TraceFormatError
 from ripple_place.graph.coactivation import neighbor_graph
@@ -144,6 +146,8 @@ GOOD = {
         ("frequency", np.array([2, 3, 0], np.int32), r"layers.0.frequency: found I32 \[3\]; expected I64"),
         ("graph.counts", [0, 0], "found counts of another number of neurons, or not positive"),
         ("graph.counts", [2, -2], "found counts of another number"),
+        ("graph.counts", [3, 3], "layers.0: found a pair that fires together more often than one of the two fires"),
+        ("frequency", [2, 1, 9], "layers.0: found a pair that fires together more often than one of the two"),
         ("graph.counts", [2, 1], "layers.0: found a graph that is not symmetric, or has loops"),
         ("graph.counts", [2], "layers.0: found indices and data should have the same size"),
         ("graph.indices", [2, 0], "found a graph that is not symmetric"),
@@ -165,6 +169,33 @@ def test_bad_profiles(tmp_path: Path, part: str, value: object, match: str) -> N
     else:
         tensors[name] = value if isinstance(value, np.ndarray) else np.array(value, GOOD[name].dtype)
     save_file(tensors, tmp_path / "p", {"format": "ripple-place.profile/1", "blocks": '{"layers.0": 3}'})
+    with pytest.raises(TraceFormatError, match=match):
+        read_profile(tmp_path / "p")
+
+
+@pytest.mark.parametrize(("neuron", "change"), [(2, 1), (8, 40)])
+def test_firings_that_contradict_the_bits(tmp_path: Path, profile: Profile, neuron: int, change: int) -> None:
+    """Orders are searched on the bits and pinned by the counts: a profile put together from two is neither."""
+    block = profile.blocks["layers.1"]
+    frequency = block.frequency.copy()
+    frequency[neuron] += change
+    changed = BlockProfile(frequency, block.graph)
+    write_profile(tmp_path / "p", replace(profile, blocks=profile.blocks | {"layers.1": changed}))  # type: ignore[operator]
+    match = rf"p: layers.1: found a count of {frequency[neuron]} for neuron {neuron}, which fires in \d+ rows \(1 of 9"
+    with pytest.raises(TraceFormatError, match=match):
+        read_profile(tmp_path / "p")
+
+
+def test_pairs_that_contradict_the_bits(tmp_path: Path, profile: Profile) -> None:
+    """The graph may be symmetric, below the counts of its neurons, and still be that of another trace."""
+    block = profile.blocks["layers.1"]
+    counts = block.graph.toarray()
+    first, second = np.unravel_index(counts.argmax(), counts.shape)
+    counts[first, second] = counts[second, first] = counts[first, second] - 1
+    changed = BlockProfile(block.frequency, csr_array(counts))
+    write_profile(tmp_path / "p", replace(profile, blocks=profile.blocks | {"layers.1": changed}))  # type: ignore[operator]
+    pair = f"a count of {counts[first, second]} for neurons {first} and {second}"
+    match = rf"p: layers.1: found {pair}, which fire together in {counts[first, second] + 1} rows"
     with pytest.raises(TraceFormatError, match=match):
         read_profile(tmp_path / "p")
 

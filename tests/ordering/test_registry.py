@@ -69,8 +69,11 @@ def test_every_ordering_makes_a_permutation(ordering: Ordering) -> None:
 
 def test_what_follows_from_the_registry() -> None:
     """Rows of the comparison from plain to elaborate; searches start from those that cost little."""
-    assert compared_orderings() == ["original", "frequency", "greedy", "path", "flash-time"]
-    assert plain_orderings() == ["greedy", "frequency", "original"]
+    known = ["original", "frequency", "greedy", "path", "flash-time"]  # More may join them.
+    assert [name for name in compared_orderings() if name in known] == known
+    assert {"greedy", "frequency", "original"} <= set(plain_orderings())
+    assert not {"path", "flash-time", "random"} & set(plain_orderings())
+    assert "random" not in compared_orderings()
     assert choose_ordering(is_priced=True, has_rows=True).name == "flash-time"
     assert choose_ordering(is_priced=False, has_rows=True).name == "greedy"
     assert choose_ordering(is_priced=True, has_rows=False).name == "greedy"

@@ -106,7 +106,7 @@ def test_pinned_by_the_counts_of_another_text(tmp_path: Path, trace_path: Path, 
         for counts in (None, tmp_path / "other-text")
     ]
     assert hits[0].totals.n_hits != hits[1].totals.n_hits
-    with pytest.raises(PlacementError, match=r"frequency: found shape \[23\]"):
+    with pytest.raises(PlacementError, match=r"frequency: found int64 \[23\]"):
         score([trace_path], [greedy], SimulateParams(profile=tmp_path / "other-model"))
     with pytest.raises(UsageError, match=r"--profile .*none: found nothing there; expected a profile"):
         score([trace_path], [greedy], SimulateParams(profile=tmp_path / "none"))

@@ -14,6 +14,13 @@ from ripple_place.scoring.params import SimulateParams
     ("params", "match"),
     [
         ({"cache": "lru"}, "--cache lru: found no DRAM budget; expected one. Add --dram-budget 10%"),
+        (
+            {"dram_budget": 20.0},
+            r"dram_budget: found 20.0; expected a share from 0.0 to 1.0 \(float\), or bytes \(int\)",
+        ),
+        ({"dram_budget": -1}, "dram_budget: found -1"),
+        ({"dram_budget": float("nan")}, "dram_budget: found nan"),
+        ({"dram_budget": "20"}, "--dram-budget 20: found no budget"),
         ({"bundle_bytes": 0}, "--bundle-bytes: found 0; expected 1 to"),
         ({"bundle_bytes": 2**60}, "--bundle-bytes: found 1152921504606846976"),
     ],

@@ -45,3 +45,9 @@ def test_a_bad_value_is_refused_before_the_first_is_simulated(greedy: str, tmp_p
     """Nobody waits for nine points to be told that the tenth does not parse: here the trace does not even exist."""
     with pytest.raises(UsageError, match="soon"):
         sweep_simulation([tmp_path / "absent"], [greedy], SimulateParams(), Sweep.parse("collapse=1,soon"))
+
+
+def test_numbers_without_a_unit_are_no_budgets(greedy: str, tmp_path: Path) -> None:
+    """0, 10 and 20 bytes hold no neuron: the three rows were equal, as if DRAM did not help."""
+    with pytest.raises(UsageError, match=r"found '10'; expected 10% for a share, or 10MiB or 10B for a size"):
+        sweep_simulation([tmp_path / "absent"], [greedy], SimulateParams(), Sweep.parse("dram-budget=0,10,20"))

@@ -17,7 +17,7 @@ from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.recorder import pack_on_device
 from ripple_place.capture.run import run_capture
 from ripple_place.capture.stubs import same_calls
-from ripple_place.errors import UnsupportedError, UsageError
+from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.tracking import no_track
@@ -524,3 +524,49 @@ def test_work_between_layers_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "build_skeleton", with_work_between)
     with pytest.raises(UnsupportedError, match=r"3 layer calls, or work between layers; .* with --whole-model"):
         record(path, [tmp_path / "text"], tmp_path / "work", layer_by_layer=True)
+
+
+def spoilt(path, family, value):
+    """Write a model whose neuron 5 (of one expert, where there are some) puts out something that is no number."""
+    write_model(path, CAUSAL[family]())
+    model = load(path, torch.float32)
+    with torch.no_grad():
+        if family == "opt":
+            model.model.decoder.layers[1].fc1.bias[5] = value
+        elif family == "gpt2":
+            model.transformer.h[1].mlp.c_fc.bias[5] = value
+        elif family == "mixtral":
+            # The gate's half comes first.
+            model.model.layers[1].mlp.experts.gate_up_proj[2, 5] = value
+        else:
+            model.model.layers[1].mlp.gate_proj.weight[5] = value
+    model.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("layer_by_layer", [False, True])
+@pytest.mark.parametrize(
+    ("family", "rule"),
+    [
+        (family, rule)
+        for family in ("opt", "gpt2", "llama", "mixtral")
+        for rule in ("relu", "threshold=0.1", "top-k=10%", "cats=50%", "teal=50%")
+        # Experts that are fused show no output of their activation function.
+        if (family, rule) != ("mixtral", "cats=50%")
+    ],
+)
+def test_outputs_that_are_no_numbers(family, rule, layer_by_layer, tmp_path):
+    """Under relu and cats NaN and infinity counted as active, under top-k and teal a NaN as idle."""
+    path = spoilt(tmp_path / "model", family, float("nan"))
+    write_text(tmp_path / "text")
+    match = r"layers\.1(\.experts\.2)?(, activation function)?, token \d+, neuron 5: found nan; expected finite"
+    with pytest.raises(TraceFormatError, match=match):
+        record(path, [tmp_path / "text"], tmp_path / "work", rule=rule, layer_by_layer=layer_by_layer, magnitudes=True)
+
+
+def test_outputs_that_overflow(tmp_path):
+    """An infinite output is refused, and the token is that of the trace."""
+    path = spoilt(tmp_path / "model", "opt", float("inf"))
+    write_text(tmp_path / "text")
+    with pytest.raises(TraceFormatError, match=r"layers\.1, token 0, neuron 5: found inf"):
+        record(path, [tmp_path / "text"], tmp_path / "work")

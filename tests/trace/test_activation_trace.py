@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ripple_place.errors import TraceFormatError
-from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
+from ripple_place.trace import activation_trace
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 from tests.trace_builders import block_of, random_activity, trace_of, unpack
 
 
@@ -45,6 +46,54 @@ def test_blocks_that_do_not_hold_together(
     index = None if token_index is None else np.array(token_index, np.int32)
     with pytest.raises(TraceFormatError, match=match):
         BlockTrace(n_neurons, active.astype(np.uint8), index)
+
+
+SIZED = np.array([[1, 0, 1, 0, 0, 0, 0, 0, 1], [0] * 9, [0, 1, 1, 0, 0, 0, 0, 0, 0]])
+"""Active neurons of three tokens: 0, 2, 8; none; 1, 2."""
+
+
+def sized_block(indptr: list[int], indices: list[int], values: list[float]) -> BlockTrace:
+    """Return a block of `SIZED` with these magnitudes."""
+    matrix = Magnitudes(np.array(indptr), np.array(indices, np.int32), np.array(values, np.float32))
+    return BlockTrace(9, block_of(SIZED).active, None, matrix)
+
+
+@pytest.mark.parametrize("n_checked", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("indptr", "indices", "values", "match"),
+    [
+        ([0, 3, 3, 5], [0, 2, 9, 1, 2], [1, 2, 3, 4, 5], "magnitude.indices: found neuron 9 in row 0; expected neur"),
+        ([0, 3, 3, 5], [0, 2, 8, 1, 99], [1, 2, 3, 4, 5], "found neuron 99 in row 2; expected neurons from 0 to 8"),
+        ([0, 3, 3, 5], [0, 2, 8, -1, 2], [1, 2, 3, 4, 5], "found neuron -1 in row 2"),
+        ([0, 3, 3, 5], [-(2**31), 2, 8, 1, 2], [1, 2, 3, 4, 5], "found neuron -2147483648 in row 0"),
+        ([0, 3, 3, 5], [0, 2, 8, 2, 1], [1, 2, 3, 4, 5], "found neuron 1 out of order in row 2; expected ascending"),
+        ([0, 3, 3, 5], [0, 0, 8, 1, 2], [1, 2, 3, 4, 5], "found neuron 0 out of order in row 0"),
+        ([0, 3, 3, 5], [0, 2, 8, 1, 3], [1, 2, 3, 4, 5], "found neuron 3, which does not fire, in row 2; expected mag"),
+        ([0, 3, 4, 5], [0, 2, 8, 1, 2], [1, 2, 3, 4, 5], "found neuron 1, which does not fire, in row 1"),
+        ([0, 3, 3, 5], [0, 2, 8, 1, 2], [1, 2, np.nan, 4, 5], "magnitude.values: found a value of neuron 8 that is"),
+        ([0, 3, 3, 5], [0, 2, 8, 1, 2], [1, 2, 3, 4, -np.inf], "found a value of neuron 2 that is NaN.* in row 2"),
+        ([0, 3, 5], [0, 2, 8, 1, 2], [1, 2, 3, 4, 5], "magnitude.indptr: found 3 starts; expected 4"),
+        ([0, 3, 2, 5], [0, 2, 8, 1, 2], [1, 2, 3, 4, 5], "magnitude: found"),
+        ([0, 3, 3, 6], [0, 2, 8, 1, 2], [1, 2, 3, 4, 5], "magnitude: found"),
+    ],
+)  # fmt: skip
+def test_magnitudes_that_are_not_those_of_the_bits(
+    monkeypatch: pytest.MonkeyPatch, n_checked: int, indptr: list[int], indices: list[int], values: list[float],
+    match: str,
+) -> None:  # fmt: skip
+    """An index out of range would be read out of an array; a magnitude of an idle neuron contradicts the trace."""
+    monkeypatch.setattr(activation_trace, "_CHECKED_VALUES", n_checked)
+    with pytest.raises(TraceFormatError, match=match):
+        sized_block(indptr, indices, values)
+
+
+@pytest.mark.parametrize("n_checked", [1, 3, 100])
+def test_magnitudes_of_some_active_neurons(monkeypatch: pytest.MonkeyPatch, n_checked: int) -> None:
+    """All that fire, or fewer: a magnitude may have been dropped, or rounded to zero."""
+    monkeypatch.setattr(activation_trace, "_CHECKED_VALUES", n_checked)
+    assert sized_block([0, 3, 3, 5], [0, 2, 8, 1, 2], [1, -2, 3, 4, 0]).magnitudes is not None
+    assert sized_block([0, 1, 1, 2], [8, 1], [1, 2]).magnitudes is not None
+    assert sized_block([0, 0, 0, 0], [], []).magnitudes is not None
 
 
 def test_blocks_come_in_model_order() -> None:

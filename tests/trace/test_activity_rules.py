@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripple_place.errors import UsageError
-from ripple_place.trace.activity_rules import ActivityRule
+from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.trace.activity_rules import ActivityRule, check_finite
 
 RULES = ["relu", "threshold=0", "threshold=0.5", "top-k=3", "top-k=25%", "top-k=100%", "cats=50%", "teal=90%"]
 
@@ -83,3 +83,18 @@ def test_what_is_no_rule(text: str) -> None:
     """Each mistake is answered with what can be written."""
     with pytest.raises(UsageError, match=r"--active: found .*; expected relu, threshold=0.1, top-k=512, "):
         ActivityRule.parse(text)
+
+
+def test_the_first_that_is_no_number_is_named() -> None:
+    """By token where rows are some of the tokens, by row otherwise."""
+    outputs = np.ones((3, 4), np.float16)
+    check_finite(outputs, "layers.0")
+    outputs[1, 2] = np.inf
+    outputs[2, 0] = np.nan
+    match = r"layers.0, token 1, neuron 2: found inf; expected finite outputs \(2 of 12 here are not\). Record it again"
+    with pytest.raises(TraceFormatError, match=match):
+        check_finite(outputs, "layers.0")
+    with pytest.raises(TraceFormatError, match="token 101, neuron 2"):
+        check_finite(outputs, "layers.0", first_row=100)
+    with pytest.raises(TraceFormatError, match="token 70, neuron 2"):
+        check_finite(outputs, "layers.0", np.array([5, 70, 71], np.int32))

@@ -65,6 +65,28 @@ def test_dense_numbers(tmp_path: Path, dtype: type, rule: str) -> None:
     assert one.metadata["activity"] == rule
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 10**6])
+@pytest.mark.parametrize("rule", ["relu", "threshold=0.25", "top-k=3"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_neither_active_nor_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float, rule: str, chunk_bytes: int
+) -> None:
+    """NaN is not zero, so `relu` took it for active; under top-k it silenced its token. Token and neuron are named."""
+    monkeypatch.setattr(adapters, "CHUNK_BYTES", chunk_bytes)
+    values = numbers(9, 13, np.float16)
+    values[4, 11] = values[7, 2] = bad
+    np.save(tmp_path / "layers.3.npy", values)
+    write_dejavu(tmp_path, {5: values}, 9)
+    for source, block in (
+        (f"dense:{tmp_path}/layers.3.npy", "layers.3"),
+        (f"dejavu:{tmp_path},neurons=13", "layers.5"),
+    ):
+        with pytest.raises(
+            TraceFormatError, match=rf"{block}, token 4, neuron 11: found {bad}; expected finite outputs"
+        ):
+            read_source(Path(f"{source},active={rule}"))
+
+
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_packed_bits(tmp_path: Path, order: str) -> None:
     """numpy.packbits packs in big order unless told otherwise; the number of neurons need be no multiple of 8."""

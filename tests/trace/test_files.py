@@ -131,6 +131,14 @@ def test_a_profile_is_read_as_a_trace(tmp_path: Path) -> None:
 ONE = {"layers.0": np.ones((3, 4))}
 
 
+def sizes(indptr: list[int], indices: list[int], values: list[float]) -> dict[str, np.ndarray]:
+    """Return the tensors of magnitudes."""
+    return {
+        "layers.0.magnitude.indptr": np.array(indptr), "layers.0.magnitude.indices": np.array(indices, np.int32),
+        "layers.0.magnitude.values": np.array(values, np.float32),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("tensors", "metadata", "match"),
     [
@@ -166,6 +174,22 @@ ONE = {"layers.0": np.ones((3, 4))}
         ({"tokens": np.arange(4, dtype="<i4")}, {"n_tokens": "3"}, r"tokens: found shape \[4\]; expected \[3\]"),
         ({"segment_starts": np.zeros(1, np.int32)}, {}, "tensor segment_starts: found I32"),
         ({"segment_starts": np.array([0, 9])}, {}, r"segment_starts: found \[0, 9\]"),
+        (sizes([0, 1, 1, 2], [3, 4], [1, 2]), {}, "layers.0.magnitude.indices: found neuron 4 in row 2; expected neur"),
+        (sizes([0, 2, 2, 2], [3, 1], [1, 2]), {}, "layers.0.magnitude.indices: found neuron 1 out of order in row 0"),
+        (
+            {"layers.0.active": np.full((3, 1), 7, np.uint8)} | sizes([0, 1, 1, 2], [2, 3], [1, 2]),
+            {},
+            "layers.0.magnitude.indices: found neuron 3, which does not fire, in row 2",
+        ),
+        (sizes([0, 1, 1, 2], [3, 2], [1, np.inf]), {}, "layers.0.magnitude.values: found a value of neuron 2 that is"),
+        (sizes([0, 2, 1, 2], [3, 2], [1, 2]), {}, "layers.0.magnitude: found"),
+        (sizes([0, 1, 1, 3], [3, 2], [1, 2]), {}, "layers.0.magnitude: found"),
+        (sizes([0, 1, 2], [3, 2], [1, 2]), {}, "layers.0.magnitude.indptr: found 3 starts; expected 4"),
+        (
+            {"layers.0.magnitude.values": np.ones(1, np.float32)},
+            {},
+            "found no tensor layers.0.magnitude.indptr; expected one by that name",
+        ),
     ],
 )
 def test_bad_files(tmp_path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str], match: str) -> None:

@@ -82,6 +82,17 @@ def save_csr(path: Path, indices: list[int], indptr: list[int], **more: Any) -> 
     return path
 
 
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_sparse_entries_that_are_no_numbers(tmp_path: Path, kind: str, bad: float) -> None:
+    """A stored NaN is not zero, and counted as active."""
+    values = np.zeros((5, 9))
+    values[1, 3], values[4, 7] = 1, bad
+    sparse.save_npz(tmp_path / "layers.0.npz", sparse.csr_array(values).asformat(kind))
+    with pytest.raises(TraceFormatError, match=rf"layers.0.npz: token 4, neuron 7: found {bad}; expected finite"):
+        read_source(tmp_path / "layers.0.npz")
+
+
 def test_unsorted_indices(tmp_path: Path) -> None:
     """Indices within a row need not ascend."""
     path = save_csr(tmp_path / "layers.0.npz", [3, 0, 2, 1], [0, 2, 4, 4])
