@@ -10,6 +10,7 @@ from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES, bundle_sources
 from ripple_place.checkpoint.output.journal import JOURNAL_FILE, Journal, finished_files
 from ripple_place.checkpoint.output.manifest import build_manifest, format_manifest
+from ripple_place.checkpoint.output.ours import PARTIAL_MARK
 from ripple_place.checkpoint.output.outdir import (
     BYTES_PER_FILE,
     check_free_space,
@@ -146,7 +147,7 @@ def seal_output(
     if verify:
         report = compare_output(
             root, directory, document, progress, placement=plan.placement,
-            originals=plan.carriers or None, besides=[JOURNAL_FILE],
+            originals=plan.carriers or None, besides=[JOURNAL_FILE, PARTIAL_MARK],
         )  # fmt: skip
         document = build_manifest(plan, source_hashes, out_files, report.as_json(), carrier_hashes)
     _write_pieces(directory / MANIFEST_FILE, [memoryview(format_manifest(document).encode())])

@@ -14,6 +14,7 @@ import hashlib
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
