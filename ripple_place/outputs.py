@@ -65,7 +65,7 @@ def check_replaceable(path: Path) -> None:
     """
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for is_kind, kind in _KINDS:
         if is_kind(mode):
