@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
     """Return the scores and what was asked for beside them; `verbose`: by form of the latency, and by block."""
     document = report.to_json()
-    parts = [_header(report, document), _score_table(document["layouts"], "layout")]
+    is_timed = report.params.compute is not None
+    parts = [_header(report, document), _score_table(document["layouts"], "layout", is_timed=is_timed)]
     if verbose:
         parts.append(_form_table(document["layouts"]))
-        parts += [_block_text(layout, with_hits=report.params.cache != "none") for layout in document["layouts"]]
+        with_hits = report.params.cache != "none"
+        parts += [_block_text(layout, with_hits=with_hits, is_timed=is_timed) for layout in document["layouts"]]
     if report.sweep is not None:
         parts.append(sweep_text(report.sweep))
     if report.transfer is not None:
@@ -76,8 +78,11 @@ def _copies_phrase(report: SimulateReport) -> str:
     return f"{', '.join(names)} read from either of two copies" if names else ""
 
 
-def _score_table(rows: list[dict[str, Any]], first: str) -> str:
-    """Return scores as a table, without the columns that say nothing here; `first` heads the names."""
+def _score_table(rows: list[dict[str, Any]], first: str, *, is_timed: bool) -> str:
+    """Return scores as a table, without the columns that say nothing here.
+
+    `first` heads the names. `is_timed`: computing was timed too, so that the speedup must say of which time it is.
+    """
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         first: lambda row: str(row["name"]),
         "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
@@ -91,14 +96,15 @@ def _score_table(rows: list[dict[str, Any]], first: str) -> str:
         "eff. bandwidth": lambda row: _rate(row["effective_bandwidth_bytes_per_s"]),
         "DRAM hits": lambda row: percent(row["cache_hit_ratio"]),
         "best hits": lambda row: percent(row["cache_hit_ratio_belady"]),
-        "speedup": lambda row: "-" if row["speedup"] is None else f"{row['speedup']:.2f}x",
+        "flash speedup" if is_timed else "speedup": lambda row: _speedup(row["speedup"]),
+        "token speedup": lambda row: _speedup(row["token_speedup"]),
     }
     if not any(row["cache_hit_ratio"] for row in rows):
         del columns["DRAM hits"]
     if not any(row["cache_hit_ratio_belady"] for row in rows):
         del columns["best hits"]
     if any(row.get("token_time_us_per_token") is None for row in rows):
-        del columns["token time"], columns["token p99"]
+        del columns["token time"], columns["token p99"], columns["token speedup"]
     return format_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
@@ -120,10 +126,10 @@ def _form_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _block_text(layout: dict[str, Any], *, with_hits: bool) -> str:
+def _block_text(layout: dict[str, Any], *, with_hits: bool, is_timed: bool) -> str:
     """Return the scores of a layout's blocks, and its hits as the cache fills."""
     rows = [{"name": name, **block} for name, block in layout["blocks"].items()]
-    text = f"{layout['name']}:\n{_score_table(rows, 'block')}"
+    text = f"{layout['name']}:\n{_score_table(rows, 'block', is_timed=is_timed)}"
     if with_hits:
         tenths = " ".join(percent(ratio) for ratio in layout["cache_hit_ratio_by_tenth"])
         text += f"\nDRAM hits by tenth of the trace: {tenths}"
@@ -132,3 +138,7 @@ def _block_text(layout: dict[str, Any], *, with_hits: bool) -> str:
 
 def _rate(bytes_per_s: float | None) -> str:
     return "-" if bytes_per_s is None else format_rate(bytes_per_s)
+
+
+def _speedup(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"

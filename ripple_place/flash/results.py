@@ -169,7 +169,7 @@ class LayoutResult:
         Parameters
         ----------
         baseline : LayoutResult, optional
-            Layout that `speedup` is against; None leaves it null.
+            Layout that `speedup`, of flash time, and `token_speedup` are against; None leaves them null.
         """
         return {
             "name": self.name,
@@ -177,6 +177,7 @@ class LayoutResult:
             "flash_time_us_percentiles": _by_percentile(percentiles_us(self.token_us)),
             **self._token_time_scores(),
             "speedup": _speedup(self.totals, baseline.totals if baseline else None),
+            "token_speedup": self._token_speedup(baseline),
             "blocks": {
                 name: {
                     **block.totals.scores(self.n_tokens),
@@ -201,6 +202,12 @@ class LayoutResult:
             "token_time_us_per_token": None if time is None else float(time.token_us.mean()),
             "token_time_us_percentiles": None if time is None else _by_percentile(percentiles_us(time.token_us)),
         }
+
+    def _token_speedup(self, baseline: LayoutResult | None) -> float | None:
+        """Return the speedup end to end; None where the cost of computing, or the baseline, is unknown."""
+        if baseline is None or self.token_time is None or baseline.token_time is None:
+            return None
+        return _ratio(float(baseline.token_time.token_us.mean()), float(self.token_time.token_us.mean()))
 
 
 def percentiles_us(token_us: Float64Array) -> tuple[float, ...]:

@@ -32,6 +32,12 @@ _SCORES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Flash time, ceiling", "flash_time_ceiling_us_per_token", format_time_us),
 )
 """Rows of the scores: title, key of the JSON document, and how its number is written."""
+_TOKEN_SCORES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("Token time, with computing", "token_time_us_per_token", format_time_us),
+    ("Token speedup", "token_speedup", "{:.3g}x".format),
+    ("Computing per token", "compute_us_per_token", format_time_us),
+)
+"""The same where the time to compute was given."""
 
 
 def report_html(report: Report) -> str:
@@ -67,18 +73,26 @@ def _warnings(report: Report) -> list[str]:
 def _scores(report: Report) -> Table:
     """Return scores as rows and layouts as columns, which a phone can show."""
     documents = [result.to_json(report.baseline) for result in report.results]
-    mean_time, *others = [
-        [title, *("-" if document[key] is None else write(document[key]) for document in documents)]
-        for title, key, write in _SCORES
-    ]
-    percentiles = [
-        [
-            f"{percentile}th percentile",
-            *(format_time_us(document["flash_time_us_percentiles"][percentile]) for document in documents),
+
+    def rows(scores: tuple[tuple[str, str, Callable[[float], str]], ...]) -> list[list[str]]:
+        return [
+            [title, *("-" if document[key] is None else write(document[key]) for document in documents)]
+            for title, key, write in scores
         ]
-        for percentile in ("50", "90", "99")
-    ]
-    return Table(["", *_names(report)], [mean_time, *percentiles, *others])
+
+    def percentiles(of: str, key: str) -> list[list[str]]:
+        return [
+            [f"{percentile}th percentile{of}", *(format_time_us(document[key][percentile]) for document in documents)]
+            for percentile in ("50", "90", "99")
+        ]
+
+    mean_time, speedup, *others = rows(_SCORES)
+    table = [mean_time, *percentiles("", "flash_time_us_percentiles"), speedup]
+    if report.params.compute is not None:
+        speedup[0] = "Flash speedup"
+        token_time, *more = rows(_TOKEN_SCORES)
+        table += [token_time, *percentiles(" of token time", "token_time_us_percentiles"), *more]
+    return Table(["", *_names(report)], [*table, *others])
 
 
 def _surviving(report: Report) -> Table | None:

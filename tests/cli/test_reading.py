@@ -76,6 +76,20 @@ def test_table_of_forms_and_token_time() -> None:
     assert "additive line" not in plain
 
 
+def test_the_table_says_of_which_time_a_speedup_is() -> None:
+    """Beside token times, a bare `speedup` of flash time was taken for that of the token."""
+    result = CliRunner().invoke(cli, [*SIMULATE, "-v", "--compute-us-per-layer", "800us"], catch_exceptions=False)
+    tables = [line for line in result.stdout.splitlines() if "flash time/token  " in line]
+    assert tables[0].split("  ")[-2:] == ["flash speedup", "token speedup"]
+    assert tables[-1].split("  ")[-1] == "flash speedup"
+    plain = CliRunner().invoke(cli, SIMULATE, catch_exceptions=False).stdout
+    assert "  speedup\n" in plain
+    assert "flash speedup" not in plain
+    assert "token speedup" not in plain
+    assert document("--compute-us-per-layer", "800")["layouts"][0]["token_speedup"] == 1.0
+    assert document()["layouts"][0]["token_speedup"] is None
+
+
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [

@@ -14,6 +14,7 @@ from ripple_place.pages.report import Report, SweepCurves, make_report
 from ripple_place.pages.simulation_page import report_html
 from ripple_place.pages.svg import standalone
 from ripple_place.pages.token_picture import token_picture
+from ripple_place.units import format_time_us
 from tests.flash.builders import block_trace, layout_of, trace_of
 from tests.pages.parsing import Balanced, texts
 
@@ -55,6 +56,27 @@ def test_page_shows_scores_assumptions_and_warnings(report: Report) -> None:
     assert page.count('class="warning"') == 1
     estimate = replace(report, device=replace(report.device, estimated=True))
     assert "Device linear is an estimate" in report_html(estimate)
+
+
+def test_page_shows_token_times_where_computing_was_timed(timed_report: Report, report: Report) -> None:
+    """Speedups of flash time and of the token stand apart; without a time to compute there is one."""
+    page = report_html(timed_report)
+    scores = timed_report.results[1].to_json(timed_report.baseline)
+    assert scores["token_speedup"] != scores["speedup"]
+    for title, text in (
+        ("Flash speedup", f"{scores['speedup']:.3g}x"),
+        ("Token speedup", f"{scores['token_speedup']:.3g}x"),
+        ("Token time, with computing", format_time_us(scores["token_time_us_per_token"])),
+        ("99th percentile of token time", format_time_us(scores["token_time_us_percentiles"]["99"])),
+        ("Computing per token", "200 us"),
+    ):
+        row = page[page.index(title) :].partition("</tr>")[0]
+        assert f"<td>{text}</td>" in row
+    assert ">Speedup<" not in page
+    plain = report_html(report)
+    assert ">Speedup<" in plain
+    for title in ("Flash speedup", "Token speedup", "Token time", "Computing"):
+        assert title not in plain
 
 
 def test_a_warning_is_shown_once(report: Report) -> None:
