@@ -54,7 +54,7 @@ from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
 from tests.checkpoint.model.test_quantised import SCHEMES, write_quantised
-from tests.checkpoint.test_carriers import gguf, lora, write_adapter
+from tests.checkpoint.test_carriers import PEFT_CONFIG, gguf, lora, write_adapter
 from tests.hostile.mutations import mutate_bytes, mutate_container, mutate_json
 from tests.torch_files import write_torch_file
 from tests.trace_builders import block_of, planted_clusters
@@ -106,7 +106,7 @@ class Targets:
         )
         for n in range(2):
             write_torch_file(torch / f"part-{n}.bin", {f"layer.{n}": np.ones((4, 8), "f4")})
-        write_adapter(root / "adapter", lora())
+        write_adapter(root / "adapter", lora(), **PEFT_CONFIG)
         active = rng.random((30, 24)) < 0.2
         np.save(root / "layers.0.npy", active)
         np.savez(root / "arrays.npz", **{"layers.0": active, "layers.1": active})
