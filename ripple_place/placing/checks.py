@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.output.plan import resolve_orders
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError
 from ripple_place.placement import ModelPlacement, NeuronPlacement
