@@ -200,6 +200,25 @@ SCHEMES: dict[str, tuple[dict[str, Any], Any, Callable[[Tensors], np.ndarray], i
 }  # fmt: skip
 
 
+DECLARED: dict[str, tuple[str, dict[str, Any]]] = {
+    "2:4": ("int8 by output", {"sparsity_config": {"sparsity_structure": "2:4", "format": "dense"}}),
+    "activations in groups": ("int8 by output", {
+        "config_groups": {"a": {"targets": ["Linear"], "weights": {"num_bits": 8, "strategy": "channel"},
+                                "input_activations": {"num_bits": 8, "strategy": "group", "group_size": 16}}},
+    }),
+    "several groups": ("pack-quantized", {
+        "config_groups": {"a": {"weights": {"num_bits": 8, "group_size": 16}},
+                          "b": {"weights": {"num_bits": 4, "group_size": GROUP}}},
+    }),
+    "dynamic": ("gptq in order", {"dynamic": {"+:.*down_proj": {"bits": 4, "group_size": 64}, "-:lm_head": {}}}),
+    "auto-round": ("gptq in order", {
+        "quant_method": "auto-round", "packing_format": "auto_round:auto_gptq", "act_bits": 8, "act_group_size": 32,
+        "extra_config": {"lm_head": {"bits": 16, "data_type": "float"}, "layers.1": {"bits": 8, "group_size": 64}},
+    }),
+}  # fmt: skip
+"""Schemes, and what else their settings may declare."""
+
+
 def write_quantised(path: Path, scheme: str, n_neurons: int = N) -> Path:
     """Write a Llama of one layer whose FFN is quantised."""
     settings, build, _, _ = SCHEMES[scheme]
