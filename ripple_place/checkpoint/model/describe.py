@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.checkpoint.model.family import BlockPattern, Family, TensorPattern
-    from ripple_place.checkpoint.model.quantised import Field, Scheme
+    from ripple_place.checkpoint.model.quantised import Scheme
     from ripple_place.checkpoint.model.shards import Checkpoint
+    from ripple_place.checkpoint.model.stored_tensors import Field
     from ripple_place.tensorfile import TensorExtent
 
 _PACKED_DTYPES = ("U8", "I32", "U32")

@@ -3,7 +3,8 @@
 Moving outputs (the neurons of up and gate) is exact under every scheme here: scales and zeros by output move along.
 Moving inputs (the neurons of down) is exact where scales do not depend on the input, or where an index (GPTQ's `g_idx`)
 says which group an input belongs to; else inputs may only move with their group. That is recorded as the granule of the
-tensors concerned, and an order that does not keep granules whole is refused.
+tensors concerned, and an order that does not keep granules whole is refused. Groups that a config declares, although
+each neuron has weights of its own, are kept whole by `kept_groups`.
 
 References
 ----------
@@ -15,24 +16,20 @@ MXFP4: transformers, integrations/mxfp4.py. FP8: transformers, integrations/fine
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import opened, read_into
 from ripple_place.checkpoint.model.neuron_tensor import Packing
 from ripple_place.checkpoint.model.quantisation_config import (
-    REORDER_FIRST,
     kept_groups,
     overrides,
     read_quantisation,
 )
-from ripple_place.errors import UnsupportedArchitectureError
+from ripple_place.checkpoint.model.stored_tensors import Field, StoredTensors
 from ripple_place.jsontext import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ripple_place.checkpoint.model.shards import Checkpoint
 
 AWQ_LANES = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -46,50 +43,8 @@ _PACKED_DEFAULTS = (("num_bits", 4), ("group_size", 128))
 
 
 @dataclass(frozen=True)
-class Field:
-    """A stored tensor of a quantised matrix.
-
-    Attributes
-    ----------
-    name : str
-    neuron_axis : int or None
-        Which of its axes the neurons run along, None if none does.
-    granule : int
-        Neurons to one place on that axis.
-    packing : Packing or None
-    shape : tuple of int
-        As the tensor is to be taken, where not as stored.
-    is_weight : bool
-        Whether it is the weights rather than scales and the like.
-    """
-
-    name: str
-    neuron_axis: int | None
-    shape: tuple[int, ...]
-    granule: int = 1
-    packing: Packing | None = None
-    is_weight: bool = False
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a checkpoint says that it is quantised.
-
-    Attributes
-    ----------
-    checkpoint : Checkpoint
-    method : str or None
-        None where it is not quantised.
-    settings : mapping of str to anything
-        As `read_quantisation` returns them.
-    kept_groups : tuple of int
-        Sizes of groups of neurons that must stay together, of whatever tensor.
-    """
-
-    checkpoint: Checkpoint
-    method: str | None
-    settings: Mapping[str, Any]
-    kept_groups: tuple[int, ...] = ()
+class Scheme(StoredTensors):
+    """How a checkpoint is quantised: for each method, which tensors a matrix is stored as."""
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Scheme:
@@ -174,22 +129,6 @@ class Scheme:
             self._require(module, not values.get("is_marlin_format"), "GPTQ weights in the format marlin")
             self._require(module, words in (None, "int32"), f"GPTQ weights packed into {words}")
         self._require(module, not self._differs("desc_act", False), "desc_act that differs by module")
-
-    def _differs(self, key: str, default: object) -> bool:
-        """Tell whether a setting of some modules is not that of the others."""
-        own = self.settings.get(key, default)
-        return any(values.get(key, own) != own for values in overrides(self.settings))
-
-    def _group_size(self, module: str, n_in: int, n_groups: int) -> int:
-        """Return the size of groups of inputs; where it differs by module, the one that gives as many groups."""
-        sizes = {self._setting("group_size", 128)}
-        if not self._differs("group_size", 128):
-            return sizes.pop()
-        sizes |= {self._count("group_size", values["group_size"], n_in)
-                  for values in overrides(self.settings) if "group_size" in values}  # fmt: skip
-        fitting = sorted(size for size in sizes if -(-n_in // size) == n_groups)
-        self._require(module, len(fitting) == 1, f"{n_groups} groups, which {len(fitting)} of the group sizes fit")
-        return fitting[0]
 
     def _awq(self, module: str, outputs: bool) -> list[Field]:
         """Return ``qweight`` [in, out / 8], ``qzeros`` [in / G, out / 8], ``scales`` [in / G, out]."""
@@ -324,49 +263,6 @@ class Scheme:
         self._require(companion, self._shape(companion) == expected, f"shape {list(self._shape(companion))}")
         axis = 0 if outputs else 1
         return self._field(companion, axis, granule=block[axis])
-
-    def _field(
-        self, name: str, axis: int | None, *, granule: int = 1, packing: Packing | None = None, is_weight: bool = False
-    ) -> Field:
-        shape = self._shape(name) if name in self.checkpoint.shard_of else ()
-        return Field(name, axis, shape, 1 if axis is None else granule, packing, is_weight)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        self._require(name, name in self.checkpoint.shard_of, f"no tensor {name}")
-        return self.checkpoint.extent(name).shape
-
-    def _read(self, name: str, dtype: type) -> np.ndarray[tuple[int, ...], Any]:
-        extent = self.checkpoint.extent(name)
-        values: np.ndarray[tuple[int, ...], Any] = np.empty(extent.length_bytes // np.dtype(dtype).itemsize, dtype)
-        with opened(self.checkpoint.file_of(name)) as descriptor:
-            read_into(descriptor, values, extent.offset_bytes)
-        return values
-
-    def _setting(self, key: str, default: int) -> int:
-        return self._count(key, self.settings.get(key), default)
-
-    def _count(self, key: str, value: Any, default: int) -> int:
-        """Return a setting that counts something; where it is missing, or -1 for all there are, the default."""
-        if value is None or value == -1:
-            return default
-        self._require(key, type(value) is int and 0 < value < 2**31, f"{key} {value!r}")
-        count: int = value
-        return count
-
-    def _group_settings(self, key: str) -> Mapping[str, Any]:
-        """Return what compressed-tensors says of the weights; one group of layers is all that is taken."""
-        groups = self.settings.get("config_groups")
-        groups = list(groups.values()) if isinstance(groups, dict) else []
-        self._require("config_groups", len(groups) <= 1, f"{len(groups)} groups of layers")
-        value = groups[0].get(key) if groups and isinstance(groups[0], dict) else None
-        return value if isinstance(value, dict) else {}
-
-    def _require(self, where: str, holds: bool, found: str) -> None:
-        if not holds:
-            raise UnsupportedArchitectureError(
-                f"{self.checkpoint.path}: {where}", found=found,
-                expected="quantised weights whose neurons can be moved exactly", remedy=REORDER_FIRST,
-            )  # fmt: skip
 
 
 def logical_name(tensor: str) -> str:
