@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Quantise = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     Layers = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
-HIDDEN, N_NEURONS, N_LAYERS, N_TOKENS, GROUP = 128, 512, 4, 64, 32
+HIDDEN, N_NEURONS, N_LAYERS, N_TOKENS, GROUP = 128, 512, 4, 256, 32
 
 
 def int8(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
