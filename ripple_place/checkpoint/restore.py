@@ -11,6 +11,7 @@ from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import OWN_DIRECTORY, PLACEMENT_FILE
 from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import (
     BYTES_PER_FILE,
     check_free_space,
@@ -75,7 +76,7 @@ def restore(
     Raises
     ------
     UsageError
-        If `out` is no output, or `target` exists or is not apart from it.
+        If `out` is no output, or `target` exists, is not apart from it, or lies in another output.
     UnsupportedError
         If there are no drop-in shards: the bundled file has the weights, but not the original's headers.
     VerificationError
@@ -102,6 +103,7 @@ def restore(
         )  # fmt: skip
     check_output(out, target, force=False)
     Inventory.of(out, may_link=True)  # Before anything is opened: a FIFO would be waited for.
+    check_no_output_around(target)
     files: Mapping[str, Any] = document["source"]["files"]
     check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
     model = describe_ffn(Checkpoint.open(out))

@@ -18,11 +18,15 @@ from ripple_place.cli.ordering_tables import (
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.checkpoint.proof.verify import VerificationReport
     from ripple_place.placing.reorder_report import ReorderReport
+
+_NAMED_FILES = 5
+"""Of the files left out for one reason; the manifest names all."""
 
 
 def reorder_text(report: ReorderReport, out: Path, *, dry_run: bool, verbose: bool) -> str:
@@ -69,11 +73,25 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
         f"{verb} {out}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
         + (f", stride {plan.stride}" if plan.bundle else "")
     )
+    if plan.side_files.left_out:
+        lines.append(f"Left out of OUT: {_left_out_text(plan.side_files.left_out)}")
     if dry_run:
         lines += _plan_lines(plan)
     if report.verification is not None:
         lines += verification_lines(report.verification)
     return lines
+
+
+def _left_out_text(left_out: Mapping[str, str]) -> str:
+    """Return which files of the source are left out, by reason; of many, the first are named."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in sorted(left_out.items()):
+        by_reason.setdefault(reason, []).append(name)
+    texts = []
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
+        texts.append(f"{', '.join(names[:_NAMED_FILES])}{more} ({reason})")
+    return "; ".join(texts)
 
 
 def _plan_lines(plan: RewritePlan) -> list[str]:

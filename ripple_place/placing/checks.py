@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.output.plan import resolve_orders
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError
 from ripple_place.placement import ModelPlacement, NeuronPlacement
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 
 def check_granule(model: FfnModel, names: Sequence[str], params: PlacingParams) -> None:
-    """Raise UnsupportedError if an ordering of single neurons would part those that share a scale."""
+    """Raise UnsupportedError if an ordering of single neurons would part those that share a scale or a pattern."""
     for name in names:
         needed = model.blocks[name].granule
+        what = "quantised weights with a scale for"
+        if any(tensor.kept_groups for tensor in model.blocks[name].tensors):
+            what = "a declared pattern (sparsity, activations) over"
         if params.granule % needed and params.ordering != "original":
             raise UnsupportedError(
-                f"{model.checkpoint.path}: {name}", found=f"quantised weights with a scale for each {needed} neurons",
+                f"{model.checkpoint.path}: {name}", found=f"{what} each {needed} neurons",
                 expected=f"whole granules of {needed} to move, and --granule is {params.granule}",
                 remedy=f"add --granule {needed}, or {REORDER_FIRST}",
             )  # fmt: skip

@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 ADAPTER = "ripple_place/adapter/adapter_model.safetensors"
 MODULE = "base_model.model.model.layers.{}."
+PEFT_CONFIG: dict[str, Any] = {
+    "alora_invocation_tokens": None, "alpha_pattern": {}, "arrow_config": None, "auto_mapping": None,
+    "base_model_name_or_path": "some/model", "bias": "none", "corda_config": None, "ensure_weight_tying": False,
+    "eva_config": None, "exclude_modules": None, "fan_in_fan_out": False, "inference_mode": True,
+    "init_lora_weights": True, "kasa_config": None, "layer_replication": None, "layers_pattern": None,
+    "layers_to_transform": None, "loftq_config": {}, "lora_alpha": 8, "lora_bias": False, "lora_dropout": 0.0,
+    "lora_ga_config": None, "megatron_config": None, "megatron_core": "megatron.core", "modules_to_save": None,
+    "monteclora_config": None, "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 2,
+    "rank_pattern": {}, "revision": None, "target_modules": ["down_proj"], "target_parameters": None,
+    "task_type": "CAUSAL_LM", "trainable_token_indices": None, "use_bdlora": None, "use_dora": True,
+    "use_qalora": False, "use_rslora": False, "velora_config": None,
+}  # fmt: skip
+"""What peft 0.21.2 writes for a LoraConfig, all of its keys."""
 
 
 @pytest.fixture
@@ -137,6 +150,53 @@ def test_adapters_that_would_break(
     with pytest.raises(error, match=message):
         rewrite(source, tmp_path / "out", adapter=adapter)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("layer_replication", [[0, 2], [1, 2]], "layer_replication: numbers of layers after replication"),
+        ("use_bdlora", {"nblocks": 2, "target_modules_bd_b": ["up_proj"]}, "use_bdlora: block-diagonal"),
+        ("use_bdlora", True, "use_bdlora: block-diagonal"),
+        ("use_qalora", True, "use_qalora: inputs of A pooled"),
+        ("kasa_config", {"beta": 1.0}, "kasa_config: a base model whose smallest"),
+        ("arrow_config", {"top_k": 3}, "arrow_config: a router"),
+        ("velora_config", {"num_groups": 4}, "velora_config: inputs compressed"),
+        ("monteclora_config", {"num_samples": 8}, "monteclora_config: weights drawn at random"),
+        ("megatron_config", {"tensor_model_parallel_size": 2}, "megatron_config: the matrices of one rank"),
+        ("enable_lora", [True, False], "enable_lora: LoRA on parts"),
+        ("init_lora_weights", "pissa", "init_lora_weights 'pissa', which changes the base model"),
+        ("init_lora_weights", "pissa_niter_4", "init_lora_weights 'pissa_niter_4'"),
+        ("init_lora_weights", "olora", "init_lora_weights 'olora'"),
+        ("init_lora_weights", "corda", "init_lora_weights 'corda'"),
+        ("init_lora_weights", "loftq", "init_lora_weights 'loftq'"),
+        ("init_lora_weights", "lora_ga", "init_lora_weights 'lora_ga'"),
+        ("init_lora_weights", ["gaussian"], r"init_lora_weights \['gaussian'\], which changes"),
+        ("init_lora_weights", 1, "init_lora_weights 1"),
+        ("neuron_shuffle", [1, 0], "neuron_shuffle set, a key that no rule covers"),
+        ("neuron_shuffle", 0, "neuron_shuffle set"),
+        ("neuron_shuffle", "x", "neuron_shuffle set"),
+        ("\x1b[2J", True, r"\\x1b\[2J set"),
+    ],
+)
+def test_adapter_keys_that_change_the_meaning(source: Path, tmp_path: Path, key: str, value: Any, message: str) -> None:
+    """Refused by name when they are set, and so is any key that is not known."""
+    adapter = write_adapter(tmp_path / "adapter", lora(), **PEFT_CONFIG | {key: value})
+    with pytest.raises(UnsupportedError, match=rf"adapter_config.json: found {message}.*[Mm]erge the adapter"):
+        rewrite(source, tmp_path / "out", adapter=adapter)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("unset", [None, False, {}, [], ""])
+def test_adapter_keys_that_are_not_set(source: Path, tmp_path: Path, unset: Any) -> None:
+    """A key switches nothing on with an empty value, known or not; the others may have any."""
+    keys = ("layer_replication", "use_bdlora", "use_qalora", "target_parameters", "enable_lora", "of_a_later_peft")
+    config = PEFT_CONFIG | dict.fromkeys(keys, unset) | {
+        "alpha_pattern": {"up_proj": 4}, "layers_to_transform": [0, 1], "bias": "lora_only", "use_rslora": True,
+        "init_lora_weights": "gaussian", "runtime_config": {"ephemeral_gpu_offload": True}, "eva_config": {"rho": 2.0},
+        "alora_invocation_tokens": [1, 2], "trainable_token_indices": [3], "fan_in_fan_out": True,
+    }  # fmt: skip
+    rewrite(source, tmp_path / "out", adapter=write_adapter(tmp_path / "adapter", lora(), **config))
 
 
 def test_what_is_no_adapter(source: Path, tmp_path: Path) -> None:

@@ -53,8 +53,15 @@ from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
-from tests.checkpoint.model.test_quantised import SCHEMES, write_quantised
-from tests.checkpoint.test_carriers import gguf, lora, write_adapter
+from tests.checkpoint.model.test_quantised import (
+    DECLARED,
+    GROUP,
+    SCHEMES,
+    adjust_config,
+    move_to_sidecar,
+    write_quantised,
+)
+from tests.checkpoint.test_carriers import PEFT_CONFIG, gguf, lora, write_adapter
 from tests.hostile.mutations import mutate_bytes, mutate_container, mutate_json
 from tests.torch_files import write_torch_file
 from tests.trace_builders import block_of, planted_clusters
@@ -106,7 +113,9 @@ class Targets:
         )
         for n in range(2):
             write_torch_file(torch / f"part-{n}.bin", {f"layer.{n}": np.ones((4, 8), "f4")})
-        write_adapter(root / "adapter", lora())
+        # Of peft's keys those that matter, so that most changes meet one.
+        keys = ("layer_replication", "use_bdlora", "use_qalora", "init_lora_weights", "megatron_config", "lora_alpha")
+        write_adapter(root / "adapter", lora(), **{key: PEFT_CONFIG[key] for key in keys})
         active = rng.random((30, 24)) < 0.2
         np.save(root / "layers.0.npy", active)
         np.savez(root / "arrays.npz", **{"layers.0": active, "layers.1": active})
@@ -170,6 +179,13 @@ class Targets:
             read = partial(self._plan, source)
             self.kinds[f"config, {scheme}"] = source / "config.json", as_json, read
             self.kinds[f"weights, {scheme}"] = source / "model.safetensors", mutate_container, read
+        for name, (scheme, settings) in DECLARED.items():
+            source = write_quantised(root / name, scheme)
+            adjust_config(source, settings)
+            self.kinds[f"config, {name}"] = source / "config.json", as_json, partial(self._plan, source)
+        source = write_quantised(root / "sidecar", "awq")
+        move_to_sidecar(source, "quant_config.json", {"w_bit": 4, "q_group_size": GROUP, "version": "GEMM"})
+        self.kinds["quantisation sidecar"] = source / "quant_config.json", as_json, partial(self._plan, source)
         self.sound = {kind: path.read_bytes() for kind, (path, _, _) in self.kinds.items()}
 
     def _plan(self, source: Path, adapter: Path | None = None) -> None:

@@ -158,6 +158,18 @@ def test_granule_of_quantised_weights(tmp_path: Path, profile_path: Path, pico_o
         PlacingParams(granule=12)
 
 
+def test_granule_of_sparse_weights(tmp_path: Path, profile_path: Path, pico_opt: Path) -> None:
+    """2:4 sparsity is asked for before the long part as well, by a granule that can be given; fours stay whole."""
+    config = opt_config(sparsity_config={"sparsity_structure": "2:4", "format": "dense"})
+    (pico_opt / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedError, match=r"a declared pattern .* over each 8 neurons.*Add --granule 8, or"):
+        reorder(pico_opt, profile_path, tmp_path / "out")
+    reorder(pico_opt, profile_path, tmp_path / "out", PlacingParams(granule=8))
+    for block in read_placement(tmp_path / "out" / "ripple_place" / "placement.safetensors").blocks.values():
+        assert (np.diff(block.order.reshape(-1, 4), axis=1) == 1).all()
+        assert (block.order[::4] % 4 == 0).all()
+
+
 def test_carriers_need_a_checkpoint(tmp_path: Path, profile_path: Path) -> None:
     """A placement file has nothing that they could go along with."""
     with pytest.raises(UsageError, match=r"--adapter, --carrier and --gguf: found no checkpoint"):

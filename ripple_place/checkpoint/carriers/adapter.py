@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ripple_place.checkpoint.carriers.adapter_config import CONFIG_FILE, MERGE, check_adapter_config
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error, unsupported_error
 from ripple_place.checkpoint.model.family import matches_any
 from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
 from ripple_place.errors import CheckpointError, UsageError
-from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorFile
 
 if TYPE_CHECKING:
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.tensorfile import TensorExtent
 
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
 _NAME = re.compile(
     r"(?:base_model\.model\.)?(?P<module>.+?)\.(?P<kind>lora_A|lora_B|lora_magnitude_vector|lora_bias)"
     r"(?:\.[^.]+)*?(?:\.weight|\.bias)?"
 )
 _WEIGHT_NAMES = ("weight", "qweight", "weight_packed")
-_ELSE = "merge the adapter into its base model (peft: merge_and_unload) and reorder the result"
 
 
 def describe_adapter(model: FfnModel, directory: Path, name: str) -> list[CarrierFile]:
@@ -44,7 +43,7 @@ def describe_adapter(model: FfnModel, directory: Path, name: str) -> list[Carrie
     UsageError
         If it is no adapter directory.
     UnsupportedError
-        If it is no LoRA, or has weights for fused experts.
+        If it is no LoRA, its config changes what the tensors mean, or it has weights that no rule covers.
     CheckpointError
         If it is malformed, or of another model.
     OSError
@@ -54,18 +53,7 @@ def describe_adapter(model: FfnModel, directory: Path, name: str) -> list[Carrie
         raise UsageError(
             directory, found=f"no {CONFIG_FILE}", expected="a directory that peft saved", remedy="correct the path"
         )
-    try:
-        config: Any = parse_json((directory / CONFIG_FILE).read_bytes())
-        kind = config["peft_type"]
-        if not isinstance(kind, str):
-            raise ValueError(f"peft_type {kind!r}")
-    except (ValueError, KeyError, TypeError) as cause:
-        raise CheckpointError(
-            directory / CONFIG_FILE, found=str(cause), expected="a peft config", remedy="download it again"
-        ) from cause
-    if kind != "LORA" or config.get("target_parameters"):
-        found = kind if kind != "LORA" else "LoRA on parameters, such as fused experts"
-        raise unsupported_error(directory, found, "LoRA on linear layers", _ELSE)
+    check_adapter_config(directory)
     if not (directory / WEIGHTS_FILE).is_file():
         raise unsupported_error(directory, f"no {WEIGHTS_FILE}", "weights in safetensors", "save it again with peft")
     weights = TensorFile.open(directory / WEIGHTS_FILE, CheckpointError)
@@ -90,7 +78,7 @@ def _parts_of(model: FfnModel, path: Path, extent: TensorExtent) -> list[Carrier
         short = _without_prefix(model, module if match is None else f"{module}.weight")
         kinds = [kind for kind in model.family.blocks if matches_any(kind.module, short)]
         if any(not matches_any(kind.free, short) for kind in kinds):
-            raise unsupported_error(where, "a tensor of an FFN that no rule covers", "LoRA of gate, up or down", _ELSE)
+            raise unsupported_error(where, "a tensor of an FFN that no rule covers", "LoRA of gate, up or down", MERGE)
         return []
     parts = []
     for tensor, block in base:

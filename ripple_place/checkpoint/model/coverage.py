@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.model.family import matches_any
-from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ripple_place.checkpoint.model.family import config_size
 from ripple_place.checkpoint.model.ffn_block import FfnBlock
 from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
-from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 from ripple_place.tensorfile import DTYPE_BITS
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.checkpoint.model.family import BlockPattern, Family, TensorPattern
-    from ripple_place.checkpoint.model.quantised import Field, Scheme
+    from ripple_place.checkpoint.model.quantised import Scheme
     from ripple_place.checkpoint.model.shards import Checkpoint
+    from ripple_place.checkpoint.model.stored_tensors import Field
     from ripple_place.tensorfile import TensorExtent
 
 _PACKED_DTYPES = ("U8", "I32", "U32")
@@ -74,7 +75,10 @@ def describe_blocks(
         for stored in present:
             if stored.neuron_axis is None:
                 continue
-            tensor = _part(checkpoint, stored, sizes, expert)
+            # The inputs of down are the neurons: groups of inputs are groups of neurons.
+            is_down = stored.pattern.role == "down"
+            groups = tuple(size for size in scheme.kept_groups if is_down and size < sizes.n_neurons)
+            tensor = _part(checkpoint, stored, sizes, expert, groups)
             tensors.append(tensor)
             if stored.pattern not in kind.components or not (stored.field is None or stored.field.is_weight):
                 continue
@@ -189,7 +193,9 @@ def _check_quantised_shape(checkpoint: Checkpoint, stored: _Stored, field: Field
         raise _shape_error(checkpoint, stored.extent, f"{size} for {n_neurons} neurons along axis {field.neuron_axis}")
 
 
-def _part(checkpoint: Checkpoint, stored: _Stored, sizes: _Sizes, expert: int) -> NeuronTensor:
+def _part(
+    checkpoint: Checkpoint, stored: _Stored, sizes: _Sizes, expert: int, kept_groups: tuple[int, ...]
+) -> NeuronTensor:
     """Return the part of a tensor that belongs to one expert; all of it where there is none."""
     pattern, extent, axis = stored.pattern, stored.extent, stored.neuron_axis
     assert axis is not None
@@ -203,7 +209,7 @@ def _part(checkpoint: Checkpoint, stored: _Stored, sizes: _Sizes, expert: int) -
         n_after=math.prod(stored.shape[axis + 1 :]), begin_bytes=begin_bytes,
         n_parts=pattern.n_parts, interleaved=pattern.axes[pattern.neuron_axis] == "neuron_pairs",
         granule=1 if stored.field is None else stored.field.granule,
-        packing=None if stored.field is None else stored.field.packing,
+        packing=None if stored.field is None else stored.field.packing, kept_groups=kept_groups,
     )  # fmt: skip
 
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 
+_BITS_PER_BYTE = 8
+"""Granules are whole bytes of a trace."""
+
 
 @dataclass(frozen=True)
 class FfnBlock:
@@ -40,8 +43,9 @@ class FfnBlock:
 
     @property
     def granule(self) -> int:
-        """Neurons that must stay together: placements may move them within their granule, and granules as a whole."""
-        return math.lcm(*(tensor.granule for tensor in self.tensors))
+        """Neurons that must stay together, as a number that orderings take: 1, or a multiple of 8."""
+        needed = math.lcm(*(size for tensor in self.tensors for size in (tensor.granule, *tensor.kept_groups)))
+        return needed if needed == 1 else math.lcm(needed, _BITS_PER_BYTE)
 
     @property
     def dtype(self) -> str | None:

@@ -68,6 +68,9 @@ class NeuronTensor:
         Neurons to which one place on the axis belongs: 32 where one scale covers 32 neurons.
     packing : Packing or None
         Where one item holds several neurons, or a few bits of one.
+    kept_groups : tuple of int
+        Sizes of groups of neighbours that must stay together although each neuron has a place of its own: 4 where
+        weights are sparse by 2:4.
     """
 
     name: str
@@ -82,6 +85,7 @@ class NeuronTensor:
     interleaved: bool = False
     granule: int = 1
     packing: Packing | None = None
+    kept_groups: tuple[int, ...] = ()
 
     @property
     def item_bytes(self) -> int:

@@ -3,7 +3,8 @@
 Moving outputs (the neurons of up and gate) is exact under every scheme here: scales and zeros by output move along.
 Moving inputs (the neurons of down) is exact where scales do not depend on the input, or where an index (GPTQ's `g_idx`)
 says which group an input belongs to; else inputs may only move with their group. That is recorded as the granule of the
-tensors concerned, and an order that does not keep granules whole is refused.
+tensors concerned, and an order that does not keep granules whole is refused. Groups that a config declares, although
+each neuron has weights of its own, are kept whole by `kept_groups`.
 
 References
 ----------
@@ -15,72 +16,35 @@ MXFP4: transformers, integrations/mxfp4.py. FP8: transformers, integrations/fine
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import opened, read_into
 from ripple_place.checkpoint.model.neuron_tensor import Packing
-from ripple_place.errors import UnsupportedArchitectureError
+from ripple_place.checkpoint.model.quantisation_config import (
+    kept_groups,
+    overrides,
+    read_quantisation,
+)
+from ripple_place.checkpoint.model.stored_tensors import Field, StoredTensors
 from ripple_place.jsontext import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ripple_place.checkpoint.model.shards import Checkpoint
 
 AWQ_LANES = (0, 2, 4, 6, 1, 3, 5, 7)
 NIBBLES_HIGH_FIRST = (1, 0)
-REORDER_FIRST = "reorder the checkpoint before it was quantised, then quantise the result"
 _STORED_AS = {".qweight": ".weight", ".weight_packed": ".weight", "_blocks": ""}
-_METHODS = ("gptq", "awq", "compressed-tensors", "fp8", "fbgemm_fp8", "bitsandbytes", "mxfp4")
-_FREE_COMPANIONS = ("input_scale", "activation_scale", "weight_format", "weight_shape", "input_scale_ub")
+_FREE_COMPANIONS = ("weight_format", "weight_shape", "input_scale_ub")
+_OF_INPUTS = ("input_scale", "input_zero_point", "activation_scale", "smooth_scale")
+"""Of a layer's inputs: one for all, or one for each."""
 
 _PACKED_DEFAULTS = (("num_bits", 4), ("group_size", 128))
 
 
 @dataclass(frozen=True)
-class Field:
-    """A stored tensor of a quantised matrix.
-
-    Attributes
-    ----------
-    name : str
-    neuron_axis : int or None
-        Which of its axes the neurons run along, None if none does.
-    granule : int
-        Neurons to one place on that axis.
-    packing : Packing or None
-    shape : tuple of int
-        As the tensor is to be taken, where not as stored.
-    is_weight : bool
-        Whether it is the weights rather than scales and the like.
-    """
-
-    name: str
-    neuron_axis: int | None
-    shape: tuple[int, ...]
-    granule: int = 1
-    packing: Packing | None = None
-    is_weight: bool = False
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a checkpoint says that it is quantised.
-
-    Attributes
-    ----------
-    checkpoint : Checkpoint
-    method : str or None
-        None where it is not quantised.
-    settings : mapping of str to anything
-        `quantization_config`.
-    """
-
-    checkpoint: Checkpoint
-    method: str | None
-    settings: Mapping[str, Any]
+class Scheme(StoredTensors):
+    """How a checkpoint is quantised: for each method, which tensors a matrix is stored as."""
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Scheme:
@@ -89,18 +53,12 @@ class Scheme:
         Raises
         ------
         UnsupportedArchitectureError
-            If no rule covers its method.
+            If no rule covers its method, or something else that it declares.
+        CheckpointError
+            If a sidecar that declares it is malformed.
         """
-        settings = checkpoint.config.get("quantization_config")
-        if settings is None:
-            return cls(checkpoint, None, {})
-        method = settings.get("quant_method", "unnamed") if isinstance(settings, dict) else str(settings)
-        if method not in _METHODS or not isinstance(settings, dict):
-            raise UnsupportedArchitectureError(
-                checkpoint.path, found=f"a quantization_config ({method})",
-                expected=f"weights that are not quantised, or by {', '.join(_METHODS)}", remedy=REORDER_FIRST,
-            )  # fmt: skip
-        return cls(checkpoint, method, settings)
+        method, settings = read_quantisation(checkpoint.path, checkpoint.config)
+        return cls(checkpoint, method, settings, kept_groups(checkpoint.path, checkpoint.config, settings))
 
     def fields(self, name: str, *, outputs: bool) -> list[Field]:
         """Return the stored tensors of a matrix ``[out, in]``; empty if it is stored as it is, or not at all.
@@ -138,9 +96,13 @@ class Scheme:
     def _gptq(self, module: str, outputs: bool) -> list[Field]:
         """Return ``qweight`` [in bits / 32, out], ``qzeros`` [in / G, out bits / 32], ``scales`` [in / G, out]."""
         self._require(module, self.method == "gptq", f"{module}.qweight without GPTQ or AWQ in quantization_config")
-        bits = self._setting("bits", 4)
-        self._require(module, bits in (2, 3, 4, 8), f"{bits} bits")
+        self._check_gptq(module)
         qweight, qzeros, scales, g_idx = (f"{module}.{part}" for part in ("qweight", "qzeros", "scales", "g_idx"))
+        bits = self._setting("bits", 4)
+        if self._differs("bits", 4):
+            # A zero for each output and group, packed as the weights are.
+            bits = self._shape(qzeros)[-1] * 32 // max(1, self._shape(scales)[-1])
+        self._require(module, bits in (2, 3, 4, 8), f"{bits} bits")
         packing = Packing(bits)
         if outputs:
             return [self._field(qweight, 1, is_weight=True), self._field(qzeros, 1, packing=packing),
@@ -150,7 +112,7 @@ class Scheme:
         n_in = weight.shape[0] * 32 // bits
         if self.settings.get("desc_act") and g_idx in self.checkpoint.shard_of:
             return [weight, self._field(g_idx, 0), self._field(scales, None), self._field(qzeros, None)]
-        group = n_in if n_groups == 1 else self._setting("group_size", 128)
+        group = n_in if n_groups == 1 else self._group_size(module, n_in, n_groups)
         if g_idx in self.checkpoint.shard_of:
             found = self._read(g_idx, np.int32)
             in_order = np.array_equal(found, np.arange(n_in) // group)
@@ -159,18 +121,30 @@ class Scheme:
         return [weight, self._field(scales, by_group, granule=group), self._field(qzeros, by_group, granule=group),
                 self._field(g_idx, None)]  # fmt: skip
 
+    def _check_gptq(self, module: str) -> None:
+        """Raise unless words are of 32 bits in GPTQ's own layout, and one rule says whether `g_idx` counts."""
+        for values in (self.settings, *overrides(self.settings)):
+            layout, words = values.get("checkpoint_format"), values.get("pack_dtype")
+            self._require(module, layout in (None, "gptq", "gptq_v2"), f"GPTQ weights in the format {layout}")
+            self._require(module, not values.get("is_marlin_format"), "GPTQ weights in the format marlin")
+            self._require(module, words in (None, "int32"), f"GPTQ weights packed into {words}")
+        self._require(module, not self._differs("desc_act", False), "desc_act that differs by module")
+
     def _awq(self, module: str, outputs: bool) -> list[Field]:
         """Return ``qweight`` [in, out / 8], ``qzeros`` [in / G, out / 8], ``scales`` [in / G, out]."""
         version = str(self.settings.get("version", "gemm")).lower()
         bits = self._setting("bits", 4)
         self._require(module, version == "gemm" and bits == 4, f"AWQ {version} of {bits} bits")
+        as_wide = self._shape(f"{module}.qweight")[-1] * 32 == self._shape(f"{module}.scales")[-1] * bits
+        self._require(module, as_wide or not self._differs("bits", 4), f"AWQ of other than {bits} bits in some modules")
         qweight, qzeros, scales = (f"{module}.{part}" for part in ("qweight", "qzeros", "scales"))
         packing = Packing(4, AWQ_LANES)
         if outputs:
             return [self._field(qweight, 1, packing=packing, is_weight=True), self._field(qzeros, 1, packing=packing),
                     self._field(scales, 1)]  # fmt: skip
-        group = self._setting("group_size", 128)
-        by_group = None if self._shape(scales)[0] == 1 else 0
+        n_groups, n_in = self._shape(scales)[0], self._shape(qweight)[0]
+        group = n_in if n_groups == 1 else self._group_size(module, n_in, n_groups)
+        by_group = None if n_groups == 1 else 0
         return [self._field(qweight, 0, is_weight=True), self._field(qzeros, by_group, granule=group),
                 self._field(scales, by_group, granule=group)]  # fmt: skip
 
@@ -178,8 +152,7 @@ class Scheme:
         """Return compressed-tensors' ``weight_packed`` [out, in bits / 32] and what belongs to it."""
         stored_as = self.settings.get("format")
         self._require(module, stored_as == "pack-quantized", f"packed weights of the format {stored_as}")
-        weights = self._group_settings("weights")
-        bits, group = (self._count(key, weights.get(key), default) for key, default in _PACKED_DEFAULTS)
+        bits, group = self._packed_settings(module)
         self._require(module, bits in (2, 4, 8), f"{bits} bits")
         weight, scale, zero, g_idx = (
             f"{module}.{part}" for part in ("weight_packed", "weight_scale", "weight_zero_point", "weight_g_idx")
@@ -193,6 +166,37 @@ class Scheme:
             return [*fields, self._field(g_idx, 0), self._field(scale, None), self._field(zero, None)]
         by_group = None if self._shape(scale)[-1] == 1 else 1
         return [*fields, self._field(scale, by_group, granule=group), self._field(zero, by_group, granule=group)]
+
+    def _packed_settings(self, module: str) -> tuple[int, int]:
+        """Return bits and group size of packed weights; of several groups of layers, those that shapes agree with."""
+        groups = self.settings.get("config_groups")
+        if not isinstance(groups, dict) or len(groups) <= 1:
+            weights = self._group_settings("weights")
+            bits, group = (self._count(key, weights.get(key), default) for key, default in _PACKED_DEFAULTS)
+            return bits, group
+        n_in = self._logical_inputs(module)
+        packed, scale = (self._shape(f"{module}.{part}")[-1] for part in ("weight_packed", "weight_scale"))
+        fitting = set()
+        for table in groups.values():
+            weights = table.get("weights") or {} if isinstance(table, dict) else {}
+            weights = weights if isinstance(weights, dict) else {}
+            bits = self._count("num_bits", weights.get("num_bits"), 4)
+            group = self._count("group_size", weights.get("group_size"), n_in if "strategy" in weights else 128)
+            if packed * 32 == n_in * bits and scale == -(-n_in // group):
+                fitting.add((bits, group))
+        self._require(module, len(fitting) == 1, f"{len(groups)} groups of layers, {len(fitting)} of which fit it")
+        return fitting.pop()
+
+    def _logical_inputs(self, module: str) -> int:
+        """Return the number of inputs that packed weights say they have."""
+        name = f"{module}.weight_shape"
+        self._require(module, self._shape(name) == (2,), f"{name} that is no shape")
+        dtype = {"I64": np.int64, "I32": np.int32}.get(self.checkpoint.extent(name).dtype)
+        self._require(module, dtype is not None, f"{name} that is no shape")
+        assert dtype is not None
+        n_in = int(self._read(name, dtype)[1])
+        self._require(module, 0 < n_in < 2**31, f"{n_in} inputs")
+        return n_in
 
     def _mxfp4(self, name: str, outputs: bool) -> list[Field]:
         """Return ``_blocks`` [E, out, in / 32, 16] and ``_scales`` [E, out, in / 32]: 32 inputs to a scale."""
@@ -231,13 +235,18 @@ class Scheme:
         shape = self._shape(name)
         axis = len(shape) - 2 if outputs else len(shape) - 1
         fields = [Field(name, axis, shape, is_weight=True)]
-        for part in (*_FREE_COMPANIONS, "SCB", "weight_scale", "weight_scale_inv", "weight_zero_point"):
+        for part in (*_FREE_COMPANIONS, *_OF_INPUTS, "SCB", "weight_scale", "weight_scale_inv", "weight_zero_point"):
             companion = f"{module}.{part}"
             if companion not in self.checkpoint.shard_of:
                 continue
             scale = self._shape(companion)
             if part in _FREE_COMPANIONS or int(np.prod(scale)) == 1:
                 fields.append(self._field(companion, None))
+            elif part in _OF_INPUTS:
+                self._require(
+                    companion, outputs or scale == (shape[-1],), f"shape {list(scale)} for {shape[-1]} inputs"
+                )
+                fields.append(self._field(companion, None if outputs else 0))
             elif scale in ((shape[0],), (shape[0], 1)):
                 fields.append(self._field(companion, 0 if outputs else None))
             else:
@@ -254,49 +263,6 @@ class Scheme:
         self._require(companion, self._shape(companion) == expected, f"shape {list(self._shape(companion))}")
         axis = 0 if outputs else 1
         return self._field(companion, axis, granule=block[axis])
-
-    def _field(
-        self, name: str, axis: int | None, *, granule: int = 1, packing: Packing | None = None, is_weight: bool = False
-    ) -> Field:
-        shape = self._shape(name) if name in self.checkpoint.shard_of else ()
-        return Field(name, axis, shape, 1 if axis is None else granule, packing, is_weight)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        self._require(name, name in self.checkpoint.shard_of, f"no tensor {name}")
-        return self.checkpoint.extent(name).shape
-
-    def _read(self, name: str, dtype: type) -> np.ndarray[tuple[int, ...], Any]:
-        extent = self.checkpoint.extent(name)
-        values: np.ndarray[tuple[int, ...], Any] = np.empty(extent.length_bytes // np.dtype(dtype).itemsize, dtype)
-        with opened(self.checkpoint.file_of(name)) as descriptor:
-            read_into(descriptor, values, extent.offset_bytes)
-        return values
-
-    def _setting(self, key: str, default: int) -> int:
-        return self._count(key, self.settings.get(key), default)
-
-    def _count(self, key: str, value: Any, default: int) -> int:
-        """Return a setting that counts something; where it is missing, or -1 for all there are, the default."""
-        if value is None or value == -1:
-            return default
-        self._require(key, type(value) is int and 0 < value < 2**31, f"{key} {value!r}")
-        count: int = value
-        return count
-
-    def _group_settings(self, key: str) -> Mapping[str, Any]:
-        """Return what compressed-tensors says of the weights; one group of layers is all that is taken."""
-        groups = self.settings.get("config_groups")
-        groups = list(groups.values()) if isinstance(groups, dict) else []
-        self._require("config_groups", len(groups) <= 1, f"{len(groups)} groups of layers")
-        value = groups[0].get(key) if groups and isinstance(groups[0], dict) else None
-        return value if isinstance(value, dict) else {}
-
-    def _require(self, where: str, holds: bool, found: str) -> None:
-        if not holds:
-            raise UnsupportedArchitectureError(
-                f"{self.checkpoint.path}: {where}", found=found,
-                expected="quantised weights whose neurons can be moved exactly", remedy=REORDER_FIRST,
-            )  # fmt: skip
 
 
 def logical_name(tensor: str) -> str:

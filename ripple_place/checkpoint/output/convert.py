@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ripple_place.checkpoint.fileio import chunks, opened
 from ripple_place.checkpoint.model.shards import INDEX_FILE, SINGLE_FILE, is_file
 from ripple_place.checkpoint.names import OWN_DIRECTORY
+from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_free_space, check_output, replacing_directory
 from ripple_place.checkpoint.output.sidefiles import copy_file
 from ripple_place.errors import CheckpointError, UsageError
@@ -40,7 +41,7 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     Raises
     ------
     UsageError
-        If there are no torch files, or `out` exists or lies inside `path`.
+        If there are no torch files, or `out` exists, or lies inside `path` or an output of `reorder`.
     CheckpointError
         If a file holds anything but contiguous tensors, is damaged or compressed.
     UnsupportedError
@@ -55,6 +56,7 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     """
     path, out = Path(path), Path(out)
     check_output(path, out, force=False)
+    check_no_output_around(out)
     names = _torch_files(path)
     # All that can be refused is refused before any writing.
     described = {name: read_torch_file(path / name, CheckpointError) for name in names}

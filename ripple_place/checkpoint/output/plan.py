@@ -11,9 +11,10 @@ import numpy as np
 from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
 from ripple_place.checkpoint.model.neuron_tensor import keeps_granules
-from ripple_place.checkpoint.model.quantised import REORDER_FIRST
+from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.names import BUNDLED_FILE
 from ripple_place.checkpoint.output.bundle import HELD_ROWS_BYTES, BundleLayout, plan_bundle
+from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_output
 from ripple_place.checkpoint.output.sidefiles import SideFiles, list_side_files
 from ripple_place.errors import PlacementError, UnsupportedError, UsageError
@@ -147,8 +148,8 @@ def plan_rewrite(
     Raises
     ------
     UsageError
-        If a format or the stride is unknown, OUT exists (without `force`), or OUT and the source are not apart, or the
-        source is itself an output.
+        If a format or the stride is unknown, OUT exists (without `force`), OUT and the source are not apart, OUT lies
+        in another output, or the source is an output or has one inside.
     PlacementError
         If the placement has a block that the model lacks, or one of another number of neurons.
     CheckpointError
@@ -163,6 +164,7 @@ def plan_rewrite(
         raise UsageError("stride", found=repr(stride), expected=" or ".join(STRIDES), remedy="name one of those")
     out = Path(out)
     check_output(model.checkpoint.path, out, force=force)
+    check_no_output_around(out)
     orders = resolve_orders(model, placement)
     _check_granules(model, orders)
     if "bundled" in formats:
@@ -186,11 +188,14 @@ def _check_granules(model: FfnModel, orders: Mapping[str, Int32Array]) -> None:
     """Raise if an order takes neurons out of the granule whose scale they share."""
     for name, block in model.blocks.items():
         for tensor in block.tensors:
-            if not keeps_granules(orders[name], tensor.granule):
+            for granule in (tensor.granule, *tensor.kept_groups):
+                if keeps_granules(orders[name], granule):
+                    continue
+                what = "values for" if granule == tensor.granule else "declared groups (sparsity, activations) of"
                 raise UnsupportedError(
                     f"{model.checkpoint.path}: tensor {tensor.name}",
-                    found=f"values for {tensor.granule} neurons each, and a placement of {name} that parts those",
-                    expected=f"{tensor.granule} neighbours to stay together",
+                    found=f"{what} {granule} neurons each, and a placement of {name} that parts those",
+                    expected=f"{granule} neighbours to stay together",
                     remedy=f"order with --granule {block.granule}, or {REORDER_FIRST}",
                 )  # fmt: skip
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from ripple_place.checkpoint.carriers.predictor import LAYER_FILE
 from ripple_place.checkpoint.fileio import ignore_progress, opened
 from ripple_place.checkpoint.names import OWN_DIRECTORY
+from ripple_place.checkpoint.output.nesting import check_no_output_within
 from ripple_place.checkpoint.output.output_file import OutputFile
+from ripple_place.checkpoint.output.weight_files import stale_reason
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.shards import Checkpoint
 
-_OTHER_FORMATS = (
-    ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".msgpack", ".h5", ".onnx", ".onnx_data", ".ot", ".tflite",
-    ".bin.index.json", ".h5.index.json", ".msgpack.index.json",
-)  # fmt: skip
 _TOOL_DIRECTORIES = {".git", ".cache", "__pycache__"}
 
 
@@ -48,11 +46,13 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
     Raises
     ------
     UsageError
-        If the directory is itself an output of ours: its neurons are in another order already.
+        If the directory is itself an output of ours, or has one inside: its neurons are in another order already.
     UnsupportedError
         If an adapter lies beside the weights.
     CheckpointError
         If an entry is no readable file or directory, such as a broken link.
+    OSError
+        If an entry cannot be read.
     """
     root = checkpoint.path
     if (root / OWN_DIRECTORY).exists():
@@ -65,6 +65,7 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
     left_out: dict[str, str] = {}
     for directory, subdirectories, names in os.walk(root):
         parent = Path(directory)
+        check_no_output_within(root, parent)
         for name in sorted(subdirectories):
             if name in _TOOL_DIRECTORIES or (parent / name).is_symlink():
                 reason = "a linked directory" if (parent / name).is_symlink() else "bookkeeping of another tool"
@@ -90,10 +91,8 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
                 )  # fmt: skip
             if LAYER_FILE.fullmatch(name) or name.endswith((".gpuidx", ".imatrix")) or "imatrix" in name.lower():
                 left_out[relative] = "by neuron, and so stale; give it with --carrier"
-            elif name.endswith(_OTHER_FORMATS):
-                left_out[relative] = "weights in another format, which would be stale"
-            elif parent == root and name.endswith((".safetensors", ".safetensors.index.json")):
-                left_out[relative] = "weights that are not part of the model, which would be stale"
+            elif (stale := stale_reason(file)) is not None:
+                left_out[relative] = stale
             else:
                 copied[relative] = file.stat().st_size
     return SideFiles(copied, left_out)

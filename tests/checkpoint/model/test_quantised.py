@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from ripple_place.checkpoint import fileio
 from ripple_place.checkpoint.model.ffn import describe_ffn
@@ -187,11 +187,36 @@ SCHEMES: dict[str, tuple[dict[str, Any], Any, Callable[[Tensors], np.ndarray], i
                       scaled_weight, 1),
     "fp8 by block": ({"quant_method": "fp8", "weight_block_size": [GROUP, GROUP]},
                      lambda rng, o, i: scaled(rng, o, i, "weight_scale_inv", BLOCK(o, i), "i1"), scaled_weight, GROUP),
+    "int8 by output, static activations": (
+        compressed(format="int-quantized"),
+        lambda rng, o, i: scaled(rng, o, i, "weight_scale", (o, 1), "i1")
+        | {"input_scale": rng.random(i).astype("f4"), "input_zero_point": rng.integers(0, 9, i).astype("i1")},
+        scaled_weight, 1,
+    ),
     "bitsandbytes int8": ({"quant_method": "bitsandbytes", "load_in_8bit": True},
                           lambda rng, o, i: scaled(rng, o, i, "SCB", (o,), "i1"), scaled_weight, 1),
     "bitsandbytes 4 bits": ({"quant_method": "bitsandbytes", "load_in_4bit": True},
                             lambda rng, o, i: nf4(rng, o, i, GROUP), nf4_weight, GROUP),
 }  # fmt: skip
+
+
+DECLARED: dict[str, tuple[str, dict[str, Any]]] = {
+    "2:4": ("int8 by output", {"sparsity_config": {"sparsity_structure": "2:4", "format": "dense"}}),
+    "activations in groups": ("int8 by output", {
+        "config_groups": {"a": {"targets": ["Linear"], "weights": {"num_bits": 8, "strategy": "channel"},
+                                "input_activations": {"num_bits": 8, "strategy": "group", "group_size": 16}}},
+    }),
+    "several groups": ("pack-quantized", {
+        "config_groups": {"a": {"weights": {"num_bits": 8, "group_size": 16}},
+                          "b": {"weights": {"num_bits": 4, "group_size": GROUP}}},
+    }),
+    "dynamic": ("gptq in order", {"dynamic": {"+:.*down_proj": {"bits": 4, "group_size": 64}, "-:lm_head": {}}}),
+    "auto-round": ("gptq in order", {
+        "quant_method": "auto-round", "packing_format": "auto_round:auto_gptq", "act_bits": 8, "act_group_size": 32,
+        "extra_config": {"lm_head": {"bits": 16, "data_type": "float"}, "layers.1": {"bits": 8, "group_size": 64}},
+    }),
+}  # fmt: skip
+"""Schemes, and what else their settings may declare."""
 
 
 def write_quantised(path: Path, scheme: str, n_neurons: int = N) -> Path:
@@ -249,6 +274,11 @@ def test_dequantised_weights_are_equal(
     for name in ("gate_proj", "up_proj"):
         np.testing.assert_array_equal(after[name], before[name][order])
     np.testing.assert_array_equal(after["down_proj"], before["down_proj"][:, order])
+    moved, stored = load_file(out / "model.safetensors"), load_file(source / "model.safetensors")
+    for part in ("input_scale", "input_zero_point"):
+        name = f"{MLP}down_proj.{part}"
+        if name in stored and stored[name].size == N:
+            np.testing.assert_array_equal(moved[name], stored[name][order])
     model = describe_ffn(Checkpoint.open(source))
     for tensor in model.blocks["layers.0"].tensors:
         whole = (out / "model.safetensors").read_bytes()
@@ -331,8 +361,6 @@ def test_experts_in_fp8(tmp_path: Path) -> None:
 
 def change(path: Path, scheme: str, part: str, tensor: np.ndarray | None) -> None:
     """Replace, add or remove a part of down_proj in a written checkpoint."""
-    from safetensors.numpy import save_file
-
     tensors = load_file(path / "model.safetensors")
     tensors.pop(f"{MLP}down_proj.{part}", None)
     if tensor is not None:
@@ -385,6 +413,256 @@ def test_settings_that_no_rule_covers(tmp_path: Path, scheme: str, settings: dic
     config["quantization_config"] |= settings
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsupportedError, match=message):
+        describe_ffn(Checkpoint.open(source))
+
+
+def sparse_24(rng: np.random.Generator, out: int, n_in: int) -> np.ndarray:
+    """Return a matrix of which two of four neighbouring inputs are zero."""
+    weight = rng.standard_normal((out, n_in // 4, 4)).astype("f4")
+    np.put_along_axis(weight, np.argsort(rng.random(weight.shape), axis=-1)[..., :2], 0, axis=-1)
+    return weight.reshape(out, n_in)
+
+
+def is_sparse_24(weight: np.ndarray) -> bool:
+    """Tell whether at most two of each four neighbours are there."""
+    return bool(((weight.reshape(len(weight), -1, 4) != 0).sum(axis=-1) <= 2).all())
+
+
+SPARSITY = {"sparsity_structure": "2:4", "format": "dense", "targets": ["Linear"], "global_sparsity": 0.5}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"sparsity_config": SPARSITY},
+        {"compression_config": SPARSITY},
+        {"compression_config": {"sparsity_config": SPARSITY}},
+        {"quantization_config": {"sparsity_config": SPARSITY}},
+        {"text_config": {"compression_config": {"sparsity_config": SPARSITY}}},
+        {"quantization_config": compressed(format="dense", sparsity_config=SPARSITY)},
+        {"compression_config": compressed(format="dense", sparsity_config=SPARSITY)},
+    ],
+)
+def test_two_of_four(tmp_path: Path, config: dict[str, Any]) -> None:
+    """Groups of four inputs of down stay whole, with --granule 8; an order that parts them is refused."""
+    rng = np.random.default_rng(0)
+    tensors = {f"{MLP}{name}.weight": sparse_24(rng, *shape) for name, shape in PROJECTIONS.items()}
+    config = llama_config(n_layers=1, n_neurons=N, hidden_size=H, **config)
+    source = write_checkpoint(tmp_path / "m", tensors, config)
+    assert describe_ffn(Checkpoint.open(source)).blocks["layers.0"].granule == 8
+    within_eight = np.arange(N).reshape(-1, 8)[:, [0, 4, 1, 5, 2, 6, 3, 7]].ravel()
+    for order in (order_of(1), within_eight):
+        with pytest.raises(UnsupportedError, match=r"declared groups .* of 4 neurons.*[Oo]rder with --granule 8, or"):
+            rewrite(source, tmp_path / "refused", order)
+    whole_eights = np.random.default_rng(1).permutation(N // 8)[:, None] * 8 + np.arange(8)
+    rewrite(source, tmp_path / "out", whole_eights.ravel(), formats=["drop-in", "bundled"])
+    rewrite(source, tmp_path / "four", order_of(4))
+    for name in ("out", "four"):
+        assert is_sparse_24(load_file(tmp_path / name / "model.safetensors")[f"{MLP}down_proj.weight"])
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "granule"),
+    [({"sparsity_structure": "unstructured"}, 1), ({"sparsity_structure": "0:0"}, 1), ({"format": "dense"}, 1),
+     ({"sparsity_structure": "16:32"}, 32), ({"sparsity_structure": "1:3"}, 24), ({"sparsity_structure": "9:999"}, 1)],
+)  # fmt: skip
+def test_other_sparsity(tmp_path: Path, sparsity: dict[str, Any], granule: int) -> None:
+    """Without a pattern any order is as sparse; of a pattern N:M, M inputs stay together, unless a row has fewer."""
+    rng = np.random.default_rng(0)
+    tensors = {f"{MLP}{name}.weight": rng.random(shape) for name, shape in PROJECTIONS.items()}
+    config = llama_config(n_layers=1, n_neurons=N, hidden_size=H, sparsity_config=sparsity)
+    source = write_checkpoint(tmp_path / "m", tensors, config)
+    assert describe_ffn(Checkpoint.open(source)).blocks["layers.0"].granule == granule
+
+
+def with_activations(**activations: Any) -> dict[str, Any]:
+    """Return compressed-tensors' settings of 8-bit weights with quantised activations."""
+    group = {"weights": {"num_bits": 8, "strategy": "channel"}, "input_activations": activations}
+    return {"config_groups": {"group_0": group}}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "settings", "granule"),
+    [
+        ("int8 by output", with_activations(num_bits=8, strategy="token", dynamic=True), 1),
+        ("int8 by output", with_activations(num_bits=8, strategy="tensor", dynamic=False), 1),
+        ("int8 by output", with_activations(num_bits=8), 1),
+        ("int8 by output", with_activations(num_bits=8, strategy="group", group_size=32, dynamic=True), 32),
+        ("int8 by output", with_activations(num_bits=4, strategy="tensor_group", group_size=16, dynamic="local"), 16),
+        ("int8 by output", {"config_groups": {"a": {"output_activations": {"group_size": 48}}}}, 48),
+        ("gptq 4 bits, desc_act", {"act_bits": 8, "act_group_size": 16}, 16),
+        ("gptq 4 bits, desc_act", {"act_bits": 16, "act_group_size": 16}, 1),
+        ("gptq 4 bits, desc_act", {"act_bits": 8, "act_group_size": -1}, 1),
+    ],
+)
+def test_activations_in_groups(tmp_path: Path, scheme: str, settings: dict[str, Any], granule: int) -> None:
+    """Neurons whose activations share a scale stay together; one scale for each token does not mind the order."""
+    source = write_quantised(tmp_path / "m", scheme)
+    adjust_config(source, settings)
+    assert describe_ffn(Checkpoint.open(source)).blocks["layers.0"].granule == granule
+    rewrite(source, tmp_path / "out", order_of(granule))
+    if granule > 1:
+        with pytest.raises(UnsupportedError, match=rf"declared groups .* of {granule} neurons.*--granule {granule}"):
+            rewrite(source, tmp_path / "refused", order_of(1))
+
+
+def adjust_config(source: Path, settings: dict[str, Any]) -> None:
+    """Change some settings of the quantisation."""
+    config = json.loads((source / "config.json").read_text())
+    config["quantization_config"] |= settings
+    (source / "config.json").write_text(json.dumps(config))
+
+
+def move_to_sidecar(source: Path, name: str, settings: dict[str, Any]) -> None:
+    """Take the settings out of config.json, and write others to a file beside it."""
+    config = json.loads((source / "config.json").read_text())
+    del config["quantization_config"]
+    (source / "config.json").write_text(json.dumps(config))
+    (source / name).write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "settings"),
+    [
+        ("gptq 8 bits, desc_act", "quantize_config.json", {"bits": 8, "group_size": GROUP, "desc_act": True}),
+        ("gptq in order", "quantize_config.json", {"bits": 4, "group_size": GROUP, "desc_act": False, "sym": True}),
+        ("awq", "quant_config.json", {"zero_point": True, "q_group_size": GROUP, "w_bit": 4, "version": "GEMM"}),
+        ("gptq in order", "quantization_config.json",
+         {"quant_method": "auto-round", "bits": 4, "group_size": GROUP, "packing_format": "auto_round:auto_gptq"}),
+    ],
+)  # fmt: skip
+def test_settings_in_a_sidecar(tmp_path: Path, scheme: str, name: str, settings: dict[str, Any]) -> None:
+    """Read as the tool that wrote the file reads it."""
+    source = write_quantised(tmp_path / "m", scheme)
+    move_to_sidecar(source, name, settings)
+    rewrite(source, tmp_path / "out", order_of(SCHEMES[scheme][3]))
+    before, after = weights_of(source, scheme), weights_of(tmp_path / "out", scheme)
+    order = order_of(SCHEMES[scheme][3])
+    np.testing.assert_array_equal(after["down_proj"], before["down_proj"][:, order])
+    np.testing.assert_array_equal(after["up_proj"], before["up_proj"][order])
+
+
+@pytest.mark.parametrize(
+    ("scheme", "layout"), [("gptq in order", "auto_round:auto_gptq"), ("awq", "auto_round:auto_awq")]
+)
+def test_auto_round(tmp_path: Path, scheme: str, layout: str) -> None:
+    """Stored as GPTQ or AWQ; layers that stay in 16 bits are named and do not matter."""
+    source = write_quantised(tmp_path / "m", scheme)
+    extra = {"lm_head": {"bits": 16}, "model.layers.0.self_attn.q_proj": {"bits": 4, "group_size": 64}}
+    adjust_config(source, {"quant_method": "auto-round", "packing_format": layout, "extra_config": extra})
+    rewrite(source, tmp_path / "out", order_of(GROUP))
+    before, after = weights_of(source, scheme), weights_of(tmp_path / "out", scheme)
+    np.testing.assert_array_equal(after["down_proj"], before["down_proj"][:, order_of(GROUP)])
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_gptq_bits_by_module(tmp_path: Path, in_order: bool) -> None:
+    """GPTQModel's `dynamic`: what a module has is seen from its shapes, and group sizes from those that are named."""
+    source = write_quantised(tmp_path / "m", "gptq in order" if in_order else "gptq 4 bits, desc_act")
+    rng = np.random.default_rng(5)
+    tensors = load_file(source / "model.safetensors")
+    down = gptq(rng, H, N, 8, not in_order)
+    for part, tensor in down.items():
+        tensors[f"{MLP}down_proj.{part}"] = tensor
+    save_file(tensors, source / "model.safetensors")
+    adjust_config(source, {"group_size": 64, "dynamic": {
+        r"+:.*\.down_proj": {"bits": 8, "group_size": GROUP}, r".*\.(gate|up)_proj": {"group_size": GROUP},
+        r"-:.*lm_head": {},
+    }})  # fmt: skip
+    order = order_of(GROUP if in_order else 1)
+    rewrite(source, tmp_path / "out", order)
+    moved = load_file(tmp_path / "out/model.safetensors")
+    after = {part: moved[f"{MLP}down_proj.{part}"] for part in down}
+    np.testing.assert_array_equal(gptq_weight(after, 8), gptq_weight(down, 8)[:, order])
+    if in_order:
+        with pytest.raises(UnsupportedError, match="--granule 32"):
+            rewrite(source, tmp_path / "refused", order_of(1))
+
+
+def test_several_groups_of_layers(tmp_path: Path) -> None:
+    """Of compressed-tensors' groups, the one counts whose bits and groups the shapes of a module have."""
+    source = write_quantised(tmp_path / "m", "pack-quantized")
+    groups = {f"group_{bits}": {"targets": [bits], "weights": {"num_bits": bits, "group_size": size}}
+              for bits, size in ((8, 16), (4, GROUP), (2, -1))}  # fmt: skip
+    adjust_config(source, {"config_groups": groups})
+    order = order_of(GROUP)
+    rewrite(source, tmp_path / "out", order)
+    before, after = weights_of(source, "pack-quantized"), weights_of(tmp_path / "out", "pack-quantized")
+    np.testing.assert_array_equal(after["down_proj"], before["down_proj"][:, order])
+    groups["group_2"]["weights"] = {"num_bits": 4, "group_size": 33}
+    adjust_config(source, {"config_groups": groups})
+    with pytest.raises(UnsupportedError, match="3 groups of layers, 2 of which fit it"):
+        describe_ffn(Checkpoint.open(source))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "config", "message"),
+    [
+        ("int8 by output", {"transform_config": {"config_groups": {"R4": {"type": "hadamard"}}}}, "mix neurons"),
+        ("int8 by output", with_activations(strategy="channel"), "activations quantised by channel"),
+        ("int8 by output", with_activations(strategy="group", group_size="x"), "group_size of activations 'x'"),
+        ("int8 by output", {"config_groups": {"W8A8": ["Linear"]}}, "such as presets"),
+        ("int8 by output", {"sparsity_config": {"format": "sparse-24-bitmask", "sparsity_structure": "2:4"}},
+         "compressed as sparse-24-bitmask"),
+        ("int8 by output", {"sparsity_config": {"sparsity_structure": "butterfly"}}, "sparsity_structure 'butterfly'"),
+        ("int8 by output", {"sparsity_config": "2:4"}, "sparsity_config '2:4'"),
+        ("gptq in order", {"checkpoint_format": "marlin"}, "GPTQ weights in the format marlin"),
+        ("gptq in order", {"is_marlin_format": True}, "format marlin"),
+        ("gptq in order", {"checkpoint_format": "bitblas"}, "format bitblas"),
+        ("gptq in order", {"pack_dtype": "int16"}, "packed into int16"),
+        ("gptq in order", {"rotation": "hadamard"}, "rotation, which mixes neurons"),
+        ("gptq in order", {"adapter": {"path": "x"}}, "adapter: a low-rank adapter"),
+        ("gptq in order", {"dynamic": {".*": {"desc_act": True}}}, "desc_act that differs by module"),
+        ("gptq in order", {"dynamic": {".*": {"checkpoint_format": "marlin"}}}, "format marlin"),
+        ("gptq in order", {"dynamic": ["x"]}, "dynamic that names no settings"),
+        ("gptq in order", {"dynamic": {"x": "y"}}, "dynamic that names no settings"),
+        ("gptq in order", {"dynamic": {".*": {"group_size": 33}}}, "3 groups, which 2 of the group sizes fit"),
+        ("awq", {"quant_method": "auto-round", "packing_format": "auto_round:fp8"}, "packed as auto_round:fp8"),
+        ("gptq in order", {"act_bits": 8, "act_group_size": "x"}, "act_group_size 'x'"),
+    ],
+)  # fmt: skip
+def test_declared_structure_that_no_rule_covers(
+    tmp_path: Path, scheme: str, config: dict[str, Any], message: str
+) -> None:
+    """Refused for what the config says."""
+    source = write_quantised(tmp_path / "m", scheme)
+    adjust_config(source, config)
+    with pytest.raises(UnsupportedError, match=rf"{message}.*[Rr]eorder the checkpoint before it was quantised"):
+        describe_ffn(Checkpoint.open(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error", "message"),
+    [
+        ("quantize_config.json", '{"bits": 8, "group_size": 32}', UnsupportedError,
+         "bits 4 in config.json: quantization_config, and 8 in quantize_config.json"),
+        ("quantize_config.json", '{"bits": 4, "desc_act": true}', UnsupportedError, "desc_act False in"),
+        ("quant_config.json", '{"quant_method": "awq"}', UnsupportedError, "quant_method 'gptq' in"),
+        ("quant_config.json", "[]", ValueError, "found a JSON list"),
+        ("quantize_config.json", "{", ValueError, "expected a JSON object"),
+    ],
+)  # fmt: skip
+def test_sidecars_that_contradict(tmp_path: Path, name: str, text: str, error: type[Exception], message: str) -> None:
+    """Loaders differ in which of the files they read."""
+    source = write_quantised(tmp_path / "m", "gptq in order")
+    (source / name).write_text(text)
+    with pytest.raises(error, match=message):
+        describe_ffn(Checkpoint.open(source))
+
+
+def test_a_sidecar_of_modelopt(tmp_path: Path) -> None:
+    """Refused by its own name."""
+    source = write_quantised(tmp_path / "m", "fp8, one scale")
+    move_to_sidecar(source, "hf_quant_config.json", {"quantization": {"quant_algo": "NVFP4"}})
+    with pytest.raises(UnsupportedError, match=r"a quantization_config \(modelopt\)"):
+        describe_ffn(Checkpoint.open(source))
+
+
+def test_scales_of_inputs_in_groups(tmp_path: Path) -> None:
+    """Static scales for some inputs each have a neuron axis of their own; no rule says how long."""
+    source = write_quantised(tmp_path / "m", "int8 by output")
+    change(source, "int8 by output", "input_scale", np.ones(3, "f4"))
+    with pytest.raises(UnsupportedError, match=r"input_scale: found shape \[3\] for 96 inputs"):
         describe_ffn(Checkpoint.open(source))
 
 
