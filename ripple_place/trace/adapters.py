@@ -16,17 +16,15 @@ from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.activity_rules import ActivityRule, check_finite
 from ripple_place.trace.arrays import read_arrays
+from ripple_place.trace.raw_numbers import DTYPES, map_numbers, row_chunks, rows_written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from ripple_place.arrays import AnyArray
 
-CHUNK_BYTES = 64 * 2**20
-"""Read at a time."""
-
 KINDS = {
-    "dejavu": ("neurons", "active", "tokens"),
+    "dejavu": ("neurons", "active", "tokens", "dtype"),
     "dense": ("active",),
     "packed": ("order", "neurons"),
     "powerinfer": ("tokens",),
@@ -169,7 +167,7 @@ def _dense(where: str, array: AnyArray, rule: ActivityRule) -> BlockTrace:
             remedy="save what the neurons put out, a row for each token",
         )  # fmt: skip
     packed = []
-    for first_row, part in _row_chunks(array):
+    for first_row, part in row_chunks(array):
         numbers = _floats(part)
         check_finite(numbers, where, first_row=first_row)
         packed.append(np.packbits(rule.active(numbers), axis=1, bitorder="little"))
@@ -187,6 +185,12 @@ def _packed(source: AdapterSource, array: AnyArray) -> BlockTrace:
             remedy="save what numpy.packbits(active, axis=1) returns",
         )  # fmt: skip
     n_neurons = source.count("neurons") or 8 * array.shape[1]
+    if "neurons" not in source.options and array.max() <= 1:
+        # Packed, this would mean that seven neurons in eight never fire: far likelier one byte a neuron.
+        raise TraceFormatError(
+            source, found="uint8 with no value above 1, and no number of neurons", expected="eight neurons in a byte",
+            remedy=f"pack it with numpy.packbits(active, axis=1), or add neurons={n_neurons} if it is packed",
+        )  # fmt: skip
     if -(-n_neurons // 8) != array.shape[1]:
         raise UsageError(
             source, found=f"neurons={n_neurons}", expected=f"{8 * array.shape[1] - 7} to {8 * array.shape[1]} for rows "
@@ -198,7 +202,7 @@ def _packed(source: AdapterSource, array: AnyArray) -> BlockTrace:
 
 
 def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
-    """Read ``mlp_label_{layer}.mmap``: float16 [n_tokens, n_neurons], raw, room for more tokens than were written."""
+    """Read ``mlp_label_{layer}.mmap``: [n_tokens, n_neurons], raw, room for more tokens than were written."""
     files = {
         int(match[1]): path
         for path in source.path.iterdir()
@@ -211,17 +215,13 @@ def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
             expected="a directory of them, and neurons=N: the files do not say",
             remedy="write dejavu:DIR,neurons=16384",
         )  # fmt: skip
-    rule = source.rule()
-    arrays = {}
-    for layer, path in sorted(files.items()):
-        n_bytes = path.stat().st_size
-        if n_bytes == 0 or n_bytes % (2 * n_neurons):
-            raise TraceFormatError(
-                path, found=f"{n_bytes} bytes", expected=f"float16 rows of {n_neurons} neurons",
-                remedy="correct neurons=N, or copy the file again",
-            )  # fmt: skip
-        arrays[layer] = np.memmap(path, np.dtype("<f2"), mode="r", shape=(n_bytes // (2 * n_neurons), n_neurons))
-    n_tokens = source.count("tokens") or max(map(_rows_written, arrays.values()))
+    rule, dtype = source.rule(), source.options.get("dtype")
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(
+            source, found=f"dtype={dtype}", expected=f"one of {', '.join(DTYPES)}", remedy="say what was written"
+        )
+    arrays = {layer: map_numbers(path, n_neurons, dtype) for layer, path in sorted(files.items())}
+    n_tokens = source.count("tokens") or max(map(rows_written, arrays.values()))
     shortest = min(array.shape[0] for array in arrays.values())
     if not 0 < n_tokens <= shortest:
         raise TraceFormatError(
@@ -232,30 +232,6 @@ def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
         f"layers.{layer}": _dense(f"{source}: layers.{layer}", array[:n_tokens], rule)
         for layer, array in arrays.items()
     }
-
-
-def _rows_written(array: AnyArray) -> int:
-    """Return the number of rows up to the last that is not all zeros."""
-    end = int(array.shape[0])
-    step = _chunk_rows(array)
-    while end > 0:
-        start = max(0, end - step)
-        used = np.flatnonzero(array[start:end].any(axis=1))
-        if used.size:
-            return start + int(used[-1]) + 1
-        end = start
-    return 0
-
-
-def _chunk_rows(array: AnyArray) -> int:
-    return max(1, CHUNK_BYTES // (array.dtype.itemsize * int(array.shape[1])))
-
-
-def _row_chunks(array: AnyArray) -> Iterator[tuple[int, AnyArray]]:
-    """Yield some rows at a time, each time with the number of the first."""
-    step = _chunk_rows(array)
-    for start in range(0, array.shape[0], step):
-        yield start, np.asarray(array[start : start + step])
 
 
 def _floats(array: AnyArray) -> AnyArray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
-from ripple_place.trace import adapters
+from ripple_place.trace import raw_numbers
 from ripple_place.trace.sources import read_source, read_sources
 from tests.trace_builders import random_activity, unpack
 
@@ -30,7 +30,7 @@ def write_dejavu(folder: Path, layers: dict[int, np.ndarray], n_rows: int) -> No
 @pytest.mark.parametrize("chunk_bytes", [1, 100, 10**6])
 def test_dejavu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
     """Layers by number, not by name; room that was never filled is no text."""
-    monkeypatch.setattr(adapters, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(raw_numbers, "CHUNK_BYTES", chunk_bytes)
     layers = {layer: numbers(9, 13, np.float16) + np.float16(layer == 10) for layer in (2, 10)}
     write_dejavu(tmp_path, layers, 40)
     trace = read_source(Path(f"dejavu:{tmp_path},neurons=13"))
@@ -41,6 +41,58 @@ def test_dejavu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: in
     trace = read_source(Path(f"dejavu:{tmp_path},neurons=13,tokens=12,active=threshold=0.5"))
     assert (trace.n_tokens, trace.metadata["activity"]) == (12, "threshold=0.5")
     np.testing.assert_array_equal(unpack(trace.blocks["layers.2"])[:9], np.abs(layers[2]) > 0.5)
+
+
+def write_raw(folder: Path, layer: int, values: np.ndarray) -> None:
+    """Write the numbers of a layer as they are, whatever their type."""
+    (folder / f"mlp_label_{layer}.mmap").write_bytes(values.tobytes())
+
+
+@pytest.mark.parametrize("n_unused", [0, 30])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_wider_numbers_are_no_float16(tmp_path: Path, dtype: str, n_unused: int) -> None:
+    """Read as float16 they passed with twice, or four times, the tokens, and about twice the active neurons."""
+    values = numbers(50, 16).astype(dtype)
+    write_raw(tmp_path, 3, np.concatenate([values, np.zeros((n_unused, 16), dtype)]))
+    source = f"dejavu:{tmp_path},neurons=16"
+    match = rf"mlp_label_3.mmap: found bytes that look like {dtype}.*; expected float16 rows of 16 .* Add dtype={dtype}"
+    for tokens in ("", ",tokens=50"):
+        with pytest.raises(TraceFormatError, match=match):
+            read_source(Path(source + tokens))
+    trace = read_source(Path(f"{source},dtype={dtype}"))
+    assert trace.n_tokens == 50
+    np.testing.assert_array_equal(unpack(trace.blocks["layers.3"]), values != 0)
+
+
+def test_who_says_float16_is_believed(tmp_path: Path) -> None:
+    """A file may look like float32 by accident: here every other neuron is dead."""
+    values = numbers(50, 16, np.float16)
+    values[:, ::2] = 0
+    values[values > 0] = 1
+    write_raw(tmp_path, 0, values)
+    source = f"dejavu:{tmp_path},neurons=16"
+    with pytest.raises(TraceFormatError, match="or dtype=float16 if that is what they are after all"):
+        read_source(Path(source))
+    np.testing.assert_array_equal(unpack(read_source(Path(f"{source},dtype=float16")).blocks["layers.0"]), values != 0)
+
+
+def test_float16_is_no_wider_type(tmp_path: Path) -> None:
+    """The other way round it would be half the tokens, and numbers that no neuron puts out."""
+    write_raw(tmp_path, 0, numbers(50, 16, np.float16))
+    match = r"found float32 numbers nearer to zero than 1e-38.* Correct dtype, or leave it out for float16"
+    with pytest.raises(TraceFormatError, match=match):
+        read_source(Path(f"dejavu:{tmp_path},neurons=16,dtype=float32"))
+
+
+def test_inputs_beside_the_outputs(tmp_path: Path) -> None:
+    """Both have a row for each token; the number of neurons that makes it 11 rows cannot be true."""
+    write_raw(tmp_path, 0, numbers(33, 16, np.float16))
+    (tmp_path / "mlp_sp_x_0.mmap").write_bytes(bytes(2 * 33 * 4))
+    assert read_source(Path(f"dejavu:{tmp_path},neurons=16")).n_tokens == 33
+    match = r"found 22 rows, and 330 bytes of mlp_sp_x_0.mmap beside it; expected a whole number of float16 inputs"
+    (tmp_path / "mlp_sp_x_0.mmap").write_bytes(bytes(2 * 33 * 5))
+    with pytest.raises(TraceFormatError, match=match):
+        read_source(Path(f"dejavu:{tmp_path},neurons=24"))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, bool])
@@ -72,7 +124,7 @@ def test_what_is_no_number_is_neither_active_nor_idle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float, rule: str, chunk_bytes: int
 ) -> None:
     """NaN is not zero, so `relu` took it for active; under top-k it silenced its token. Token and neuron are named."""
-    monkeypatch.setattr(adapters, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(raw_numbers, "CHUNK_BYTES", chunk_bytes)
     values = numbers(9, 13, np.float16)
     values[4, 11] = values[7, 2] = bad
     np.save(tmp_path / "layers.3.npy", values)
@@ -130,6 +182,12 @@ def test_joined_with_others(tmp_path: Path) -> None:
         ("dejavu:d", UsageError, "found no number of neurons"),
         ("dejavu:d,neurons=7", TraceFormatError, "mlp_label_0.mmap: found 160 bytes; expected float16 rows of 7"),
         ("dejavu:d,neurons=8,tokens=11", TraceFormatError, "found 11 tokens; expected 1 to 10"),
+        (
+            "dejavu:d,neurons=8,dtype=bfloat16",
+            UsageError,
+            "found dtype=bfloat16; expected one of float16, float32, flo",
+        ),
+        ("packed:layers.4.npy", TraceFormatError, "found uint8 with no value above 1, and no number of neurons"),
         ("dejavu:zeros,neurons=8", TraceFormatError, "found 0 tokens"),
         ("powerinfer:d", TraceFormatError, "found counts and no bits"),
     ],
@@ -144,6 +202,7 @@ def test_what_does_not_fit(
     np.save("layers.1.npy", np.full((3, 2), 255, np.uint8))
     np.save("layers.2.npy", np.full((3, 2), "word"))
     np.save("layers.3.npy", numbers(5, 8)[:, 0])
+    np.save("layers.4.npy", np.eye(3, dtype=np.uint8))
     Path("text.txt").write_text("words")
     for folder, values in (("d", numbers(5, 8)), ("zeros", np.zeros((5, 8)))):
         Path(folder).mkdir()
