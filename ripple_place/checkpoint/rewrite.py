@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
-from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
+from ripple_place.checkpoint.names import BUNDLED_FILE, JOURNAL_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES, bundle_sources
-from ripple_place.checkpoint.output.journal import JOURNAL_FILE, Journal, finished_files
+from ripple_place.checkpoint.output.journal import Journal, finished_files
 from ripple_place.checkpoint.output.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.output.ours import PARTIAL_MARK
 from ripple_place.checkpoint.output.outdir import (
