@@ -84,7 +84,7 @@ EXTENTS = [(4096, 4096, 0), (6912, 6912, 0), (6912, 8192, 4096), (1000, 1000, 10
 
 
 @given(
-    st.lists(st.sets(st.integers(0, N_SLOTS - 1), max_size=9).map(sorted), max_size=3),
+    st.lists(st.sets(st.integers(0, N_SLOTS - 1), max_size=7).map(sorted), max_size=3),
     st.sampled_from(EXTENTS),
     latencies(),
 )
