@@ -12,6 +12,9 @@ from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 if TYPE_CHECKING:
     from ripple_place.arrays import Int64Array
 
+_MARK = ", union of "
+"""In a trace's `activity`: its rows are of several sequences each."""
+
 
 def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrace:
     """Return the trace of `batch_size` sequences that run together: a neuron is active if any of them needs it.
@@ -33,7 +36,7 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
     Raises
     ------
     UsageError
-        If the trace has fewer segments than `batch_size`.
+        If the trace has fewer segments than `batch_size`, or is a union already, in whole or in part.
 
     Notes
     -----
@@ -41,6 +44,12 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
     """
     if batch_size == 1:
         return trace
+    activity = trace.metadata.get("activity", "unknown")
+    if _MARK in activity:
+        raise UsageError(
+            f"--union {batch_size}", found=f"sequences that were joined before (activity {activity})",
+            expected="single ones", remedy="profile all single sequences in one run, to a new profile",
+        )  # fmt: skip
     n_segments = trace.segment_starts.size
     if n_segments < batch_size:
         raise UsageError(
@@ -59,11 +68,10 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
         for segment in members[:, group]:
             first = int(trace.segment_starts[segment])
             row_of[first : first + sizes[group]] = np.arange(starts[group], starts[group + 1])
-    activity = trace.metadata.get("activity", "unknown")
     return ActivationTrace(
         {name: _union(block, row_of, int(starts[-1])) for name, block in trace.blocks.items()},
         int(starts[-1]), starts[:-1].astype(np.int64), None,
-        {**trace.metadata, "activity": f"{activity}, union of {batch_size} sequences"},
+        {**trace.metadata, "activity": f"{activity}{_MARK}{batch_size} sequences"},
     )  # fmt: skip
 
 

@@ -60,3 +60,14 @@ def test_a_batch_of_one() -> None:
     """Is the trace itself."""
     trace = ActivationTrace({"layers.0": block_of(np.ones((2, 3)))}, 2, np.array([0]))
     assert union_of_segments(trace, 1) is trace
+
+
+def test_a_union_is_not_joined_again() -> None:
+    """A batch of two pairs is no batch of two: appending to a union, or naming one as source, would count wrongly."""
+    trace = ActivationTrace({"layers.0": block_of(np.ones((8, 3)))}, 8, np.array([0, 2, 4, 6]))
+    joined = union_of_segments(trace, 2)
+    assert union_of_segments(joined, 1) is joined
+    with pytest.raises(
+        UsageError, match=r"--union 2: found sequences that were joined before \(activity unknown, union"
+    ):
+        union_of_segments(joined, 2)
