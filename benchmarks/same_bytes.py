@@ -64,7 +64,7 @@ EXAMPLE_COMMANDS = {
 }  # fmt: skip
 """By name; later ones use what earlier ones wrote."""
 
-OPT, OPT_TEST = "data/models/opt-relu", "data/traces/opt-relu.wikitext2-test.trace.safetensors"
+OPT = "data/models/opt-relu"
 DATA_COMMANDS = {
     "opt profile": "profile data/traces/opt-relu.wikitext2-train.trace.safetensors --out opt.profile",
     "opt greedy": f"reorder {OPT} --profile opt.profile --ordering greedy --out opt-greedy",
@@ -72,14 +72,6 @@ DATA_COMMANDS = {
     "opt flash-time 5": f"reorder {OPT} --profile opt.profile --break-even-gap 5 --out opt-5",
     "opt flash-time 20": "reorder --profile opt.profile --break-even-gap 20 --ordering flash-time "
     "--out opt-20.placement",
-    "opt dram": f"reorder {OPT} --profile opt.profile --dram-budget 10% --cache auto --effort 1 --out opt-dram",
-    "opt copies": f"reorder {OPT} --profile opt.profile --copies 2 --effort 1 --out opt-two",
-    "opt simulate": f"simulate {OPT_TEST} --layout original --layout opt-greedy --layout opt-5 --layout opt-two",
-    "opt simulate dram": f"simulate {OPT_TEST} --layout original --layout opt-dram --dram-budget placement",
-    "decimer profile": "profile data/traces/decimer.train.trace.safetensors --out decimer.profile --no-verdict",
-    "decimer greedy": "reorder --profile decimer.profile --ordering greedy --out decimer-greedy.placement",
-    "decimer simulate": "simulate data/traces/decimer.test.trace.safetensors --bundle-bytes 4KiB --layout original "
-    "--layout decimer-greedy.placement --dram-budget 10% --cache greedydual",
 }
 VOLATILE = ("seconds", "estimated_seconds", "bytes_free")
 """Keys of JSON documents that differ from run to run."""

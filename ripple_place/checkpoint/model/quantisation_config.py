@@ -21,7 +21,7 @@ from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 from ripple_place.jsontext import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 REORDER_FIRST = "reorder the checkpoint before it was quantised, then quantise the result"
@@ -69,21 +69,9 @@ def read_quantisation(path: Path, config: Mapping[str, Any]) -> tuple[str | None
     found = list(_declared(path, config))
     if not found:
         return None, {}
-    where, settings, method = found[0]
-    for other, values, _ in found[1:]:
-        for key in _COMPARED:
-            if key in settings and key in values and _plain(settings[key]) != _plain(values[key]):
-                raise _refused(
-                    path, f"{key} {settings[key]!r} in {where}, and {values[key]!r} in {other}", "one of the two"
-                )
-    for key in _BY_MODULE:
-        table = settings.get(key) or {}
-        if not isinstance(table, dict) or any(value and not isinstance(value, dict) for value in table.values()):
-            raise _refused(path, f"{key} that names no settings", "settings by module")
-    for each in (settings, *overrides(settings)):
-        for key, what in _MIXING.items():
-            if each.get(key):
-                raise _refused(path, f"{key}: {what}", "weights whose neurons can be moved")
+    _, settings, method = found[0]
+    _check_agreement(path, found)
+    _check_unmixed(path, settings)
     if not isinstance(method, str):
         raise _refused(path, f"a quantization_config ({method})", "the name of a method")
     if method in _AUTO_ROUND:
@@ -122,6 +110,29 @@ def kept_groups(path: Path, config: Mapping[str, Any], settings: Mapping[str, An
     if any(values.get("act_bits") not in (None, *range(_FLOAT_BITS, 65)) for values in everywhere):
         groups |= {_count(path, "act_group_size", values.get("act_group_size")) for values in everywhere}
     return tuple(sorted(groups - {1}))
+
+
+def _check_agreement(path: Path, found: Sequence[tuple[str, Mapping[str, Any], Any]]) -> None:
+    """Raise if files say different things of the same weights."""
+    where, settings, _ = found[0]
+    for other, values, _ in found[1:]:
+        for key in _COMPARED:
+            if key in settings and key in values and _plain(settings[key]) != _plain(values[key]):
+                raise _refused(
+                    path, f"{key} {settings[key]!r} in {where}, and {values[key]!r} in {other}", "one of the two"
+                )
+
+
+def _check_unmixed(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raise if settings, or those of some modules, mix the neurons with each other."""
+    for key in _BY_MODULE:
+        table = settings.get(key) or {}
+        if not isinstance(table, dict) or any(value and not isinstance(value, dict) for value in table.values()):
+            raise _refused(path, f"{key} that names no settings", "settings by module")
+    for each in (settings, *overrides(settings)):
+        for key, what in _MIXING.items():
+            if each.get(key):
+                raise _refused(path, f"{key}: {what}", "weights whose neurons can be moved")
 
 
 def _declared(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
