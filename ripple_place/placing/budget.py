@@ -5,8 +5,8 @@ from __future__ import annotations
 from ripple_place.errors import UsageError
 
 
-def check_budget(budget: float | int | None) -> None:
-    """Refuse a DRAM budget that is neither a share (float) nor bytes (int); None, no DRAM, passes.
+def check_budget(budget: float | int) -> None:
+    """Refuse a DRAM budget that is neither a share (float) nor bytes (int).
 
     Raises
     ------
@@ -16,7 +16,7 @@ def check_budget(budget: float | int | None) -> None:
     # A bool is an int, and numpy's float64 a float.
     is_share = isinstance(budget, float) and 0 <= budget <= 1
     is_size = isinstance(budget, int) and not isinstance(budget, bool) and budget >= 0
-    if budget is not None and not (is_share or is_size):
+    if not (is_share or is_size):
         raise UsageError(
             "dram_budget", found=repr(budget), expected="a share from 0.0 to 1.0 (float), or bytes (int)",
             remedy="write 0.2 for 20 %, or 20 * 2**20 for 20 MiB",

@@ -113,7 +113,8 @@ class PlacingParams:
             object.__setattr__(self, "device", load_device(str(self.device)))
 
     def _check_dram(self) -> None:
-        check_budget(self.dram_budget)
+        if self.dram_budget is not None:
+            check_budget(self.dram_budget)
         is_searched = self.ordering == AUTO or find_ordering(self.ordering).is_searched
         if self.refit and not is_searched and self.dram_budget is None and self.copies == 1:
             raise UsageError(

@@ -90,7 +90,7 @@ class SimulateParams:
                 f"--dram-budget {self.dram_budget}", found="no budget",
                 expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
             )  # fmt: skip
-        if not isinstance(self.dram_budget, str):
+        if self.dram_budget is not None and not isinstance(self.dram_budget, str):
             check_budget(self.dram_budget)
         for option, is_set in (
             (f"--admission {self.admission}", self.admission != "all"),

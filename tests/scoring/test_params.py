@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ripple_place.errors import UsageError
@@ -18,6 +19,7 @@ from ripple_place.scoring.params import SimulateParams
             {"dram_budget": 20.0},
             r"dram_budget: found 20.0; expected a share from 0.0 to 1.0 \(float\), or bytes \(int\)",
         ),
+        ({"dram_budget": np.float32(0.5)}, r"dram_budget: found .*0\.5"),
         ({"dram_budget": -1}, "dram_budget: found -1"),
         ({"dram_budget": float("nan")}, "dram_budget: found nan"),
         ({"dram_budget": "20"}, "--dram-budget 20: found no budget"),
