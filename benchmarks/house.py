@@ -155,7 +155,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def longest_chain(arrows: dict[str, set[str]], start: str) -> list[str]:
-    """Return the longest chain of modules from one; the first in the alphabet of equals."""
+    """Return the longest chain of modules from one; of equally long ones, the first in alphabetical order."""
 
     @cache
     def follow(module: str) -> tuple[str, ...]:

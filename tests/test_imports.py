@@ -90,7 +90,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def row_of(module: str) -> int | None:
-    """Return the row of `LAYERS` that a module lies in; None for the package itself and what is no module."""
+    """Return the row of `LAYERS` that a module lies in; None for the package itself and for other names."""
     part = module.partition(".")[0]
     return next((row for row, parts in enumerate(LAYERS) if part in parts), None)
 

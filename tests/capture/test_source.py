@@ -46,7 +46,7 @@ def trace_by(rule: str, **metadata: str) -> ActivationTrace:
 
 
 class Runs:
-    """Stands in for `run_capture`: remembers how it was called, and fails if it is told to."""
+    """Stands in for `run_capture`: records how it was called, and fails on request."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []

@@ -99,9 +99,7 @@ def check_aside(aside: Path) -> None:
         return
     _check_owner(aside)
     if any(aside.iterdir()) and not (is_being_removed(aside) or _named_files(aside, MANIFEST_FILE) is not None):
-        raise UsageError(
-            aside, found="something that is not ours", expected="nothing there", remedy="remove or rename it"
-        )
+        raise _not_ours(aside)
 
 
 def mark(partial: Path) -> None:
@@ -165,12 +163,14 @@ def keep_modes(old: Path, new: Path) -> None:
                     path.chmod(stat.S_IMODE(status.st_mode))
 
 
+def _not_ours(path: Path) -> UsageError:
+    return UsageError(path, found="something that is not ours", expected="nothing there", remedy="remove or rename it")
+
+
 def _check_owner(directory: Path) -> None:
     """Raise unless something is a directory, no link, and belongs to the user who runs this."""
     if not _is_directory(directory):
-        raise UsageError(
-            directory, found="something that is not ours", expected="nothing there", remedy="remove or rename it"
-        )
+        raise _not_ours(directory)
     if hasattr(os, "geteuid") and directory.lstat().st_uid != os.geteuid():
         raise UsageError(
             directory, found="a directory of another user, and so not ours", expected="nothing there",

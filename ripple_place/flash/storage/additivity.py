@@ -80,7 +80,7 @@ def measure_additivity(
         Time for one mixture in one repeat.
     rng : Generator
     track : callable
-        Told of progress.
+        Receives progress updates.
     """
     table_us = profile.request_table_us()
     mixes = draw_mixes(profile, rng)

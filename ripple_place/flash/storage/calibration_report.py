@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.storage.sweep import Cell
 
 BREAK_EVEN_BUNDLES = (4096, 8192, 16384)
-"""Bundles of OPT-350M, OPT-1.3B and OPT-6.7B in FP16, for which the break-even gap is told."""
+"""Bundles of OPT-350M, OPT-1.3B and OPT-6.7B in FP16, for which the break-even gap is reported."""
 
 
 @dataclass(frozen=True, eq=False)

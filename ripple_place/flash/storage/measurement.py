@@ -147,7 +147,7 @@ def measure(
     n_repeats : int
         Lists take turns within each, after one turn that does not count; each repeat starts with another list.
     track : callable
-        Told of progress.
+        Receives progress updates.
 
     Raises
     ------

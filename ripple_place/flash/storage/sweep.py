@@ -80,7 +80,7 @@ def sweep(
     rng : Generator
         Draws places, and the order of the cells anew in each repeat.
     track : callable
-        Told of progress, with `what` to call it.
+        Receives progress updates under the name `what`.
 
     Notes
     -----

@@ -273,7 +273,7 @@ TAMPERINGS: dict[str, tuple[Harm, dict[str, Any], str]] = {
         r"x\.py: found a file",
     ),
 }  # fmt: skip
-"""What is done to an output, what its manifest is made to say of that, and what is found."""
+"""The tampering, how the manifest is forged to match, and what `verify` reports."""
 
 
 def make(path: Path) -> None:
