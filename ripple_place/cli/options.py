@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ripple_place import units
+from ripple_place.cli.rendering import show_log
 from ripple_place.errors import UsageError
 from ripple_place.scoring.collapse import parse_collapse
 
@@ -66,6 +67,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_common(
         *args: Any, as_json: bool, seed: int, threads: int | None, quiet: bool, verbose: bool, **kwargs: Any
     ) -> Any:
+        show_log(quiet=quiet)
         if threads is not None:
             import numba
 

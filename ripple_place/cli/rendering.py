@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,28 @@ def echo_warnings(warnings: Iterable[str], *, quiet: bool) -> None:
     if not quiet:
         for warning in warnings:
             click.echo(f"Warning: {warning}.", err=True)
+
+
+class _LogLines(logging.Handler):
+    """Writes what the library logs to stderr, above a progress bar where one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record as a sentence."""
+        from tqdm import tqdm
+
+        kind = "Warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(f"{kind}{record.getMessage()}.", file=sys.stderr)
+
+
+_log_lines = _LogLines()
+
+
+def show_log(*, quiet: bool) -> None:
+    """Show what the library logs from now on: that kernels are being compiled, and where they cannot be kept."""
+    _log_lines.setLevel(logging.CRITICAL if quiet else logging.INFO)
+    logger = logging.getLogger("ripple_place")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_log_lines)  # once, however often it is called
 
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ripple_place.kernels.compiled import compiled
 from ripple_place.kernels.reads import pages_of_read, plan_row
 
 if TYPE_CHECKING:
@@ -87,14 +87,14 @@ class SeenTimes(NamedTuple):
     fastest_page_us: float
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _forget_period(counts: Any, sums: Any) -> None:
     """Start a new period."""
     counts[ROWS] = counts[WANTED] = 0
     sums[TIME] = sums[PAGES] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _note_row(counts: Any, sums: Any, n_reads: int, n_pages: int, time_us: float) -> None:
     """Add a row to the sums."""
     sums[READS_READS] += n_reads * n_reads
@@ -107,7 +107,7 @@ def _note_row(counts: Any, sums: Any, n_reads: int, n_pages: int, time_us: float
     counts[ROWS] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _ends_trial(counts: Any, sums: Any) -> bool:
     """Count a row without collapse; return True where that is the last of a trial that did not pay."""
     counts[OFF] -= 1
@@ -121,7 +121,7 @@ def _ends_trial(counts: Any, sums: Any) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _heed_saturation(counts: Any, sums: Any, rule: AdaptiveRule, fastest_page_us: float) -> None:
     """Turn collapse off for some periods if this one reached the device's bandwidth."""
     if counts[OFF] > 0:
@@ -134,7 +134,7 @@ def _heed_saturation(counts: Any, sums: Any, rule: AdaptiveRule, fastest_page_us
         sums[COLLAPSED] = sums[TIME] / counts[WANTED]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fit_gap(counts: Any, sums: Any, longest_gap: int, rounding_pages: float, stride_pages: float) -> None:
     """Set the gap to what the prices of reads and pages break even at, if the rows so far tell them apart."""
     determinant = sums[READS_READS] * sums[PAGES_PAGES] - sums[READS_PAGES] ** 2
@@ -150,7 +150,7 @@ def _fit_gap(counts: Any, sums: Any, longest_gap: int, rounding_pages: float, st
     counts[GAP] = min(counts[GAP], longest_gap)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def plan_rows_adaptive(
     accesses: SlotAccesses, extent: PagedExtent, times: SeenTimes, rule: AdaptiveRule, state: AdaptiveState,
     reads: RowReads,

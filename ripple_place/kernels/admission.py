@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ripple_place.kernels.compiled import compiled
 from ripple_place.kernels.synthetic import random_word
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def admit_outside_runs(
     slots: Any, neurons: Any, row_starts: Any, first_row: int, cutoff: int, threshold: int, key: Any, admitted: Any
 ) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ripple_place.kernels.bits import popcount
+from ripple_place.kernels.compiled import compiled
 from ripple_place.kernels.pair_tile import N_ROWS, add_pair_counts
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ WORD_MULTIPLE = 8
 """Words of one vector."""
 
 
-@njit(cache=True)
+@compiled
 def transpose_64x64(words: Array) -> None:
     """Transpose a 64 x 64 bit matrix in place: bit j of ``words[i]`` becomes bit i of ``words[j]``.
 
@@ -48,7 +49,7 @@ def transpose_64x64(words: Array) -> None:
         mask ^= mask << np.uint64(width)
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def transpose_bits(active: Array, neuron_bits: Array) -> None:
     """Turn token-major packed bits into neuron-major words.
 
@@ -78,7 +79,7 @@ def transpose_bits(active: Array, neuron_bits: Array) -> None:
                     neuron_bits[64 * column + j, word] = tile[j]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def copy_rows(bits: Array, neurons: Array, selected: Array) -> None:
     """Copy the bits of some neurons, and zeros below them.
 
@@ -99,7 +100,7 @@ def copy_rows(bits: Array, neurons: Array, selected: Array) -> None:
                 selected[row, w] = 0
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def count_panel(bits: Array, row_start: int, row_end: int, column_end: Array, counts: Array) -> None:
     """Count the co-activations of the neurons of one panel with those that follow, up to a column.
 
@@ -138,7 +139,7 @@ def count_panel(bits: Array, row_start: int, row_end: int, column_end: Array, co
                             add_pair_counts(bits, i, j, word_start, word_end, counts, i - row_start, j)
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def count_pairs(bits: Array, first: Array, second: Array, word_start: int, word_end: int, counts: Array) -> None:
     """Count the co-activations of given pairs over a range of words.
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
+from ripple_place.kernels.compiled import compiled
 from ripple_place.kernels.reads import CEILING, LINE, NEURONS_READ, PAGES, READS, REQUESTS
 
 if TYPE_CHECKING:
     from ripple_place.kernels.read_state import PagedExtent, ReadCharges, RequestTimes, RowReads, SlotAccesses
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def charge_faults(
     accesses: SlotAccesses, window_pages: int, extent: PagedExtent, times: RequestTimes, reads: RowReads,
     charges: ReadCharges,

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ripple_place.kernels.bits import prefetch, trailing_zeros
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,7 +27,7 @@ _GROUP_WORDS = 8
 """Words of a cache line; a thread goes through the bits of all neurons line by line."""
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def measure_lists(bits: Array, first_tile: int, ends: Array) -> None:
     """Count how many neurons of the tiles so far fire for each token.
 
@@ -55,7 +56,7 @@ def measure_lists(bits: Array, first_tile: int, ends: Array) -> None:
                         word &= word - np.uint64(1)
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def fill_lists(bits: Array, first_neuron: int, starts: Array, lists: Array) -> None:
     """Write down which neurons fire for each token, ascending.
 
@@ -81,7 +82,7 @@ def fill_lists(bits: Array, first_neuron: int, starts: Array, lists: Array) -> N
                     word &= word - np.uint64(1)
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def count_listed(
     bits: Array, row_start: int, row_end: int, tiles: Array, first_tile: int, starts: Array, lists: Array, counts: Array
 ) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.kernels.bits import trailing_zeros
+from ripple_place.kernels.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def note_rows(words: Any, first_row: int, next_row: Any) -> None:
     """Go back through rows and note in which each neuron fires first; in place.
 
@@ -32,7 +32,7 @@ def note_rows(words: Any, first_row: int, next_row: Any) -> None:
                 word &= word - one
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def next_rows(neurons: Any, row_starts: Any, first_row: int, next_row: Any, next_of_access: Any) -> None:
     """Write for each access of consecutive rows the row that asks for its neuron next; in place, caller allocates.
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ripple_place.kernels.compiled import compiled
 from ripple_place.kernels.gap_state import (
     GapState,
     clear_segment,
@@ -67,7 +67,7 @@ class Moves(NamedTuple):
     scratch: Any
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _queue_around(state: GapState, moves: Moves, first: int, last: int) -> None:
     """Queue the neurons between two positions and `_AROUND` slots beside them."""
     for slot in range(max(0, first - _AROUND), min(state.order.size, last + _AROUND)):
@@ -78,7 +78,7 @@ def _queue_around(state: GapState, moves: Moves, first: int, last: int) -> None:
             moves.span[1] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _log(moves: Moves, kind: int, start: int, end: int, position: int, is_reversed: bool) -> None:
     place = moves.n_logged[0]
     moves.n_logged[0] += 1
@@ -87,7 +87,7 @@ def _log(moves: Moves, kind: int, start: int, end: int, position: int, is_revers
         entry[0], entry[1], entry[2], entry[3], entry[4] = kind, start, end, position, is_reversed
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _put_segment(state: GapState, moves: Moves, start: int, end: int, position: int, is_reversed: bool) -> None:
     """Move a segment, log it, and queue what lies around its old and new place."""
     new_start = move_segment(state, start, end, position, is_reversed, moves.scratch)
@@ -103,7 +103,7 @@ def _put_segment(state: GapState, moves: Moves, start: int, end: int, position: 
         _queue_around(state, moves, new_start + length, new_start + length)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _undo(state: GapState, moves: Moves) -> None:
     """Take back all logged moves."""
     for place in range(moves.n_logged[0] - 1, -1, -1):
@@ -120,7 +120,7 @@ def _undo(state: GapState, moves: Moves) -> None:
             refresh(state, end, end)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _stake(state: GapState, start: int, end: int) -> int:
     """Return what the collected segment saves where it lies, beyond what the slots around it would without it."""
     left, right, n_tokens = left_row(state, start), right_row(state, end), state.rows.shape[2]
@@ -128,7 +128,7 @@ def _stake(state: GapState, start: int, end: int) -> int:
     return in_place - pair_units(state, left, right, 0, n_tokens)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _move_best_segment(state: GapState, moves: Moves, neighbors: Array, neuron: int, max_length: int) -> int:
     """Move the shortest segment from `neuron` on that lies better elsewhere; return what that saves, 0 if none does."""
     n_neurons, n_tokens = state.order.size, state.rows.shape[2]
@@ -182,7 +182,7 @@ def _move_best_segment(state: GapState, moves: Moves, neighbors: Array, neuron: 
     return gain
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _reverse_best_stretch(state: GapState, moves: Moves, neighbors: Array, neuron: int) -> int:
     """Turn round the stretch that brings `neuron` beside a neighbour, if that saves anything; return what."""
     n_tokens, n_probe = state.rows.shape[2], state.n_probe[0]
@@ -219,7 +219,7 @@ def _reverse_best_stretch(state: GapState, moves: Moves, neighbors: Array, neuro
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def improve(state: GapState, moves: Moves, neighbors: Array, max_length: int, n_steps: int) -> int:
     """Look at up to `n_steps` neurons of the queue and make the moves that save anything, in place.
 
@@ -252,7 +252,7 @@ def improve(state: GapState, moves: Moves, neighbors: Array, max_length: int, n_
     return gain
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def kick(state: GapState, moves: Moves, neighbors: Array, max_length: int, kicks: Array) -> int:
     """Swap two adjacent stretches and repair what that breaks, for each of `kicks`, in place; keep what is no worse.
 

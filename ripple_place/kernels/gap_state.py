@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from numba import njit
-
 from ripple_place.kernels.byte_rows import insertion_saving, pair_saving, step_row
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,21 +80,21 @@ class GapState(NamedTuple):
     right_here: Any
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def left_row(state: GapState, position: int) -> Any:
     """Return the distances to the left at a position."""
     edge = state.edge_at[position]
     return state.rows[state.is_turned[edge], edge]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def right_row(state: GapState, position: int) -> Any:
     """Return the distances to the right at a position."""
     edge = state.edge_at[position]
     return state.rows[1 - state.is_turned[edge], edge]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _step_over(state: GapState, source: Array, neuron: int, target: Array) -> None:
     """Write to `target` the distances one slot further on, over the slot of `neuron`; may be in place."""
     step_row(source, state.cap, target)
@@ -103,7 +102,7 @@ def _step_over(state: GapState, source: Array, neuron: int, target: Array) -> No
         target[state.tokens[place]] = 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def refresh(state: GapState, first: int, last: int) -> None:
     """Bring all rows up to date after slots from position `first` to position `last` have changed."""
     n_neurons = state.order.size
@@ -123,7 +122,7 @@ def refresh(state: GapState, first: int, last: int) -> None:
         state.is_known[state.edge_at[position]] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pair_units(state: GapState, left: Array, right: Array, start: int, end: int) -> int:
     """Return what the active slots on either side of a junction save, in cost units, over a range of tokens."""
     units = (SCALE - state.fraction) * pair_saving(left, right, start, end, state.cap)
@@ -132,7 +131,7 @@ def pair_units(state: GapState, left: Array, right: Array, start: int, end: int)
     return units
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def insertion_units(
     state: GapState, left: Array, right: Array, length: int, is_reversed: bool, start: int, end: int
 ) -> int:
@@ -148,7 +147,7 @@ def insertion_units(
     return units
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def junction_saved(state: GapState, position: int) -> Any:
     """Return what the junction at a position saves, as `GapState.saving` has it."""
     edge = state.edge_at[position]
@@ -163,7 +162,7 @@ def junction_saved(state: GapState, position: int) -> Any:
     return saving
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def collect_segment(state: GapState, start: int, end: int) -> None:
     """Describe slots start to end - 1 in `head`, `tail` and `is_active`, which may hold a shorter such segment."""
     for slot in range(start, end):
@@ -176,7 +175,7 @@ def collect_segment(state: GapState, start: int, end: int) -> None:
             state.tail[token] = min(state.cap, end - slot)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def clear_segment(state: GapState) -> None:
     """Forget the collected segment."""
     state.head[:] = state.cap
@@ -184,7 +183,7 @@ def clear_segment(state: GapState) -> None:
     state.is_active[:] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rows_without(state: GapState, position: int, start: int, end: int, is_probe: bool) -> None:
     """Write the distances at a position as if slots start to end - 1 were gone to `left_here` and `right_here`.
 
@@ -206,7 +205,7 @@ def rows_without(state: GapState, position: int, start: int, end: int, is_probe:
             _mark(state, state.order[slot], is_probe, state.left_here)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mark(state: GapState, neuron: int, is_probe: bool, row: Array) -> None:
     """Write 1 where a neuron fires, for the tokens of a first look or for all others."""
     split = state.probe_ends[neuron]
@@ -215,7 +214,7 @@ def _mark(state: GapState, neuron: int, is_probe: bool, row: Array) -> None:
         row[state.tokens[place]] = 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def move_segment(state: GapState, start: int, end: int, position: int, is_reversed: bool, scratch: Array) -> int:
     """Move slots start to end - 1 to a position outside of them; return the slot where they now start.
 
@@ -251,7 +250,7 @@ def move_segment(state: GapState, start: int, end: int, position: int, is_revers
     return new_start
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def reverse_stretch(state: GapState, first: int, last: int) -> None:
     """Reverse the slots between two positions; rows at the two are left as they were: `refresh` them."""
     order, edge_at = state.order, state.edge_at

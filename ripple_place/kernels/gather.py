@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numba import njit
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     UInt32Array = npt.NDArray[np.uint32]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def gather_columns(source: AnyArray, order: UInt32Array, out: AnyArray) -> None:
     """Set ``out[row, slot] = source[row, order[slot]]``; caller allocates.
 

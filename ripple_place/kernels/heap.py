@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from ripple_place.kernels.compiled import compiled
 
 ABSENT = -1
 """Place of an id that is not in the heap."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sift_up(heap: Any, place: Any, key: Any, position: int) -> None:
     """Move the id at `position` towards the top until nothing above it has a larger key; in place.
 
@@ -38,7 +38,7 @@ def sift_up(heap: Any, place: Any, key: Any, position: int) -> None:
     place[moving] = position
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sift_down(heap: Any, n_heaped: int, place: Any, key: Any, position: int) -> None:
     """Move the id at `position` down until nothing below it has a smaller key; in place.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def charge_misses(accesses: SlotAccesses, gap: int, run_cost: Array, row_cost: Array, row_reads: Array) -> None:
     """Plan the reads of each row's misses with one gap and charge them by length; caller allocates.
 
@@ -48,13 +49,13 @@ def charge_misses(accesses: SlotAccesses, gap: int, run_cost: Array, row_cost: A
         row_reads[row] = n_reads
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _step(distance: Any, limit: float) -> float:
     """Return what a miss adds to the cost at a distance from the one before."""
     return min(float(distance), limit)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_read_shares(
     accesses: SlotAccesses, order: Array, is_pinned: Array, break_even_gap: float, share: Array
 ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,7 +19,7 @@ FAR = np.int32(1 << 30)
 CHUNK = 512
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def mirror(counts: Array) -> None:
     """Copy what lies above the diagonal of a square matrix below it, in place, tile by tile."""
     n, tile = counts.shape[0], 64
@@ -29,7 +30,7 @@ def mirror(counts: Array) -> None:
                     counts[j, i] = counts[i, j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _offer(row: Array, scale: Any, own: Any, neuron: Any, penalty: Array, best: Array, parent: Array) -> Any:
     """Offer a neuron that joined the tree to a stretch of others, in place; return the greatest weight there.
 
@@ -48,7 +49,7 @@ def _offer(row: Array, scale: Any, own: Any, neuron: Any, penalty: Array, best: 
     return top
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def spanning_tree(counts: Array, scale: int, penalty: Array, remaining: Array, best: Array, parent: Array) -> Any:
     """Find a maximum spanning tree for the weights ``scale * f(i, j) - penalty[i] - penalty[j]``; return its weight.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.kernels.read_state import PagedExtent, RowReads, SlotAccesses
@@ -67,7 +68,7 @@ class RunScratch(NamedTuple):
         return cls(runs, pages, best_us, best_begin, open_run, open_list)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def plan_rows_optimal(
     accesses: SlotAccesses, extent: PagedExtent, costs: RequestCosts, scratch: RunScratch, reads: RowReads
 ) -> None:

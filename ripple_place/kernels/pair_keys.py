@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,14 +18,14 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _key(neuron: int, other: int, count: int, top: int, id_bits: int) -> int:
     """Return the key of a pair, given in either order."""
     i, j = np.int64(min(neuron, other)), np.int64(max(neuron, other))
     return ((np.int64(top) - np.int64(count)) << (2 * id_bits)) | (i << id_bits) | j  # type: ignore[return-value]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def count_keys(
     counts: Array, row_start: int, neurons: Array, top: int, id_bits: int, first_key: int, last_key: int, found: Array
 ) -> None:
@@ -59,7 +61,7 @@ def count_keys(
         found[p] = n_between
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def write_keys(
     counts: Array, row_start: int, neurons: Array, top: int, id_bits: int, first_key: int, last_key: int, place: Array,
     keys: Array,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numba import njit
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find(root: Array, neuron: int) -> int:
     """Return the representative of a neuron's fragment, halving the way there."""
     while root[neuron] != neuron:
@@ -21,7 +21,7 @@ def _find(root: Array, neuron: int) -> int:
     return neuron
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _link(i: int, j: int, degree: Array, root: Array, links: Array) -> bool:
     """Link two neurons if that leaves every neuron on a path, in place; tell whether it did."""
     if degree[i] == 2 or degree[j] == 2:
@@ -37,7 +37,7 @@ def _link(i: int, j: int, degree: Array, root: Array, links: Array) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def link_edges(first: Array, second: Array, degree: Array, root: Array, links: Array) -> None:
     """Take the edges in the order given; keep each that leaves every neuron on a path, in place.
 
@@ -55,7 +55,7 @@ def link_edges(first: Array, second: Array, degree: Array, root: Array, links: A
         _link(first[edge], second[edge], degree, root, links)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def link_keys(keys: Array, id_bits: int, degree: Array, root: Array, links: Array) -> None:
     """Do as `link_edges` with edges written as keys, whose lowest `id_bits` are the second neuron, the next the first.
 
@@ -73,7 +73,7 @@ def link_keys(keys: Array, id_bits: int, degree: Array, root: Array, links: Arra
             _link(i, j, degree, root, links)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def link_remaining(degree: Array, root: Array, links: Array) -> None:
     """Join what fragments remain as if all pairs of neurons came in ascending order, in place.
 
@@ -108,7 +108,7 @@ def link_remaining(degree: Array, root: Array, links: Array) -> None:
         i = behind[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def walk_path(links: Array, start: int, order: Array) -> None:
     """Write the neurons of a path to `order`, from the end `start` on."""
     previous, neuron = -1, start

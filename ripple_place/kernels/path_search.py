@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ripple_place.kernels.bits import popcount
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,7 +92,7 @@ class Search(NamedTuple):
     is_queued: Any
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _allocate(queue: Array, is_queued: Array) -> Search:
     """Return the scratch around a queue."""
     found = np.empty((MAX_DEPTH, MAX_BREADTH, 3), np.int64)
@@ -100,19 +100,19 @@ def _allocate(queue: Array, is_queued: Array) -> Search:
     return Search(found, n_found, n_tried, np.empty(2 * MAX_DEPTH + 2, np.int64), queue, is_queued)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _next(nodes: Array, slot: int) -> Any:
     """Return the node behind a slot."""
     return nodes[slot + 1 if slot + 1 < nodes.size else 0]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _previous(nodes: Array, slot: int) -> Any:
     """Return the node before a slot."""
     return nodes[slot - 1 if slot else nodes.size - 1]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _length(i: int, j: int, counts: Array, bits: Array, penalty: Array, scale: int) -> Any:
     """Return the length of an edge; pairs are looked up, or counted where there is no table of them."""
     n_neurons = penalty.size - 1
@@ -126,7 +126,7 @@ def _length(i: int, j: int, counts: Array, bits: Array, penalty: Array, scale: i
     return penalty[i] + penalty[j] - scale * together
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _reverse(nodes: Array, slot_of: Array, start: int, end: int) -> None:
     """Reverse the stretch from one slot to another, both included, going round the end if need be, in place."""
     size = nodes.size
@@ -141,7 +141,7 @@ def _reverse(nodes: Array, slot_of: Array, start: int, end: int) -> None:
         end = end - 1 if end else size - 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _flip(nodes: Array, slot_of: Array, start: int, end: int, journal: Array, n_flips: int) -> None:
     """Reverse a stretch or, where that is shorter, the rest of the tour, which gives the same tour; write it down."""
     size = nodes.size
@@ -154,14 +154,14 @@ def _flip(nodes: Array, slot_of: Array, start: int, end: int, journal: Array, n_
     journal[n_flips, 0], journal[n_flips, 1] = start, end
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _take_back(nodes: Array, slot_of: Array, journal: Array, n_flips: int, n_kept: int) -> None:
     """Undo the last flips until so many are left."""
     for flip in range(n_flips - 1, n_kept - 1, -1):
         _reverse(nodes, slot_of, journal[flip, 0], journal[flip, 1])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_continuations(
     base: int, end: int, gain: Any, best_gain: Any, n_wanted: int, tour: Tour, edges: Edges, found: Array
 ) -> int:
@@ -213,7 +213,7 @@ def _find_continuations(
     return n_found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _improve(base: int, tour: Tour, edges: Edges, search: Search, n_flips: int) -> tuple[Any, int, int]:
     """Apply the first chain of flips from a node that shortens the tour, in place.
 
@@ -278,7 +278,7 @@ def _improve(base: int, tour: Tour, edges: Edges, search: Search, n_flips: int) 
     return np.int64(0), n_before, 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _settle(n_queued: int, tour: Tour, edges: Edges, search: Search, n_flips: int, is_final: bool) -> tuple[Any, int]:
     """Improve from every queued node, and from those that an improvement touched, until none is left, in place.
 
@@ -321,7 +321,7 @@ def _settle(n_queued: int, tour: Tour, edges: Edges, search: Search, n_flips: in
     return total, n_flips
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def settle_all(tour: Tour, edges: Edges) -> Any:
     """Shorten a tour until no chain from any node does, in place; return the gain.
 
@@ -347,7 +347,7 @@ def settle_all(tour: Tour, edges: Edges) -> Any:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _kick(start: int, a: int, b: int, c: int, tour: Tour) -> None:
     """Let the first and the last of three stretches in a row change places (a double bridge), in place: four flips."""
     nodes, slot_of, journal = tour
@@ -362,7 +362,7 @@ def _kick(start: int, a: int, b: int, c: int, tour: Tour) -> None:
         _reverse(nodes, slot_of, journal[flip, 0], journal[flip, 1])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def perturb(draws: Array, tour: Tour, edges: Edges) -> Any:
     """Disturb a settled tour in one place after another, settle it, and keep what is no longer; return the gain.
 

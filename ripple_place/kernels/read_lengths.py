@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.kernels.bits import trailing_zeros
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def list_tokens(words: Array, n_neurons: int, indptr: Array, tokens: Array) -> None:
     """Write for which tokens each neuron fires, ascending, to ``tokens[indptr[i]:indptr[i + 1]]``; caller allocates.
 
@@ -37,7 +37,7 @@ def list_tokens(words: Array, n_neurons: int, indptr: Array, tokens: Array) -> N
                 word &= word - np.uint64(1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_read_lengths(
     order: Array, indptr: Array, tokens: Array, gap: int, first_slot: Array, last_slot: Array, counts: Array
 ) -> None:

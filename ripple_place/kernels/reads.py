@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.kernels.bits import trailing_zeros
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.kernels.read_state import PagedExtent, ReadCharges, RequestTimes, RowReads, SlotAccesses
@@ -20,7 +20,7 @@ LINE, CEILING = range(2)
 N_FORMS = 2
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def slots_in_order(words: Any, slot_of: Any, slot_words: Any, slots: Any, row_starts: Any) -> None:
     """List the active slots of each row in ascending order; caller allocates.
 
@@ -57,7 +57,7 @@ def slots_in_order(words: Any, slot_of: Any, slot_words: Any, slots: Any, row_st
     row_starts[words.shape[0]] = n_listed
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def plan_reads(slots: Any, gap: int, first_slot: Any, last_slot: Any) -> int:
     """Return the number of reads that fetch ascending `slots`; caller allocates what they are written to.
 
@@ -81,7 +81,7 @@ def plan_reads(slots: Any, gap: int, first_slot: Any, last_slot: Any) -> int:
     return n_reads
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def plan_row(
     slots: Any, start: int, end: int, is_hit: Any, gap: int, n_reads: int, first_slot: Any, last_slot: Any
 ) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def plan_row(
     return n_reads, n_wanted
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def plan_rows(accesses: SlotAccesses, gap: int, reads: RowReads) -> None:
     """Plan the reads of each row's misses with one gap; caller allocates what they are written to.
 
@@ -126,7 +126,7 @@ def plan_rows(accesses: SlotAccesses, gap: int, reads: RowReads) -> None:
     read_starts[row_starts.size - 1] = n_reads
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pages_of_read(
     first_slot: int, last_slot: int, bundle_bytes: int, stride_bytes: int, base_offset_bytes: int, page_bytes: int
 ) -> int:
@@ -136,7 +136,7 @@ def pages_of_read(
     return (end + page_bytes - 1) // page_bytes - start // page_bytes  # type: ignore[return-value]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def charge_reads(reads: RowReads, extent: PagedExtent, times: RequestTimes, charges: ReadCharges) -> None:
     """Add up what the reads of each row cost; in place, caller allocates.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,7 +18,7 @@ UNITS = 2**30
 """Similarity of neurons that always fire together."""
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def counts_to_similarity(counts: Array, row_start: int, frequency: Array) -> None:
     """Replace each count of a panel by ``f(i, j)^2 / (f(i) f(j))``, the squared cosine, in 1 / `UNITS`, in place.
 

@@ -11,8 +11,10 @@ import threading
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, njit, types
+from numba import config, types
 from numba.extending import intrinsic, overload
+
+from ripple_place.kernels.compiled import compiled
 
 # Entries of the shared state, int64.
 READY, STOP, ABORT, FIRST_COUNTER = range(4)
@@ -99,7 +101,7 @@ def _fetch_add(array: Any, index: Any, amount: Any) -> Any:
     return add
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def serve_requests(
     descriptor: int, buffer_address: int, n_workers: int, barrier_address: int, requests: Requests, state: Any,
     clock: Any, log: ServiceLog,

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numba.extending import overload
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,7 +55,7 @@ def _random_word(key: Any, counter: Any) -> Any:
     return compiled
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def draw_features(
     key: Any, first_token: int, segment_length: int, on_threshold: Array, persist_threshold: int, on: Array
 ) -> None:
@@ -87,7 +89,7 @@ def draw_features(
                     on[token, feature] = np.int64(word & low_bits) < on_threshold[feature]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def lowest_of_top(scores: Array, n_top: int) -> int:
     """Return the n_top-th highest score: 1 <= n_top <= scores.size.
 
@@ -115,7 +117,7 @@ def lowest_of_top(scores: Array, n_top: int) -> int:
     return within[n_within - n_top]  # type: ignore[no-any-return]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def fire_top(
     key: Any, first_token: int, on: Array, first_feature: Array, second_feature: Array, first_weight: int,
     second_weight: int, n_top: int, active: Array,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,7 +41,7 @@ class Companions(NamedTuple):
     rank_of: Any
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _offer(heap: Array, key: Any) -> None:
     """Replace the least key of a min-heap by a greater one, in place."""
     size = heap.size
@@ -57,7 +59,7 @@ def _offer(heap: Array, key: Any) -> None:
     heap[parent] = key
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def update_top_neighbors(counts: Array, row_start: int, neurons: Array, heaps: Array) -> None:
     """Offer the counts of one panel to every neuron's heap of best neighbours, in place.
 
@@ -102,7 +104,7 @@ def update_top_neighbors(counts: Array, row_start: int, neurons: Array, heaps: A
                         lowest = max(1, heap[0] >> 32)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_edges(companions: Companions, degree: Array) -> None:
     """Count the neighbours of each neuron where i and j are neighbours if either keeps the other.
 
@@ -123,7 +125,7 @@ def count_edges(companions: Companions, degree: Array) -> None:
                 degree[j] += ((key & ~LOW_BITS) | (LOW_BITS - i)) < heaps[rank_of[j], 0]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_edges(
     companions: Companions, place: Array, place_again: Array, unsorted: Array, indices: Array, counts: Array
 ) -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.kernels.read_state import RowReads, SlotAccesses
@@ -61,7 +62,7 @@ class TwoCopies(NamedTuple):
         return cls(slots, places, is_read, place_at, np.empty(LONGEST, np.int32))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def share_of(slots: Any, is_read: Any, n: int, place: int, reach: int, limit: float) -> float:
     """Return what reading a neuron from a copy adds to the cost of the others that are read from it.
 
@@ -98,7 +99,7 @@ def share_of(slots: Any, is_read: Any, n: int, place: int, reach: int, limit: fl
     return share - (limit if left + right > reach else float(left + right))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _move_stretch(
     slots: Any, places: Any, is_read: Any, n: int, source: int, along: int, start: int, reach: int, limit: float,
     moved: Any,
@@ -143,7 +144,7 @@ def _move_stretch(
     return -best if n_best else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def divide(copies: TwoCopies, n: int, gap: int, break_even_gap: float, max_passes: int) -> float:
     """Divide a token's neurons between two copies, from a given division on, in place; return what that saves.
 
@@ -181,7 +182,7 @@ def divide(copies: TwoCopies, n: int, gap: int, break_even_gap: float, max_passe
     return saved
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def list_wanted(accesses: SlotAccesses, row: int, second_slot: Any, copies: TwoCopies) -> int:
     """List the missed neurons of a row under both orders; return their number.
 
@@ -212,7 +213,7 @@ def list_wanted(accesses: SlotAccesses, row: int, second_slot: Any, copies: TwoC
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def plan_rows_of_two(
     accesses: SlotAccesses, second_slot: Any, gap: int, break_even_gap: float, max_passes: int, copies: TwoCopies,
     reads: RowReads, from_second: Any,
@@ -262,7 +263,7 @@ def plan_rows_of_two(
     read_starts[row_starts.size - 1] = n_reads
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def mark_short_reads(slots: Any, row_starts: Any, gap: int, most_wanted: int, is_short: Any) -> None:
     """Mark the accesses that share a read with few others, if all are read from one copy; caller allocates.
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
@@ -43,7 +43,7 @@ def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sift_up(when: Any, who: Any, place: Any, position: int, neuron: int, next_access: int) -> None:
     """Put a neuron where nothing above it is needed earlier, from a free `position` upwards."""
     while position > 1:
@@ -59,7 +59,7 @@ def _sift_up(when: Any, who: Any, place: Any, position: int, neuron: int, next_a
     place[neuron] = position
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sift_down(when: Any, who: Any, place: Any, n_resident: int, neuron: int, next_access: int) -> None:
     """Put a neuron where nothing below it is needed later, from the free top downwards."""
     position = 1
@@ -77,7 +77,7 @@ def _sift_down(when: Any, who: Any, place: Any, n_resident: int, neuron: int, ne
     place[neuron] = position
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(
     neurons: Any, next_row: Any, slot_of: Any, admitted: Any, is_hit: Any, when: Any, who: Any, place: Any, counts: Any
 ) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
@@ -25,7 +25,7 @@ def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     return np.zeros(n_neurons, np.uint8), np.empty(capacity, np.int32), np.zeros(2, np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(neurons: Any, admitted: Any, is_hit: Any, is_resident: Any, ring: Any, counts: Any) -> None:
     """Get, then admit, each neuron in turn; writes `is_hit`, state in place."""
     n_resident, oldest, capacity = counts[_RESIDENT], counts[_OLDEST], ring.size

@@ -32,9 +32,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray, Float64Array
@@ -136,7 +136,7 @@ def priors(placement: NeuronPlacement) -> Float64Array:
     return np.asarray(PRIOR_WEIGHT * frequency / frequency.mean())
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _share_reads(missing: Any, gap: int, share: Any) -> None:
     """Write to `share`, for each of ascending slots, how many of them the read that fetches it serves."""
     first = 0
@@ -147,7 +147,7 @@ def _share_reads(missing: Any, gap: int, share: Any) -> None:
             first = i + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _cost_if_missing(slot: int, following: int, missing: Any, share: Any, gap: int, break_even_gap: float) -> float:
     """Return what fetching the resident neuron in `slot` would have cost; `following` is the next missing slot's place.
 
@@ -165,7 +165,7 @@ def _cost_if_missing(slot: int, following: int, missing: Any, share: Any, gap: i
     return 1.0 + break_even_gap / n_sharing
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_row(
     row: Any, slot_of: Any, gap: int, break_even_gap: float, scratch: TokenScratch, state: GreedyDualState
 ) -> None:
@@ -200,7 +200,7 @@ def _count_row(
                 accesses[_SHORT, near] += NEIGHBOR_WEIGHT * weight[_SHORT]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather(row: Any, admitted: Any, slot_of: Any, residents: Any, fate: Any, candidates: Any) -> int:
     """Write the slots that may stay, ascending: residents, and what misses and may enter; return their number."""
     n_candidates, i = 0, 0
@@ -220,7 +220,7 @@ def _gather(row: Any, admitted: Any, slot_of: Any, residents: Any, fate: Any, ca
     return n_candidates
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _choose(candidates: Any, worth: Any, capacity: int, fate: Any) -> None:
     """Mark who enters and who leaves, that the `capacity` candidates most worth keeping stay; idle residents go now."""
     n_candidates = candidates.size
@@ -243,7 +243,7 @@ def _choose(candidates: Any, worth: Any, capacity: int, fate: Any) -> None:
             fate[slot] = _LEAVING if fate[slot] == _ASKED else _OUT
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _serve(row: Any, slot_of: Any, room: int, fate: Any, is_hit: Any) -> None:
     """Get, then admit, a row's neurons in turn; writes `is_hit`, and `fate` back to what it is between tokens.
 
@@ -275,7 +275,7 @@ def _serve(row: Any, slot_of: Any, room: int, fate: Any, is_hit: Any) -> None:
             n_gone -= 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _age(weight: Any, accesses: Any) -> None:
     """Let a token pass: accesses from now on count more; in place."""
     weight[_LONG] *= _GROWTH
@@ -287,7 +287,7 @@ def _age(weight: Any, accesses: Any) -> None:
                 accesses[memory, slot] /= _RESCALE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(
     neurons: Any, row_starts: Any, admitted: Any, is_hit: Any, slot_of: Any, prior: Any, gap: int,
     break_even_gap: float, scratch: TokenScratch, state: GreedyDualState,

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
@@ -53,7 +53,7 @@ def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(
     neurons: Any, admitted: Any, is_hit: Any, before: Any, after: Any, group: Any, count: Any, last: Any, free: Any,
     counts: Any,

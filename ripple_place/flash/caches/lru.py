@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
@@ -34,7 +34,7 @@ def allocate(capacity: int, n_neurons: int) -> tuple[AnyArray, ...]:
     return newer, older, np.array([capacity, 0], np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(neurons: Any, admitted: Any, is_hit: Any, newer: Any, older: Any, counts: Any) -> None:
     """Get, then admit, each neuron in turn; writes `is_hit`, state in place."""
     # One loop without helpers, counts in local variables: seven times as fast as with a function for an access.

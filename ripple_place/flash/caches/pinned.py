@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.errors import UsageError
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray, Int32Array, Int64Array
@@ -37,7 +37,7 @@ def allocate(resident: Int32Array, n_neurons: int) -> tuple[AnyArray, ...]:
     return (is_resident,)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(neurons: Any, is_hit: Any, is_resident: Any) -> None:
     """Look each neuron up; writes `is_hit`."""
     for access in range(neurons.size):

@@ -24,9 +24,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
@@ -80,7 +80,7 @@ def _ring_size(n_entries: int) -> int:
     return 1 << n_entries.bit_length()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _clear_dead(state: Any, ghost_ring: Any, stamp: Any, head: int, tail: int) -> int:
     """Close up what the ghost still remembers towards its head; returns the new tail, in place."""
     mask = ghost_ring.size - 1
@@ -94,7 +94,7 @@ def _clear_dead(state: Any, ghost_ring: Any, stamp: Any, head: int, tail: int) -
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(
     neurons: Any, admitted: Any, is_hit: Any, state: Any, small_ring: Any, main_ring: Any, ghost_ring: Any, stamp: Any,
     positions: Any, limits: Any,

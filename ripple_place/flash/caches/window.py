@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from ripple_place.flash.caches import lru
 from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
@@ -36,7 +36,7 @@ def allocate(capacity: int, n_neurons: int, n_tokens: int) -> tuple[AnyArray, ..
     return (*lru.allocate(capacity, n_neurons), np.zeros(n_neurons, np.int64), np.array([0, n_tokens], np.int64))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def replay(
     neurons: Any, row_starts: Any, admitted: Any, is_hit: Any, newer: Any, older: Any, counts: Any, last_row: Any,
     clock: Any,
