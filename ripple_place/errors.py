@@ -6,6 +6,11 @@ what to do. `ripple_place.cli.main` maps the classes to exit codes; nothing else
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
+
 _MAX_PART_CHARACTERS = 4000
 
 
@@ -42,6 +47,11 @@ class RipplePlaceError(Exception):
             f"{self.where}: found {self.found}; expected {self.expected}. "
             f"{self.remedy[:1].upper()}{self.remedy[1:].rstrip('.')}."
         )
+
+    @classmethod
+    def relocated(cls, cause: RipplePlaceError, where: object) -> Self:
+        """Return an error of this class that says what `cause` says, at another place."""
+        return cls(where, found=cause.found, expected=cause.expected, remedy=cause.remedy)
 
 
 class UsageError(RipplePlaceError, ValueError):

@@ -239,7 +239,5 @@ def read_placement(path: str | os.PathLike[str]) -> ModelPlacement:
                 arrays.get("order_2"),
             )  # fmt: skip
         except PlacementError as cause:
-            raise PlacementError(
-                f"{path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
-            ) from cause
+            raise PlacementError.relocated(cause, f"{path}: {name}.{cause.where}") from cause
     return ModelPlacement(blocks, {key: value for key, value in file.metadata.items() if key != "format"})

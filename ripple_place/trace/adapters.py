@@ -154,9 +154,7 @@ def _trace(source: AdapterSource, blocks: dict[str, BlockTrace], activity: str) 
     try:
         return ActivationTrace(blocks, n_tokens, np.zeros(1, np.int64), None, {"activity": activity})
     except TraceFormatError as cause:
-        raise TraceFormatError(
-            f"{source}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
-        ) from cause
+        raise TraceFormatError.relocated(cause, f"{source}: {cause.where}") from cause
 
 
 def _dense(where: str, array: AnyArray, rule: ActivityRule) -> BlockTrace:

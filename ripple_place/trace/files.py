@@ -94,9 +94,7 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
     try:
         return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata, _read_sources(file))
     except TraceFormatError as cause:
-        raise TraceFormatError(
-            f"{path}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
-        ) from cause
+        raise TraceFormatError.relocated(cause, f"{path}: {cause.where}") from cause
 
 
 def write_trace(path: str | os.PathLike[str], trace: ActivationTrace) -> None:
@@ -161,9 +159,7 @@ def _read_magnitudes(file: TensorFile, name: str) -> Magnitudes | None:
     try:
         return Magnitudes(indptr, indices, values)
     except TraceFormatError as cause:
-        raise TraceFormatError(
-            f"{file.path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
-        ) from cause
+        raise TraceFormatError.relocated(cause, f"{file.path}: {name}.{cause.where}") from cause
 
 
 def _located(
@@ -178,6 +174,4 @@ def _located(
     try:
         return BlockTrace(n_neurons, active, token_index, magnitudes)
     except TraceFormatError as cause:
-        raise TraceFormatError(
-            f"{path}: {name}.{cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
-        ) from cause
+        raise TraceFormatError.relocated(cause, f"{path}: {name}.{cause.where}") from cause

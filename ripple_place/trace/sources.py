@@ -188,6 +188,4 @@ def _of_blocks(path: Path, blocks: dict[str, BlockTrace]) -> ActivationTrace:
     try:
         return ActivationTrace(blocks, n_tokens, np.zeros(1, np.int64), None, {"activity": "as given"})
     except TraceFormatError as cause:
-        raise TraceFormatError(
-            f"{path}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
-        ) from cause
+        raise TraceFormatError.relocated(cause, f"{path}: {cause.where}") from cause

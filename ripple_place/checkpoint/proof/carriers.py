@@ -63,9 +63,7 @@ def check_carriers(
         except VerificationError:
             raise
         except RipplePlaceError as cause:
-            raise VerificationError(
-                cause.where, found=cause.found, expected=cause.expected, remedy=cause.remedy
-            ) from cause
+            raise VerificationError.relocated(cause, cause.where) from cause
         restored = file.permuted(orders, inverse=True)
         is_equal = file.kind == entry["kind"] and hashlib.sha256(restored).hexdigest() == entry["source_sha256"]
         if name in given:

@@ -292,4 +292,4 @@ def _as_verification_error() -> Iterator[None]:
     try:
         yield
     except (CheckpointError, PlacementError) as cause:
-        raise VerificationError(cause.where, found=cause.found, expected=cause.expected, remedy=cause.remedy) from cause
+        raise VerificationError.relocated(cause, cause.where) from cause

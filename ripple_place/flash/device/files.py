@@ -101,6 +101,4 @@ def read_device(path: Path) -> DeviceProfile:
     try:
         return DeviceProfile(**entries)
     except DeviceConfigError as cause:
-        raise DeviceConfigError(
-            f"{path}: {cause.where}", found=cause.found, expected=cause.expected, remedy=cause.remedy
-        ) from cause
+        raise DeviceConfigError.relocated(cause, f"{path}: {cause.where}") from cause
