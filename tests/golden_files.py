@@ -10,7 +10,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def check_golden(name: str, content: bytes) -> None:
     """Compare `content` with ``tests/golden/name``; ``make golden`` (REGENERATE_GOLDEN=1) writes the file instead."""
-    path = GOLDEN / name
+    check_file(GOLDEN / name, content)
+
+
+def check_file(path: Path, content: bytes) -> None:
+    """Compare `content` with a file that tests keep up to date, wherever it is; ``make golden`` writes it instead."""
     if os.environ.get("REGENERATE_GOLDEN") == "1":
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)

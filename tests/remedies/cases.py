@@ -1,0 +1,191 @@
+"""What a case of a remedy is, the list of all, and how one is walked.
+
+A case reaches a site, does what the remedy says, and shows that this helped::
+
+    @case("outputs.py:check_output_file", "overwrite it with --force")
+    def file_is_there(folder):  # And a docstring: the case, a colon, and what is done.
+        (folder / "out").write_text("")
+        yield lambda: profile(TRACE, folder / "out")  # must be refused, by the site that is named
+        yield lambda: profile(TRACE, folder / "other")  # must succeed: the first way that the remedy offers
+        yield lambda: profile(TRACE, folder / "out", force=True)  # and so must the second
+
+An attempt that is the only one is called again when the scene ends: the scene did what the remedy says in between. Where
+nothing has to be prepared, `instead` is shorter.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import click
+
+from ripple_place.cli.main import _os_error_text, cli
+from ripple_place.errors import RipplePlaceError
+from tests.remedies.sites import PACKAGE, Site, find_sites
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Attempt = Callable[[], object]
+    Attempts = Iterator[Attempt]
+    Scene = Callable[[Path], Attempts]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case that reaches a site.
+
+    Parameters
+    ----------
+    where, words : str
+        The site: module and function; and, where that function has several, words of only one of them.
+    story : str
+        The case, a colon, and what is done.
+    scene : callable
+        Generator of attempts.
+    untried : str
+        Why the remedy cannot be done in a test; empty where the case does it.
+    needs_torch : bool
+    """
+
+    where: str
+    words: str
+    story: str
+    scene: Scene
+    untried: str = ""
+    needs_torch: bool = False
+
+    @property
+    def site(self) -> Site:
+        """The site that this case is about."""
+        found = [
+            site for site in find_sites() if site.where == self.where and self.words in f"{site.said}. {site.remedy}"
+        ]
+        assert len(found) == 1, f"{self.story!r} names {len(found)} sites: {self.where}, {self.words!r}"
+        return found[0]
+
+
+_CASES: list[Case] = []
+
+
+def case(where: str, words: str = "", *, untried: str = "", needs_torch: bool = False) -> Callable[[Scene], Scene]:
+    """Return a decorator that lists a scene, whose docstring is its story; `Case` describes the parameters."""
+
+    def enlist(scene: Scene) -> Scene:
+        story = " ".join((scene.__doc__ or "").split()).removesuffix(".")
+        _CASES.append(Case(where, words, story, scene, untried, needs_torch))
+        return scene
+
+    return enlist
+
+
+def instead(
+    where: str, words: str, story: str, refused: Attempt, *ways: Attempt, untried: str = "", needs_torch: bool = False
+) -> None:
+    """List a case for which nothing has to be prepared: an attempt that is refused, and those to make instead."""
+    _CASES.append(Case(where, words, story, lambda _: iter((refused, *ways)), untried, needs_torch))
+
+
+@cache
+def all_cases() -> tuple[Case, ...]:
+    """Return the cases of all modules in tests/remedies/scenes."""
+    for path in sorted((Path(__file__).parent / "scenes").glob("*.py")):
+        import_module(f"tests.remedies.scenes.{path.stem}")
+    return tuple(_CASES)
+
+
+def run(*arguments: object) -> None:
+    """Run the command line in this process; errors are raised."""
+    cli.main([str(argument) for argument in arguments], "ripple-place", standalone_mode=False)
+
+
+def walk(case: Case, folder: Path) -> None:
+    """Assert that the case reaches its site, and that doing the remedy helps."""
+    attempts = case.scene(folder)
+    attempt = next(attempts)
+    reached, said = _refusal(attempt)
+    assert case.site in reached, f"{case.story!r} reached {[site.where for site in reached]}: {said}"
+    if case.untried:
+        return
+    # Each way is tried before the scene goes on, which may undo what it did for this one.
+    n_ways = sum(1 for way in attempts if (way(), True))
+    if not n_ways:
+        attempt()
+
+
+def _refusal(attempt: Attempt) -> tuple[list[Site], str]:
+    """Make an attempt that must be refused; return the sites whose remedy the message gives, and the message."""
+    with _remembering_where_errors_are_made() as made:
+        try:
+            attempt()
+        except (RipplePlaceError, OSError, click.ClickException, KeyboardInterrupt) as error:
+            remedies = _remedies_in(error)
+            lines = {*_lines_of_traceback(error), *(line for cause in _causes(error) for line in made[id(cause)])}
+            return [
+                site
+                for site in find_sites()
+                if any(site.gives(remedy) for remedy in remedies)
+                and (
+                    any(site.module == module and site.first_line <= n <= site.last_line for module, n in lines)
+                    or (isinstance(error, OSError) and site.where == "cli/main.py:_os_error_text")
+                )
+            ], str(error)
+    raise AssertionError("the attempt was not refused")
+
+
+def _remedies_in(error: BaseException) -> list[str]:
+    if isinstance(error, RipplePlaceError):
+        return [error.remedy]
+    if isinstance(error, OSError):
+        text = _os_error_text(error)
+        return [str(error.strerror), text.rpartition(". ")[2].removesuffix(".")]
+    if isinstance(error, click.ClickException):
+        return [error.message]
+    return list(getattr(error, "__notes__", []))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _lines_of_traceback(error: BaseException) -> Iterator[tuple[str, int]]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield from _in_package(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+
+
+def _in_package(filename: str, line: int) -> Iterator[tuple[str, int]]:
+    if filename.startswith(f"{PACKAGE}/"):
+        yield filename.removeprefix(f"{PACKAGE}/"), line
+
+
+@contextmanager
+def _remembering_where_errors_are_made() -> Iterator[defaultdict[int, list[tuple[str, int]]]]:
+    """Give a dict that receives, for each error of ours, the lines of ours that were running when it was made.
+
+    A traceback does not have them all: some functions return an error that their caller raises.
+    """
+    made: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+    make = RipplePlaceError.__init__
+
+    def make_and_remember(self: RipplePlaceError, *arguments: object, **parts: str) -> None:
+        make(self, *arguments, **parts)
+        frame = sys._getframe(1)
+        lines = made[id(self)]
+        while frame is not None:
+            lines += _in_package(frame.f_code.co_filename, frame.f_lineno)
+            frame = frame.f_back
+
+    with patch.object(RipplePlaceError, "__init__", make_and_remember):
+        yield made
