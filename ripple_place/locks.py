@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
+from ripple_place.outputs import not_ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,5 @@ def _left_note(name: Path, descriptor: int) -> str:
     if is_file := stat.S_ISREG(os.fstat(descriptor).st_mode):
         text = os.pread(descriptor, _MAX_NOTE_BYTES, 0).decode(errors="replace")
     if not is_file or not text.startswith(_NOTE_START[: len(text)]):
-        raise UsageError(
-            name, found="something that is not ours", expected="nothing there", remedy="remove or rename it"
-        )
+        raise not_ours(name)
     return text[len(_NOTE_START) :]

@@ -69,8 +69,17 @@ def check_replaceable(path: Path) -> None:
         return
     for is_kind, kind in _KINDS:
         if is_kind(mode):
-            where = f"name {os.path.realpath(path)}, where it leads" if kind == "a link" else "name another file"
-            raise UsageError(path, found=kind, expected="a regular file, or nothing there", remedy=where)
+            target = Path(os.path.realpath(path))
+            leads_to_place = kind == "a link" and (target.is_file() or not os.path.lexists(target))
+            raise UsageError(
+                path, found=kind, expected="a regular file, or nothing there",
+                remedy=f"name {target}, where it leads" if leads_to_place else "name another file",
+            )  # fmt: skip
+
+
+def not_ours(path: Path, *, expected: str = "nothing there") -> UsageError:
+    """Return the refusal of something that stands where only we write, and that we did not make."""
+    return UsageError(path, found="something that is not ours", expected=expected, remedy="remove or rename it")
 
 
 def keep_mode(path: Path, descriptor: int) -> None:

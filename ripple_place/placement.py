@@ -217,18 +217,14 @@ def read_placement(path: str | os.PathLike[str]) -> ModelPlacement:
         If it cannot be read.
     """
     file = TensorFile.open(path, PlacementError)
-    if file.metadata.get("format") != PLACEMENT_FORMAT:
-        raise PlacementError(
-            path, found=f"format {file.metadata.get('format')!r}", expected=PLACEMENT_FORMAT,
-            remedy="give a file that `ripple-place reorder` wrote",
-        )  # fmt: skip
+    file.require_format(PLACEMENT_FORMAT, remedy="give a file that `ripple-place reorder` wrote")
     parts: dict[str, dict[str, AnyArray]] = {}
     for tensor in file.tensors:
         name, _, part = tensor.rpartition(".")
         if part not in _PARTS or not is_block_name(name):
             raise PlacementError(
                 f"{path}: tensor {tensor}", found="an unknown name",
-                expected=f"a block name and one of {', '.join(_PARTS)}", remedy="update ripple-place, or the file",
+                expected=f"a block name and one of {', '.join(_PARTS)}", remedy="write the file without this tensor",
             )  # fmt: skip
         parts.setdefault(name, {})[part] = file.array(tensor, dtype=_PARTS[part], n_axes=1)
     blocks = {}

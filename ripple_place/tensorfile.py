@@ -24,6 +24,7 @@ import numpy as np
 
 from ripple_place.errors import TensorFileError
 from ripple_place.newfile import file_beside
+from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ class TensorFile:
                     found=f"{size_bytes} bytes"
                     + (f" and a header of {length_bytes} bytes" if len(prefix) == 8 else ""),
                     expected="a safetensors file: 8 bytes of header length, a header of at most 100 MB, tensor data",
-                    remedy="copy or download the file again",
+                    remedy=_COPY_AGAIN,
                 )
             text = file.read(length_bytes)
         entries = _parse_json(path, text, error)
@@ -149,6 +150,34 @@ class TensorFile:
             )
         return cls(path, {extent.name: extent for extent in extents}, metadata, start_bytes, size_bytes, error)
 
+    def require_format(self, *formats: str, remedy: str) -> None:
+        """Refuse a file whose metadata name another format, or one of these in another version.
+
+        Parameters
+        ----------
+        *formats : str
+            As ``ripple-place.trace/1``.
+        remedy : str
+            For a file of another kind; of a later version's file, the error itself says what to do.
+
+        Raises
+        ------
+        TensorFileError
+            In that case.
+        """
+        found = self.metadata.get("format")
+        if found in formats:
+            return
+        is_later = found is not None and any(
+            found.partition("/")[0] == known.partition("/")[0]
+            and (parse_count(found.partition("/")[2]) or 0) > int(known.partition("/")[2])
+            for known in formats
+        )
+        raise self.error(
+            self.path, found=f"format {found!r}", expected=" or ".join(formats),
+            remedy="update ripple-place: a later version wrote this file" if is_later else remedy,
+        )  # fmt: skip
+
     def array(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> AnyArray:
         """Return tensor `name` as an array of its own.
 
@@ -172,14 +201,17 @@ class TensorFile:
         extent = self.tensors.get(name)
         if extent is None:
             raise self.error(
-                self.path, found=f"no tensor {name}", expected="one by that name", remedy="write the file again"
+                self.path,
+                found=f"no tensor {name}",
+                expected="one by that name",
+                remedy="write the file with this tensor",
             )
         if (dtype or extent.dtype) != extent.dtype or len(extent.shape) != (n_axes or len(extent.shape)):
             raise self.error(
                 f"{self.path}: tensor {name}",
                 found=f"{extent.dtype} {list(extent.shape)}",
                 expected=f"{dtype or 'a'} tensor" + (f" with {n_axes} axes" if n_axes else ""),
-                remedy=_WRITE_AGAIN,
+                remedy="write the tensor that way",
             )
         if extent.dtype not in NUMPY_DTYPES:
             raise self.error(
@@ -359,6 +391,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 _WRITE_AGAIN = "write the file again with a safetensors library"
+_COPY_AGAIN = "copy or download the file again if it should be one, or give another"
 
 
 def _parse_json(path: Path, text: bytes, error: type[TensorFileError]) -> dict[str, Any]:
@@ -379,7 +412,7 @@ def _parse_json(path: Path, text: bytes, error: type[TensorFileError]) -> dict[s
     except (ValueError, RecursionError) as cause:
         raise error(
             f"{path}: header", found=str(cause), expected="a JSON object in UTF-8 without duplicate keys",
-            remedy="copy or download the file again; it is damaged or no safetensors file",
+            remedy=_COPY_AGAIN,
         ) from cause  # fmt: skip
     return entries
 
@@ -397,7 +430,10 @@ def _parse_entry(path: Path, name: str, entry: Any, start_bytes: int, error: typ
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         raise error(
-            where, found=f"dtype {dtype!r}", expected=", ".join(DTYPE_BITS), remedy="update ripple-place or the file"
+            where,
+            found=f"dtype {dtype!r}",
+            expected=", ".join(DTYPE_BITS),
+            remedy="write it in one of these",
         )
     if not (isinstance(shape, list) and all(map(is_size, shape))):
         raise error(where, found=f"shape {shape!r}", expected="a list of sizes", remedy=_WRITE_AGAIN)

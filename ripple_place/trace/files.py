@@ -34,11 +34,10 @@ def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str,
         If the file cannot be read.
     """
     file = TensorFile.open(path, TraceFormatError)
-    if file.metadata.get("format") not in (TRACE_FORMAT, PROFILE_FORMAT):
-        raise TraceFormatError(
-            path, found=f"format {file.metadata.get('format')!r}", expected=f"{TRACE_FORMAT} or {PROFILE_FORMAT}",
-            remedy="give an activation trace or a profile; a checkpoint or a placement is neither",
-        )  # fmt: skip
+    file.require_format(
+        TRACE_FORMAT, PROFILE_FORMAT,
+        remedy="give an activation trace or a profile; a checkpoint or a placement is neither",
+    )  # fmt: skip
     try:
         blocks = parse_json(file.metadata.get("blocks", ""))
         if not isinstance(blocks, dict) or not blocks:

@@ -9,7 +9,7 @@ A case reaches a site, does what the remedy says, and shows that this helped::
         yield lambda: profile(TRACE, folder / "other")  # must succeed: the first way that the remedy offers
         yield lambda: profile(TRACE, folder / "out", force=True)  # and so must the second
 
-An attempt that is the only one is called again when the scene ends: the scene did what the remedy says in between. Where
+An only attempt is called again when the scene ends: the scene did what the remedy says in between. Where
 nothing has to be prepared, `instead` is shorter.
 """
 
@@ -76,12 +76,14 @@ class Case:
 _CASES: list[Case] = []
 
 
-def case(where: str, words: str = "", *, untried: str = "", needs_torch: bool = False) -> Callable[[Scene], Scene]:
-    """Return a decorator that lists a scene, whose docstring is its story; `Case` describes the parameters."""
+def case(
+    where: str, words: str = "", story: str = "", *, untried: str = "", needs_torch: bool = False
+) -> Callable[[Scene], Scene]:
+    """Return a decorator that lists a scene, whose docstring is its story if none is given; see `Case`."""
 
     def enlist(scene: Scene) -> Scene:
-        story = " ".join((scene.__doc__ or "").split()).removesuffix(".")
-        _CASES.append(Case(where, words, story, scene, untried, needs_torch))
+        told = story or " ".join((scene.__doc__ or "").split()).removesuffix(".")
+        _CASES.append(Case(where, words, told, scene, untried, needs_torch))
         return scene
 
     return enlist

@@ -20,6 +20,7 @@ Every error ends in a remedy. This page lists each remedy in the code, the cases
 it helps. `tests/remedies` holds the cases: each provokes the error, does what the remedy says, and tries again.
 `make golden` writes this page. `...` stands for a part that depends on the case.
 """
+_COLUMNS = "| in | remedy | case: what is done | does it help |\n|---|---|---|---|\n"
 
 
 def format_page(cases: Iterable[Case]) -> str:

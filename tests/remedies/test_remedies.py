@@ -14,7 +14,20 @@ from tests.remedies.sites import find_sites
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNCOVERED = tuple("abcdefghijklmnopqrstuvwxyz")
+UNCOVERED = (
+    "capture/",
+    "checkpoint/",
+    "cli/",
+    "flash/",
+    "graph/",
+    "ordering/",
+    "placing/",
+    "scoring/",
+    "torchfile",
+    "trace/",
+    "verdict/",
+    "workflows/",
+)
 """Beginnings of modules whose cases are still to be written."""
 
 

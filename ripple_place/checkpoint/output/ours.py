@@ -17,7 +17,7 @@ from ripple_place.checkpoint.fileio import sync_directory
 from ripple_place.checkpoint.names import JOURNAL_FILE, JOURNAL_FORMAT, MANIFEST_FILE, MANIFEST_FORMAT, OWN_DIRECTORY
 from ripple_place.errors import UsageError
 from ripple_place.jsontext import parse_json
-from ripple_place.outputs import is_mount_point
+from ripple_place.outputs import is_mount_point, not_ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,10 +74,7 @@ def check_partial(partial: Path) -> None:
     _check_owner(partial)
     if any(partial.iterdir()):
         if not any((_is_marked(partial), _has_journal(partial), _named_files(partial, MANIFEST_FILE) is not None)):
-            raise UsageError(
-                partial, found="something that is not ours", expected="nothing there, or an interrupted run",
-                remedy="remove or rename it",
-            )  # fmt: skip
+            raise not_ours(partial, expected="nothing there, or an interrupted run")
     elif hasattr(os, "geteuid") and partial.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
             partial, found="an empty directory that others may write to, and so not ours", expected="nothing there",
@@ -99,7 +96,7 @@ def check_aside(aside: Path) -> None:
         return
     _check_owner(aside)
     if any(aside.iterdir()) and not (is_being_removed(aside) or _named_files(aside, MANIFEST_FILE) is not None):
-        raise _not_ours(aside)
+        raise not_ours(aside)
 
 
 def mark(partial: Path) -> None:
@@ -163,14 +160,10 @@ def keep_modes(old: Path, new: Path) -> None:
                     path.chmod(stat.S_IMODE(status.st_mode))
 
 
-def _not_ours(path: Path) -> UsageError:
-    return UsageError(path, found="something that is not ours", expected="nothing there", remedy="remove or rename it")
-
-
 def _check_owner(directory: Path) -> None:
     """Raise unless something is a directory, no link, and belongs to the user who runs this."""
     if not _is_directory(directory):
-        raise _not_ours(directory)
+        raise not_ours(directory)
     if hasattr(os, "geteuid") and directory.lstat().st_uid != os.geteuid():
         raise UsageError(
             directory, found="a directory of another user, and so not ours", expected="nothing there",
