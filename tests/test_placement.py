@@ -195,8 +195,8 @@ FORMAT = {"format": "ripple-place.placement/1"}
     ("tensors", "metadata", "match"),
     [
         ({"layers.0.order": np.arange(2, dtype="<i4")}, {}, "found format None; expected ripple-place.placement/1"),
-        ({}, {"format": "ripple-place.placement/2"}, "found format 'ripple-place.placement/2'; .*reorder. wrote"),
-        ({}, {"format": "ripple-place.trace/1"}, "found format 'ripple-place.trace/1'"),
+        ({}, {"format": "ripple-place.placement/2"}, "found format 'ripple-place.placement/2'; .* Update ripple-place"),
+        ({}, {"format": "ripple-place.trace/1"}, "found format 'ripple-place.trace/1'; .*reorder. wrote"),
         ({"layers.0.ordre": np.arange(2, dtype="<i4")}, FORMAT, "tensor layers.0.ordre: found an unknown name"),
         ({"order": np.arange(2, dtype="<i4")}, FORMAT, "tensor order: found an unknown name"),
         ({"layer0.order": np.arange(2, dtype="<i4")}, FORMAT, "tensor layer0.order: .* a block name and one of order"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray, Float32Array, Int32Array, Int64Array, UInt8Array
 
 
+RECORD_AGAIN = "correct what recorded the trace (docs/formats.md), or record it again"
 _CHECKED_VALUES = 2**16
 """Magnitudes checked at a time, so that a mapped file stays on disk."""
 
@@ -53,7 +54,7 @@ class Magnitudes:
                 "magnitude",
                 found=f"{list(starts.shape)} starts, {list(self.indices.shape)} indices, {list(self.values.shape)} "
                 "values", expected="ascending starts from 0 up to the number of values",
-                remedy="record the trace again",
+                remedy=RECORD_AGAIN,
             )  # fmt: skip
 
 
@@ -89,19 +90,19 @@ class BlockTrace:
         if self.n_neurons < 1 or self.active.ndim != 2 or self.active.shape[1] != row_bytes:
             raise TraceFormatError(
                 "active", found=f"shape {list(self.active.shape)}",
-                expected=f"[n_rows, {row_bytes}] for {self.n_neurons} neurons", remedy="record the trace again",
+                expected=f"[n_rows, {row_bytes}] for {self.n_neurons} neurons", remedy=RECORD_AGAIN,
             )  # fmt: skip
         if self.n_neurons % 8 and (self.active[:, -1] >> np.uint8(self.n_neurons % 8)).any():
             raise TraceFormatError(
                 "active", found=f"bits set past neuron {self.n_neurons - 1}", expected="zeros there",
-                remedy="pack the bits in little order (numpy.packbits(..., bitorder='little'))",
+                remedy="pack them with numpy.packbits(..., bitorder='little'), or correct the number of neurons",
             )  # fmt: skip
         if self.token_index is not None and (
             self.token_index.shape != (self.n_rows,) or not (self.token_index[1:] > self.token_index[:-1]).all()
         ):
             raise TraceFormatError(
                 "token_index", found=f"shape {list(self.token_index.shape)} or tokens out of order",
-                expected=f"{self.n_rows} ascending tokens", remedy="record the trace again",
+                expected=f"{self.n_rows} ascending tokens", remedy=RECORD_AGAIN,
             )  # fmt: skip
         if self.magnitudes is not None:
             _check_magnitudes(self.n_neurons, self.active, self.magnitudes)
@@ -158,12 +159,12 @@ class ActivationTrace:
         ).all():  # fmt: skip
             raise TraceFormatError(
                 "segment_starts", found=f"{starts[:8].tolist()}",
-                expected=f"ascending tokens from 0, below {self.n_tokens}", remedy="record the trace again",
+                expected=f"ascending tokens from 0, below {self.n_tokens}", remedy=RECORD_AGAIN,
             )  # fmt: skip
         if self.tokens is not None and self.tokens.shape != (self.n_tokens,):
             raise TraceFormatError(
                 "tokens", found=f"shape {list(self.tokens.shape)}", expected=f"[{self.n_tokens}]",
-                remedy="record the trace again",
+                remedy=RECORD_AGAIN,
             )  # fmt: skip
         for name, block in self.blocks.items():
             if block.token_index is None:
@@ -194,7 +195,7 @@ def _check_magnitudes(n_neurons: int, active: UInt8Array, magnitudes: Magnitudes
     starts, n_rows = magnitudes.indptr, active.shape[0]
     if starts.size != n_rows + 1:
         raise TraceFormatError(
-            "magnitude.indptr", found=f"{starts.size} starts", expected=f"{n_rows + 1}", remedy="record the trace again"
+            "magnitude.indptr", found=f"{starts.size} starts", expected=f"{n_rows + 1}", remedy=RECORD_AGAIN
         )
     first = 0
     while first < n_rows:
@@ -218,7 +219,7 @@ def _check_rows(
             at = int(bad.argmax())
             raise TraceFormatError(
                 f"magnitude.{tensor}", found=f"{found} ".replace("#", str(neurons[at])) + f"in row {first + row[at]}",
-                expected=expected, remedy="record the trace again",
+                expected=expected, remedy=RECORD_AGAIN,
             )  # fmt: skip
 
     refuse("indices", (neurons < 0) | (neurons >= n_neurons), "neuron #", f"neurons from 0 to {n_neurons - 1}")

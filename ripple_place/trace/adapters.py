@@ -135,7 +135,7 @@ def read_adapter(source: AdapterSource) -> ActivationTrace:
     if source.kind == "powerinfer":
         raise TraceFormatError(
             source, found="counts and no bits", expected="activations of single tokens",
-            remedy="profile the counts by themselves; they say how often neurons fire and nothing else",
+            remedy="give a trace; counts can be profiled, by themselves, and nothing else",
         )  # fmt: skip
     if source.kind == "dejavu":
         return _trace(source, _read_dejavu(source), str(source.rule()))
@@ -177,17 +177,18 @@ def _packed(source: AdapterSource, array: AnyArray) -> BlockTrace:
     order = source.options.get("order", "little")
     if order not in ("little", "big"):
         raise UsageError(source, found=f"order={order}", expected="order=little or order=big", remedy="say one")
+    packbits = f"numpy.packbits(active, axis=1, bitorder={order!r})"
     if array.ndim != 2 or 0 in array.shape or array.dtype != np.uint8:
         raise TraceFormatError(
             source, found=f"{array.dtype} {list(array.shape)}", expected="uint8 [n_tokens, ceil(n_neurons / 8)]",
-            remedy="save what numpy.packbits(active, axis=1) returns",
+            remedy=f"save what {packbits} returns",
         )  # fmt: skip
     n_neurons = source.count("neurons") or 8 * array.shape[1]
     if "neurons" not in source.options and array.max() <= 1:
         # Packed, this would mean that seven neurons in eight never fire: far likelier one byte a neuron.
         raise TraceFormatError(
             source, found="uint8 with no value above 1, and no number of neurons", expected="eight neurons in a byte",
-            remedy=f"pack it with numpy.packbits(active, axis=1), or add neurons={n_neurons} if it is packed",
+            remedy=f"pack it with {packbits}, or add neurons={n_neurons} if it is packed",
         )  # fmt: skip
     if -(-n_neurons // 8) != array.shape[1]:
         raise UsageError(
@@ -206,12 +207,16 @@ def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
         for path in source.path.iterdir()
         if (match := re.fullmatch(r"mlp_label_(\d+)\.mmap", path.name))
     } if source.path.is_dir() else {}  # fmt: skip
-    n_neurons = source.count("neurons")
-    if not files or n_neurons is None:
+    if not files:
         raise UsageError(
-            source, found="no mlp_label_0.mmap and so on" if not files else "no number of neurons",
-            expected="a directory of them, and neurons=N: the files do not say",
-            remedy="write dejavu:DIR,neurons=16384",
+            source, found="no mlp_label_0.mmap and so on", expected="a directory of them",
+            remedy="give the directory that holds them",
+        )  # fmt: skip
+    n_neurons = source.count("neurons")
+    if n_neurons is None:
+        raise UsageError(
+            source, found="no number of neurons", expected="one: the files do not say",
+            remedy=f"add it, as in dejavu:{source.path},neurons=16384",
         )  # fmt: skip
     rule, dtype = source.rule(), source.options.get("dtype")
     if dtype is not None and dtype not in DTYPES:

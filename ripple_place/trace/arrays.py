@@ -48,9 +48,14 @@ _DENSE_BYTES, _DENSE_PER_BYTE = 64 << 20, 1024
 """A sparse matrix may take so much packed memory, and so much more for each byte of its file."""
 _DENSE_CHUNK_BYTES = 64 << 20
 
+_SAVE_PLAIN = "save numbers, not objects, with numpy.save (.npy) or numpy.savez (.npz)"
+_SAVE_SPARSE = (
+    "save it again with scipy.sparse.save_npz; in several files of fewer tokens where hardly any neuron fires"
+)
+
 
 @contextmanager
-def _decoding(path: Path, expected: str) -> Iterator[None]:
+def _decoding(path: Path, expected: str, remedy: str) -> Iterator[None]:
     """Turn whatever numpy and scipy raise on damaged content into a `TraceFormatError`; errors of storage pass."""
     try:
         yield
@@ -59,7 +64,7 @@ def _decoding(path: Path, expected: str) -> Iterator[None]:
         if isinstance(cause, OSError) and cause.errno != errno.EINVAL:
             raise
         raise TraceFormatError(
-            path, found=str(cause) or type(cause).__name__, expected=expected, remedy="save it again"
+            path, found=str(cause) or type(cause).__name__, expected=expected, remedy=remedy
         ) from cause
 
 
@@ -89,7 +94,7 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
 
 def _load(path: Path, file: BinaryIO) -> Any:
     """Return the array in a ``.npy`` file, or the archive that an ``.npz`` file is."""
-    with _decoding(path, "an array that numpy.load reads without pickle"):
+    with _decoding(path, "an array that numpy.load reads without pickle", _SAVE_PLAIN):
         if zipfile.is_zipfile(file):
             _check_archive(path, file)
         else:
@@ -108,7 +113,7 @@ def _bits(where: object, array: npt.NDArray[Any]) -> BlockTrace:
         raise TraceFormatError(
             where, found=f"{array.dtype} {list(array.shape)}",
             expected="boolean [n_tokens, n_neurons], or uint8 bits packed in little order",
-            remedy="compare the activations with their threshold first",
+            remedy="save a row of booleans for each token, such as outputs > 0",
         )  # fmt: skip
     if array.dtype == np.bool_:
         return BlockTrace(array.shape[1], np.packbits(array, axis=1, bitorder="little"))
@@ -116,7 +121,7 @@ def _bits(where: object, array: npt.NDArray[Any]) -> BlockTrace:
         # Packed, this would mean that seven neurons in eight never fire: far likelier one byte a neuron.
         raise TraceFormatError(
             where, found="uint8 with no value above 1", expected="booleans, or eight neurons packed in a byte",
-            remedy="save it with .astype(bool)",
+            remedy="save it with .astype(bool), or name it packed:PATH,neurons=N if it is packed",
         )  # fmt: skip
     return BlockTrace(8 * array.shape[1], np.ascontiguousarray(array))
 
@@ -154,7 +159,7 @@ def _arrays_by_block(path: Path, archive: Any) -> dict[str, npt.NDArray[Any]]:
                 f"{path}: {name}", found="an array of that name", expected="block names such as layers.0",
                 remedy="save with numpy.savez(path, **{'layers.0': active})",
             )  # fmt: skip
-    with _decoding(path, "arrays saved by numpy.savez"):
+    with _decoding(path, "arrays saved by numpy.savez", _SAVE_PLAIN):
         return {name: archive[name] for name in archive.files}
 
 
@@ -191,7 +196,7 @@ def read_npz(path: Path) -> dict[str, BlockTrace]:
             return {name: _bits(f"{path}: {name}", array) for name, array in arrays.items()}
     from scipy import sparse
 
-    with _decoding(path, "a matrix saved by scipy.sparse.save_npz"):
+    with _decoding(path, "a matrix saved by scipy.sparse.save_npz", _SAVE_SPARSE):
         matrix = sparse.load_npz(path)
         if matrix.ndim != 2 or 0 in matrix.shape:
             raise ValueError(f"shape {list(matrix.shape)}, not [n_tokens, n_neurons]")

@@ -63,7 +63,10 @@ def read_counts(source: AdapterSource) -> FiringCounts:
     }
     if not files:
         raise UsageError(
-            source, found="no activation_0.pt and so on", expected="a directory of them", remedy="check the path"
+            source,
+            found="no activation_0.pt and so on",
+            expected="a directory of them",
+            remedy="give the directory that holds them",
         )
     n_tokens = source.count("tokens")
     blocks = {f"layers.{layer}": _counts(files[layer], n_tokens) for layer in sorted(files)}
@@ -79,7 +82,7 @@ def _counts(path: Path, n_tokens: int | None) -> Int64Array:
         raise TraceFormatError(
             path, found=f"{found}, or numbers that are no counts",
             expected="one count for each neuron" + ("" if n_tokens is None else f", at most {n_tokens}"),
-            remedy="count again, or correct tokens=N",
+            remedy="save them as one tensor of whole numbers, or correct tokens=N",
         )  # fmt: skip
     return values.astype(np.int64)
 

@@ -11,7 +11,7 @@ from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError
 from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
-from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
+from ripple_place.trace.activation_trace import RECORD_AGAIN, ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str,
     except ValueError as cause:
         raise TraceFormatError(
             f"{path}: metadata 'blocks'", found=str(cause), expected='JSON such as {"layers.0": 4096}',
-            remedy="record the trace again",
+            remedy=RECORD_AGAIN,
         ) from cause  # fmt: skip
     return file, blocks
 

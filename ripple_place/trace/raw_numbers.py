@@ -48,7 +48,7 @@ def map_numbers(path: Path, n_neurons: int, given_type: str | None) -> AnyArray:
     if n_bytes == 0 or n_bytes % (dtype.itemsize * n_neurons):
         raise TraceFormatError(
             path, found=f"{n_bytes} bytes", expected=f"{name} rows of {n_neurons} neurons",
-            remedy="correct neurons=N, or copy the file again",
+            remedy="correct neurons=N or dtype, or copy the file again",
         )  # fmt: skip
     array = np.memmap(path, dtype, mode="r", shape=(n_bytes // (dtype.itemsize * n_neurons), n_neurons))
     numbers = array.reshape(-1)[: rows_written(array) * n_neurons]

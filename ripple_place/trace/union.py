@@ -54,7 +54,7 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
     if n_segments < batch_size:
         raise UsageError(
             f"--union {batch_size}", found=f"a trace of {n_segments} segments", expected=f"at least {batch_size}",
-            remedy="record more, or shorter, segments (--max-tokens, --segment-length)",
+            remedy="record more, or shorter, segments (--max-tokens, --segment-length), or give more traces",
         )  # fmt: skip
     n_groups = n_segments // batch_size
     ends = np.append(trace.segment_starts[1:], trace.n_tokens)

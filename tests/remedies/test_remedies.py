@@ -24,7 +24,6 @@ UNCOVERED = (
     "placing/",
     "scoring/",
     "torchfile",
-    "trace/",
     "verdict/",
     "workflows/",
 )

@@ -161,7 +161,7 @@ def test_npz_by_block(tmp_path: Path) -> None:
             {"activations": np.eye(3, dtype=bool)},
             r"t\.npz: activations: found an array of that name; expected block names",
         ),
-        ({"layers.0": np.eye(3)}, r"t\.npz: layers.0: found float64 \[3, 3\]; expected boolean .* threshold first"),
+        ({"layers.0": np.eye(3)}, r"t\.npz: layers.0: found float64 \[3, 3\]; expected boolean .* such as outputs > 0"),
         ({"layers.0": np.ones(3, bool)}, r"layers.0: found bool \[3\]"),
         ({"layers.0": np.ones((3, 0), bool)}, r"layers.0: found bool \[3, 0\]"),
         ({"layers.0": np.array([[None]])}, "found Object arrays cannot be loaded when allow_pickle=False"),
