@@ -78,7 +78,7 @@ class FlashTimeParams:
             raise UsageError(
                 "flash-time", found=f"effort {self.effort}, or a limit below 1",
                 expected="an effort of at least 0, and limits of at least 1",
-                remedy="correct the number, or order by the greedy path",
+                remedy="correct the number",
             )  # fmt: skip
 
 

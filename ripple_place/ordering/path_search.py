@@ -64,7 +64,7 @@ class PathParams:
             raise UsageError(
                 "path", found=f"effort {self.effort}, {self.n_candidates} candidates, {self.n_steps} steps",
                 expected="an effort of at least 0, and at least one candidate and step",
-                remedy="correct the number, or order by the greedy path",
+                remedy="correct the number",
             )  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def make(activity: Activity, params: OrderingParams) -> Ordered:
     if bits is None:
         raise TraceFormatError(
             "--ordering path", found="a profile without activation bits", expected="a trace to search on",
-            remedy="profile a trace, or order by greedy",
+            remedy="profile a trace, or order by frequency",
         )  # fmt: skip
     starts = {
         "greedy": greedy_path(bits),

@@ -62,7 +62,8 @@ class Job:
         if self.profile.trace is None:
             raise TraceFormatError(
                 self.names[0] if self.names else "profile", found="a profile without activation bits",
-                expected="a trace to search on", remedy="profile a trace, or order by greedy",
+                expected="a trace to search on",
+                remedy=f"profile a trace, or {self._without(self.ordering.takes_effort)}",
             )  # fmt: skip
         return self.profile.trace
 
@@ -79,9 +80,14 @@ class Job:
             raise UsageError(
                 self.params.asked_by, found="nothing that says what a read costs",
                 expected="a device and the size of a neuron's weights, or a break-even gap",
-                remedy="add --bundle-bytes 4KiB with --device, or --break-even-gap 5; or order by greedy",
+                remedy="add --bundle-bytes 4KiB (with --device), or --break-even-gap 5; or "
+                + self._without(self.ordering.is_searched),
             )  # fmt: skip
         return cost
+
+    def _without(self, is_for_ordering: bool) -> str:
+        """Return how to do without rows or costs: ordering by frequency needs neither."""
+        return "order by frequency" if is_for_ordering else f"leave {self.params.asked_by} out"
 
     def seed_of(self, name: str) -> tuple[int, ...]:
         """Return what a block's draws depend on: not on which other blocks are ordered."""

@@ -123,12 +123,15 @@ class PlacingParams:
             )  # fmt: skip
         if self.cache is not None and self.dram_budget is None:
             raise UsageError(
-                f"--cache {self.cache}", found="no DRAM budget", expected="one", remedy="add --dram-budget 10%"
+                f"--cache {self.cache}",
+                found="no DRAM budget",
+                expected="one",
+                remedy="add --dram-budget 10%, or leave --cache out",
             )
         if self.cache == NoCache.policy:
             raise UsageError(
                 "--cache none", found="a DRAM budget as well", expected="a policy that uses it",
-                remedy="name one, such as s3fifo, or leave --dram-budget out",
+                remedy="name one, such as s3fifo, or leave both out",
             )  # fmt: skip
         if self.cache not in (None, AUTO):
             find_policy(str(self.cache))

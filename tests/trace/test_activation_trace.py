@@ -32,7 +32,12 @@ def test_bits_are_neurons(n_neurons: int, n_rows: int) -> None:
         (9, np.zeros((2, 1)), None, r"active: found shape \[2, 1\]; expected \[n_rows, 2\] for 9 neurons"),
         (8, np.zeros((2, 2)), None, r"active: found shape \[2, 2\]; expected \[n_rows, 1\]"),
         (8, np.zeros(8), None, r"active: found shape \[8\]"),
-        (4, np.array([[16]]), None, "active: found bits set past neuron 3; expected zeros there. Pack .* bitorder=.little"),
+        (
+            4,
+            np.array([[16]]),
+            None,
+            "active: found bits set past neuron 3; expected zeros there. Pack .* bitorder=.little",
+        ),
         (8, np.zeros((2, 1)), [0], r"token_index: found shape \[1\] or tokens out of order; expected 2 ascending"),
         (8, np.zeros((2, 1)), [1, 1], "token_index: found"),
         (8, np.zeros((2, 1)), [1, 0], "token_index: found"),

@@ -528,7 +528,7 @@ def test_flash_time_is_the_default_where_something_says_what_a_read_costs(tmp_pa
 
 def test_flash_time_needs_to_know_what_a_read_costs(tmp_path: Path, profile_path: Path) -> None:
     """Without a bundle size or a break-even gap there is nothing to weigh reads against bytes with."""
-    with pytest.raises(UsageError, match="--break-even-gap 5; or order by greedy"):
+    with pytest.raises(UsageError, match="--break-even-gap 5; or order by frequency"):
         reorder(None, profile_path, tmp_path / "ft", PlacingParams(ordering="flash-time"))
     assert not (tmp_path / "ft").exists()
 
