@@ -8,24 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ripple_place.printable import one_line
+
 if TYPE_CHECKING:
     from typing import Self
-
-_MAX_PART_CHARACTERS = 4000
-
-
-def _one_line(text: str) -> str:
-    """Return text that came out of a file as a line that can be printed: no controls, no lone surrogates, no novel.
-
-    >>> _one_line("a" + chr(27) + "[31m" + chr(10) + chr(0xD800))
-    'a\\\\x1b[31m\\\\n\\\\ud800'
-    """
-    if len(text) > _MAX_PART_CHARACTERS:
-        text = f"{text[: _MAX_PART_CHARACTERS // 2]} ... {text[-_MAX_PART_CHARACTERS // 4 :]}"
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in text
-    )
 
 
 class RipplePlaceError(Exception):
@@ -42,7 +28,7 @@ class RipplePlaceError(Exception):
     """
 
     def __init__(self, where: object, *, found: str, expected: str, remedy: str) -> None:
-        self.where, self.found, self.expected, self.remedy = map(_one_line, (str(where), found, expected, remedy))
+        self.where, self.found, self.expected, self.remedy = map(one_line, (where, found, expected, remedy))
         super().__init__(
             f"{self.where}: found {self.found}; expected {self.expected}. "
             f"{self.remedy[:1].upper()}{self.remedy[1:].rstrip('.')}."

@@ -8,7 +8,7 @@ import click
 
 from ripple_place.cli.calibrate_tables import calibrate_text
 from ripple_place.cli.options import PATH, SIZE, TIME, Common, common_options
-from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
+from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,5 +64,5 @@ def calibrate(
     if common.as_json:
         echo_json(report.to_json())
     else:
-        click.echo(calibrate_text(report))
+        echo(calibrate_text(report))
     echo_warnings(report.warnings, quiet=common.quiet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ripple_place.cli.rendering import format_table, number, percent
+from ripple_place.printable import one_line
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def calibrate_text(report: CalibrateReport) -> str:
     additivity = report.additivity
     sentence = (
         f"Times of {additivity.measured_us.size} mixtures of sizes add up with R^2 {additivity.r_squared:.4f}, "
-        f"median error {percent(additivity.median_error)}. Wrote {report.out}"
+        f"median error {percent(additivity.median_error)}. Wrote {one_line(report.out)}"
     )
     return "\n\n".join([_bandwidths(report), _profile(report), _lines(report), sentence])
 

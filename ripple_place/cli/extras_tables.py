@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.cli.rendering import format_table, percent
+from ripple_place.printable import one_line
 from ripple_place.units import format_time_us
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def measured_text(report: MeasureReport) -> str:
             f"{first.full_us.size} interleaved repeats\n{_measured_table(report)}"
         )
     if report.written:
-        counts = ", ".join(f"{requests.n_requests:,} reads of {requests.layout}" for requests in report.requests)
-        parts.append(f"Wrote {', '.join(map(str, report.written))}: {counts}")
+        counts = ", ".join(
+            f"{requests.n_requests:,} reads of {one_line(requests.layout)}" for requests in report.requests
+        )
+        parts.append(f"Wrote {', '.join(map(one_line, report.written))}: {counts}")
     return "\n\n".join(parts)
 
 

@@ -11,7 +11,7 @@ import click
 from ripple_place.cli.capture_options import capture_options
 from ripple_place.cli.options import PATH, SIZE, Common, common_options
 from ripple_place.cli.profile_tables import profile_text
-from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
+from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.workflows.profile_params import MAX_NEIGHBORS, ProfileParams
 
 if TYPE_CHECKING:
@@ -81,5 +81,5 @@ def profile(
         echo_json({"out": str(out), **report.to_json()})
     else:
         written = [path for path in (out, graphml, html) if path is not None]
-        click.echo(profile_text(report, written, None if recording is None else recording.rule))
+        echo(profile_text(report, written, None if recording is None else recording.rule))
     echo_warnings(report.warnings, quiet=common.quiet)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ripple_place.cli.rendering import format_table, number, percent
 from ripple_place.cli.verdict_table import verdict_text
+from ripple_place.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ def profile_text(report: ProfileReport, written: Sequence[Path], rule: ActivityR
     if report.capture is not None and report.capture.perplexity is not None:
         parts.append(perplexity_text(report.capture, rule))
     amount = "Counts" if report.n_segments is None else f"{report.n_tokens:,} tokens in {report.n_segments} segments"
-    parts.append(f"{amount}. Wrote {' and '.join(map(str, written))}")
+    parts.append(f"{amount}. Wrote {' and '.join(map(one_line, written))}")
     if report.verdict is not None:
         parts.append(verdict_text(report.verdict))
     return "\n\n".join(parts)

@@ -1,4 +1,8 @@
-"""Results as text: tables on stdout, JSON documents, warnings and progress bars on stderr."""
+"""Results as text: tables on stdout, JSON documents, warnings and progress bars on stderr.
+
+Whatever a command prints goes through `echo`, which lets no foreign text (names in files, paths) reach the terminal as
+anything but text.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
+from ripple_place.printable import MAX_NAME_CHARACTERS, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,16 +19,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text to stdout, or to stderr, with everything escaped that is not printable; lines end where they did.
+
+    Raises
+    ------
+    OSError
+        If the stream cannot be written, as on a full disk.
+    """
+    stream = sys.stderr if err else sys.stdout
+    try:
+        # Not by click, which writes UTF-8 to a stream that says that it takes ASCII.
+        stream.write(printable(text, keep="\n") + "\n")
+        stream.flush()
+    except OSError as error:
+        error.filename = error.filename or f"standard {'error' if err else 'output'}"
+        raise
+
+
 def echo_json(document: dict[str, Any]) -> None:
-    """Print one JSON document."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False))
+    """Print one JSON document, in ASCII."""
+    echo(json.dumps(document, indent=2, allow_nan=False))
 
 
 def echo_warnings(warnings: Iterable[str], *, quiet: bool) -> None:
     """Print warnings to stderr."""
     if not quiet:
         for warning in warnings:
-            click.echo(f"Warning: {warning}.", err=True)
+            echo(f"Warning: {one_line(warning)}.", err=True)
 
 
 class _LogLines(logging.Handler):
@@ -52,18 +74,21 @@ def show_log(*, quiet: bool) -> None:
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return an aligned table: the first column to the left, the others to the right.
 
+    A cell is one line, however foreign its text; of a name without end, the ends are shown.
+
     >>> print(format_table(["block", "reads"], [["layers.0", "751.45"], ["all", "9"]]))
     block      reads
     layers.0  751.45
     all            9
     """
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    lines = [[one_line(cell, at_most=MAX_NAME_CHARACTERS) for cell in row] for row in (headers, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if place == 0 else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in (headers, *rows)
+        for row in lines
     )
 
 
@@ -96,7 +121,9 @@ class ProgressBars:
         from tqdm import tqdm
 
         # A bar for what takes under a second is noise.
-        bar: Iterable[T] = tqdm(items, desc=what, disable=self.disabled, leave=False, delay=1, file=sys.stderr)
+        bar: Iterable[T] = tqdm(
+            items, desc=one_line(what), disable=self.disabled, leave=False, delay=1, file=sys.stderr
+        )
         return bar
 
     def bytes(self, total_bytes: int, what: str) -> Callable[[int], object]:
@@ -104,8 +131,8 @@ class ProgressBars:
         from tqdm import tqdm
 
         bar = tqdm(
-            total=total_bytes, desc=what, unit="B", unit_scale=True, disable=self.disabled, leave=False, delay=1,
-            file=sys.stderr,
+            total=total_bytes, desc=one_line(what), unit="B", unit_scale=True, disable=self.disabled, leave=False,
+            delay=1, file=sys.stderr,
         )  # fmt: skip
         update: Callable[[int], object] = bar.update
         return update
@@ -115,7 +142,7 @@ class ProgressBars:
         from tqdm import tqdm
 
         bar = tqdm(
-            total=n_searches, desc=what, disable=self.disabled, leave=False, delay=1, file=sys.stderr,
+            total=n_searches, desc=one_line(what), disable=self.disabled, leave=False, delay=1, file=sys.stderr,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} blocks [{elapsed}<{remaining}{postfix}]",
         )  # fmt: skip
         done: dict[str, float] = {}

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, TIME, Common, common_options
-from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
+from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.reorder_text import plan_figures, reorder_text
 from ripple_place.errors import UsageError
 from ripple_place.ordering.registry import AUTO, ORDERINGS
@@ -114,7 +114,7 @@ def reorder(
         figures = {"plan": plan_figures(report.plan)} if dry_run and report.plan is not None else {}
         echo_json({"out": str(out), "dry_run": dry_run, **report.to_json(), **figures})
     else:
-        click.echo(reorder_text(report, out, dry_run=dry_run, verbose=common.verbose))
+        echo(reorder_text(report, out, dry_run=dry_run, verbose=common.verbose))
     echo_warnings(report.warnings, quiet=common.quiet)
 
 

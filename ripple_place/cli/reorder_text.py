@@ -15,6 +15,7 @@ from ripple_place.cli.ordering_tables import (
     reorder_table,
     tried_table,
 )
+from ripple_place.printable import one_line
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def reorder_text(report: ReorderReport, out: Path, *, dry_run: bool, verbose: bo
 def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
     lines = ["Reads on the profile's own trace, without cache and access collapse; simulate judges on another."]
     if not report.blocks:
-        lines = [f"In the order of the given placement ({report.ordering})."]
+        lines = [f"In the order of the given placement ({one_line(report.ordering)})."]
     elif is_cost(report):
         behind = f"behind the {report.dram.recorded.cache} cache" if report.dram else "without cache"
         what = "Flash time in us" if is_timed(report) else "Cost: lambda x reads + neurons read"
@@ -67,10 +68,10 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
         lines.append(f"In original order, without a profile or not selected: {', '.join(report.unplaced)}")
     verb = "Would write" if dry_run else "Wrote"
     if report.plan is None:
-        return [*lines, f"{verb} the placement {out}"]
+        return [*lines, f"{verb} the placement {one_line(out)}"]
     plan = report.plan
     lines.append(
-        f"{verb} {out}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
+        f"{verb} {one_line(out)}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
         + (f", stride {plan.stride}" if plan.bundle else "")
     )
     if plan.side_files.left_out:
@@ -90,7 +91,7 @@ def _left_out_text(left_out: Mapping[str, str]) -> str:
     texts = []
     for reason, names in by_reason.items():
         more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
-        texts.append(f"{', '.join(names[:_NAMED_FILES])}{more} ({reason})")
+        texts.append(f"{', '.join(map(one_line, names[:_NAMED_FILES]))}{more} ({reason})")
     return "; ".join(texts)
 
 

@@ -10,7 +10,7 @@ import click
 from ripple_place.cli.extras import extras_options, take_extras
 from ripple_place.cli.options import BUDGET, PATH, SIZE, Common, common_options
 from ripple_place.cli.reading import reading_options, reading_params
-from ripple_place.cli.rendering import ProgressBars, echo_json, echo_warnings
+from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.simulate_tables import device_list, simulate_text
 
 
@@ -19,7 +19,7 @@ def _list_devices(context: click.Context, option: click.Parameter, wanted: bool)
     if wanted and not context.resilient_parsing:
         from ripple_place.flash.device.files import list_devices, load_device
 
-        click.echo(device_list([load_device(name) for name in list_devices()]))
+        echo(device_list([load_device(name) for name in list_devices()]))
         context.exit()
 
 
@@ -74,5 +74,5 @@ def simulate(traces: tuple[Path, ...], layouts: tuple[str, ...], common: Common,
     if common.as_json:
         echo_json(report.to_json())
     else:
-        click.echo(simulate_text(report, verbose=common.verbose))
+        echo(simulate_text(report, verbose=common.verbose))
     echo_warnings(report.warnings, quiet=common.quiet)

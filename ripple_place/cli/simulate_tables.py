@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.cli.extras_tables import measured_text, sweep_text, transfer_text
 from ripple_place.cli.rendering import format_table, number, percent
+from ripple_place.printable import one_line
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def device_list(devices: Sequence[DeviceProfile]) -> str:
 def _header(report: SimulateReport, document: dict[str, Any]) -> str:
     """Return the line above the table: device, trace, what is read through, copies, and DRAM."""
     parts = [
-        f"{report.device.name}",
+        one_line(report.device.name),
         f"{report.trace.n_tokens:,} tokens, {len(report.trace.blocks)} blocks",
         _collapse_phrase(report, document["gap"]),
     ]
@@ -58,7 +59,7 @@ def _header(report: SimulateReport, document: dict[str, Any]) -> str:
     if report.params.cache != "none":
         share = sum(report.params.capacity_neurons.values()) / sum(b.n_neurons for b in report.trace.blocks.values())
         admission = "" if document["admission"] == "all" else f", admission {document['admission']}"
-        split = "" if report.split_by is None else f", split as {report.split_by} records"
+        split = "" if report.split_by is None else f", split as {one_line(report.split_by)} records"
         parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons{split}{admission}")
     return "; ".join(parts)
 
@@ -75,7 +76,7 @@ def _collapse_phrase(report: SimulateReport, gap: int | None) -> str:
 def _copies_phrase(report: SimulateReport) -> str:
     """Return which layouts are read from two copies; empty if none is."""
     names = [layout.name for layout in report.layouts if any(block.n_copies == 2 for block in layout.blocks.values())]
-    return f"{', '.join(names)} read from either of two copies" if names else ""
+    return f"{', '.join(map(one_line, names))} read from either of two copies" if names else ""
 
 
 def _score_table(rows: list[dict[str, Any]], first: str, *, is_timed: bool) -> str:
@@ -129,7 +130,7 @@ def _form_table(rows: list[dict[str, Any]]) -> str:
 def _block_text(layout: dict[str, Any], *, with_hits: bool, is_timed: bool) -> str:
     """Return the scores of a layout's blocks, and its hits as the cache fills."""
     rows = [{"name": name, **block} for name, block in layout["blocks"].items()]
-    text = f"{layout['name']}:\n{_score_table(rows, 'block', is_timed=is_timed)}"
+    text = f"{one_line(layout['name'])}:\n{_score_table(rows, 'block', is_timed=is_timed)}"
     if with_hits:
         tenths = " ".join(percent(ratio) for ratio in layout["cache_hit_ratio_by_tenth"])
         text += f"\nDRAM hits by tenth of the trace: {tenths}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ripple_place.cli.rendering import format_table
+from ripple_place.printable import one_line
 
 if TYPE_CHECKING:
     from ripple_place.verdict.verdict import Verdict
@@ -26,9 +27,9 @@ def verdict_text(verdict: Verdict) -> str:
     if verdict.notes:
         notes = list(verdict.notes.items())
         shown_notes = notes if len(notes) <= MAX_ROWS else notes[:FIRST_ROWS]
-        lines = [f"{name}: {note}." for name, note in shown_notes]
+        lines = [f"{name}: {one_line(note)}." for name, note in shown_notes]
         parts.append("\n".join([*lines, *_more(len(notes) - len(shown_notes))]))
-    parts.append("\n".join(f"- {sentence}" for sentence in sentences(verdict)))
+    parts.append("\n".join(f"- {one_line(sentence)}" for sentence in sentences(verdict)))
     return "\n\n".join(parts)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ripple_place.cli.options import PATH, Common, common_options
-from ripple_place.cli.rendering import ProgressBars, echo_json
+from ripple_place.cli.rendering import ProgressBars, echo, echo_json
 from ripple_place.cli.reorder_text import verification_lines
+from ripple_place.printable import one_line
 from ripple_place.units import format_bytes
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def verify(
     if common.as_json:
         echo_json(report.to_json())
     else:
-        click.echo("\n".join(_lines(report)))
+        echo("\n".join(_lines(report)))
 
 
 def _lines(report: VerifyReport) -> list[str]:
@@ -67,11 +68,11 @@ def _lines(report: VerifyReport) -> list[str]:
     lines = [] if report.verification is None else verification_lines(report.verification)
     if (restored := report.restored) is not None:
         lines.append(
-            f"Restored {report.restored_to}: {restored.n_files} files ({format_bytes(restored.n_bytes)}), each with "
-            "the hash of the original"
+            f"Restored {one_line(report.restored_to)}: {restored.n_files} files ({format_bytes(restored.n_bytes)}), "
+            "each with the hash of the original"
         )
         if restored.left_out:
-            lines.append(f"Not in OUT, and so not restored: {', '.join(restored.left_out)}")
+            lines.append(f"Not in OUT, and so not restored: {', '.join(map(one_line, restored.left_out))}")
     return lines
 
 

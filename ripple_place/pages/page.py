@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ripple_place.pages.svg import FONT, NARROW, WIDE, Picture, css_variables, inline
+from ripple_place.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,14 +57,15 @@ def render(template: str, **values: object) -> str:
     template : str
         File name in ``templates/``.
     **values
-        By the names that the template uses. Everything but pictures is escaped.
+        By the names that the template uses. Everything but pictures is escaped as HTML; what is not printable is
+        shown as an escape (`ripple_place.printable`).
 
     Raises
     ------
     jinja2.UndefinedError
         If the template uses a name that `values` lacks.
     """
-    return environment().get_template(template).render(values)
+    return printable(environment().get_template(template).render(values), keep="\n")
 
 
 @cache

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+from ripple_place.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -111,7 +113,8 @@ def standalone(picture: Picture) -> str:
     body += element("g", "".join(picture.elements), transform=f"translate({margin} {margin})")
     for name, colour in _LIGHT.items():  # readers of SVG outside browsers know no variables
         body = body.replace(f"var(--{name})", colour)
-    return _root(framed, body, xmlns="http://www.w3.org/2000/svg", width=framed.width, height=framed.height) + "\n"
+    root = _root(framed, body, xmlns="http://www.w3.org/2000/svg", width=framed.width, height=framed.height)
+    return printable(root, keep="\n") + "\n"  # XML takes neither controls nor surrogates.
 
 
 def _root(picture: Picture, body: str, **attributes: object) -> str:

@@ -40,7 +40,11 @@ def search(job: Job, placed: Placed) -> Placed:
     if job.params.n_threads == 1 or len(job.names) == 1:
         return replace(placed, searched={name: search_one(name) for name in job.names})
     with ThreadPoolExecutor(job.params.n_threads) as pool:
-        return replace(placed, searched=dict(zip(job.names, pool.map(search_one, job.names), strict=True)))
+        try:
+            return replace(placed, searched=dict(zip(job.names, pool.map(search_one, job.names), strict=True)))
+        except BaseException:
+            job.clock.stop()  # The end of the run must not wait for the searches.
+            raise
 
 
 def _search_block(job: Job, name: str, report_progress: Callable[[float, float], object]) -> SearchedBlock:

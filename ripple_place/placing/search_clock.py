@@ -50,6 +50,10 @@ class SearchClock:
         self._end = math.inf if time_limit_s is None else time.perf_counter() + time_limit_s
         self._lock = threading.Lock()
 
+    def stop(self) -> None:
+        """End all searches: each stops when it next asks whether to go on."""
+        self._interrupt.set()
+
     def begin(self, tell: Callable[[float, float], object] = lambda done_share, gain_share: None) -> Pulse:
         """Return the pulse of a search that begins now; `tell` hears what it hears."""
         with self._lock:
@@ -92,4 +96,5 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGINT) is note:  # Not where an end that has begun by another signal leaves it.
+            signal.signal(signal.SIGINT, before)
