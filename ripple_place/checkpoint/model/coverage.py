@@ -2,14 +2,15 @@
 
 A forgotten bias or norm gives a model that loads, runs, and is wrong. So whatever has an axis as long as the FFN is
 wide must be mapped by the family file or named there as free of the neuron axis; shapes alone cannot tell, since a
-vocabulary or a hidden state may be just as wide.
+vocabulary or a hidden state may be just as wide. The same holds for matrices that are named as those of FFNs are: they
+may be FFNs of another width, which would keep their order without a word.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.model.family import matches_any
+from ripple_place.checkpoint.model.patterns import matches_any
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.family import Family
     from ripple_place.checkpoint.model.shards import Checkpoint
 
+_FFN_MODULES = frozenset({
+    "block_sparse_moe", "expert", "experts", "feed_forward", "ffn", "mlp", "moe", "shared_expert", "shared_experts",
+    "shared_mlp",
+})  # fmt: skip
 _QUANTISED_ENDINGS = (
     ".qweight", ".qzeros", ".g_idx", ".scales", ".weight_packed", ".weight_scale", ".weight_scale_inv",
     ".weight_zero_point", ".SCB", ".absmax", ".quant_map", "_blocks", "_scales",
@@ -47,18 +52,21 @@ def refuse_unmapped(
     UnsupportedArchitectureError
         If such a tensor is one of quantised weights.
     CheckpointError
-        If there is such a tensor, or one that lies in an FFN module without being mentioned.
+        If there is such a tensor, or one that lies in an FFN module, or is named as if it did, without being mentioned.
     """
     suspicious = sizes | {2 * size for size in sizes}
     for tensor in checkpoint.shard_of:
         if tensor in mapped:
             continue
         name = tensor.removeprefix(prefix)
+        shape = checkpoint.extent(tensor).shape
         kind = next((kind for kind in family.blocks if matches_any(kind.module, name)), None)
         if kind is not None:
             refused = None if matches_any(kind.free, name) else "lies in an FFN module"
-        elif not suspicious.isdisjoint(checkpoint.extent(tensor).shape) and not matches_any(family.free, name):
+        elif not suspicious.isdisjoint(shape) and not matches_any(family.free, name):
             refused = "has an axis as long as the FFN is wide"
+        elif len(shape) > 1 and not _FFN_MODULES.isdisjoint(name.split(".")) and not matches_any(family.free, name):
+            refused = "has the name of an FFN's"
         else:
             refused = None
         if refused is not None and tensor.endswith(_QUANTISED_ENDINGS):
@@ -69,7 +77,7 @@ def refuse_unmapped(
         if refused is not None:
             raise CheckpointError(
                 f"{checkpoint.path}: tensor {tensor}",
-                found=f"shape {list(checkpoint.extent(tensor).shape)}, which {refused}",
+                found=f"shape {list(shape)}, which {refused}",
                 expected=f"every such tensor in the family file {family.name}.toml",
                 remedy="ask for this model: permuting around an unknown tensor could change it silently",
             )  # fmt: skip

@@ -10,18 +10,16 @@ In tensor names ``{layer}`` and ``{expert}`` stand for a number; in `module` and
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import is_block_name
-from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
+from ripple_place.checkpoint.model.usual_names import usual_free, with_wrappers
+from ripple_place.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 AXES = ("expert", "expert_neuron", "hidden", "neuron", "neuron_halves", "neuron_pairs")
 """Names of axes in a family file. ``expert_neuron``: the neurons of one expert after the other; ``neuron_halves``: all
@@ -35,7 +33,6 @@ _OPTIONAL_BLOCK_KEYS = {"carriers": list, "free": list, "n_layers_keys": list}
 _TENSOR_KEYS = {"role": str, "tensor": str, "axes": list}
 _TABLES = ("blocks", "components", "carriers")
 _ROLES = ({"gate", "up", "down"}, {"up", "down"}, {"gate_up", "down"})
-_NUMBERS = {r"\{layer\}": r"(?P<layer>0|[1-9]\d*)", r"\{expert\}": r"(?P<expert>0|[1-9]\d*)"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,10 @@ class BlockPattern:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of architectures that name their FFN tensors alike; attributes as in the family file."""
+    """A family of architectures that name their FFN tensors alike.
+
+    Attributes are as in the family file; `free` and `prefixes` also have the names that most models share.
+    """
 
     name: str
     model_types: tuple[str, ...]
@@ -106,46 +106,18 @@ class Family:
             _parse_block(f"{where}: blocks[{i}]", block, tuple(table["n_layers_keys"]))
             for i, block in enumerate(table.pop("blocks"))
         )
+        components = [component.tensor for block in blocks for component in block.components]
+        table["free"] += usual_free(components)
+        table["prefixes"] = with_wrappers(table["prefixes"])
         return cls(name, blocks=blocks, **{key: tuple(values) for key, values in table.items()})
-
-
-@lru_cache(maxsize=1)
-def families() -> Mapping[str, Family]:
-    """Return the families that ship with the package, by model type."""
-    by_model_type: dict[str, Family] = {}
-    for file in sorted(files("ripple_place.checkpoint").joinpath("families").iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".toml"):
-            continue
-        family = Family.parse(file.name.removesuffix(".toml"), file.read_text(encoding="utf-8"))
-        for model_type in family.model_types:
-            assert model_type not in by_model_type, f"{model_type} in two family files"
-            by_model_type[model_type] = family
-    return by_model_type
-
-
-def family_of(where: object, config: Mapping[str, Any]) -> Family:
-    """Return the family that describes a model with this config.
-
-    Raises
-    ------
-    UnsupportedArchitectureError
-        If none does.
-    """
-    model_type = config.get("model_type")
-    family = families().get(model_type) if isinstance(model_type, str) else None
-    if family is None:
-        raise UnsupportedArchitectureError(
-            f"{where}: model_type", found=repr(model_type), expected=f"one of {', '.join(sorted(families()))}",
-            remedy="ask for this architecture, or add a family file that names its FFN tensors (docs/families.md)",
-        )  # fmt: skip
-    return family
 
 
 def config_size(config: Mapping[str, Any], keys: Iterable[str], layer: int = 0) -> int | None:
     """Return the first size that a config gives under one of some keys.
 
     A key may be a path (``ffn_config.ffn_hidden_size``) or a product (``moe_intermediate_size * n_shared_experts``). A
-    list has one entry a layer. Models of text and images keep the sizes of the former under ``text_config``.
+    list has one entry a layer. Models of text and images keep the sizes of the former under ``text_config``, which counts
+    first.
 
     >>> config_size({"text_config": {"d": [4, 6]}, "n": 2}, ["absent", "d * n"], layer=1)
     12
@@ -157,35 +129,8 @@ def config_size(config: Mapping[str, Any], keys: Iterable[str], layer: int = 0) 
     return None
 
 
-@lru_cache(maxsize=4096)
-def name_regex(pattern: str) -> re.Pattern[str]:
-    """Return the regular expression of a tensor name pattern.
-
-    >>> name_regex("layers.{layer}.fc*").fullmatch("layers.10.fc1.weight")["layer"]
-    '10'
-    """
-    text = re.escape(pattern).replace(r"\*", ".*")
-    for placeholder, number in _NUMBERS.items():
-        text = text.replace(placeholder, number)
-    return re.compile(text)
-
-
-def matching(pattern: str, names: Iterable[str]) -> Iterator[re.Match[str]]:
-    """Yield the matches of a pattern with some names."""
-    regex, start = name_regex(pattern), re.split(r"[{*]", pattern, maxsplit=1)[0]
-    for name in names:
-        # Most of many thousand names differ at once, which a regular expression takes longer to see.
-        if name.startswith(start) and (match := regex.fullmatch(name)):
-            yield match
-
-
-def matches_any(patterns: Iterable[str], name: str) -> bool:
-    """Tell whether a tensor name follows one of some patterns."""
-    return any(name_regex(pattern).fullmatch(name) for pattern in patterns)
-
-
 def _factor(config: Mapping[str, Any], key: str, layer: int) -> int | None:
-    for root in (config, config.get("text_config")):
+    for root in (config.get("text_config"), config):
         value: Any = root
         for name in key.split("."):
             value = value.get(name) if isinstance(value, dict) else None

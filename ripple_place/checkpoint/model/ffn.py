@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from ripple_place.blocks import block_sort_key, format_ranges, sorted_blocks
 from ripple_place.checkpoint.model.coverage import refuse_unmapped
 from ripple_place.checkpoint.model.describe import describe_blocks
-from ripple_place.checkpoint.model.family import Family, config_size, family_of, matching
+from ripple_place.checkpoint.model.family import Family, config_size
+from ripple_place.checkpoint.model.known_families import family_of
+from ripple_place.checkpoint.model.patterns import matching
 from ripple_place.checkpoint.model.quantised import Scheme, logical_name
 from ripple_place.errors import CheckpointError, UnsupportedError
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from ripple_place.checkpoint.model import family as family_module
-from ripple_place.checkpoint.model.family import Family, families, family_of, matches_any
+from ripple_place.checkpoint.model import known_families
+from ripple_place.checkpoint.model.family import Family
 from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.known_families import families, family_of
+from ripple_place.checkpoint.model.patterns import matches_any
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError, UnsupportedError
 from tests.builders import llama_config, llama_tensors, write_checkpoint
@@ -47,7 +50,7 @@ def test_the_documented_family_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The example in docs/families.md describes a model that no shipped file knows: a file is all that it takes."""
     text = (Path(__file__).parents[3] / "docs" / "families.md").read_text()
     family = Family.parse("mine", text.split("```toml\n")[1].split("```")[0])
-    monkeypatch.setattr(family_module, "families", lambda: {"my_model": family})
+    monkeypatch.setattr(known_families, "families", lambda: {"my_model": family})
     tensors = llama_tensors(bias=True)
     for name in [name for name in tensors if name.endswith("gate_proj.bias") or "layernorm" in name]:
         del tensors[name]

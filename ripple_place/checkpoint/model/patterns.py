@@ -1,0 +1,42 @@
+"""Patterns of tensor names, as family files have them.
+
+``{layer}``, ``{expert}`` and ``{use}`` stand for a number, ``*`` for anything.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_NUMBERS = {rf"\{{{name}\}}": rf"(?P<{name}>0|[1-9]\d*)" for name in ("layer", "expert", "use")}
+
+
+@lru_cache(maxsize=4096)
+def name_regex(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a tensor name pattern.
+
+    >>> name_regex("layers.{layer}.fc*").fullmatch("layers.10.fc1.weight")["layer"]
+    '10'
+    """
+    text = re.escape(pattern).replace(r"\*", ".*")
+    for placeholder, number in _NUMBERS.items():
+        text = text.replace(placeholder, number)
+    return re.compile(text)
+
+
+def matching(pattern: str, names: Iterable[str]) -> Iterator[re.Match[str]]:
+    """Yield the matches of a pattern with some names."""
+    regex, start = name_regex(pattern), re.split(r"[{*]", pattern, maxsplit=1)[0]
+    for name in names:
+        # Most of many thousand names differ at once, which a regular expression takes longer to see.
+        if name.startswith(start) and (match := regex.fullmatch(name)):
+            yield match
+
+
+def matches_any(patterns: Iterable[str], name: str) -> bool:
+    """Tell whether a tensor name follows one of some patterns."""
+    return any(name_regex(pattern).fullmatch(name) for pattern in patterns)
