@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import transformers as hf
 
+from tests.torch.tiny import tiny_config
+
 HIDDEN, WIDTH = 32, 80
 SMALL = {
     "vocab_size": 96, "hidden_size": HIDDEN, "num_attention_heads": 4, "num_hidden_layers": 3,
@@ -114,14 +116,97 @@ EXPERT_MODELS = {
         attn_config={"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4},
     ),
 }  # fmt: skip
+ONE_FULL = {"layer_types": ["linear_attention", "full_attention"]}
+SECTIONS = {"rope_type": "default", "rope_theta": 1e4}
+QWEN4 = ONE_FULL | {
+    "hc_lowrank": 8, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 8,
+    "indexer_compress_ratio": 4, "heads_per_ngram": 2, "ngram_vocab_size_base": 50, "split_ngram_parts": 2,
+}  # fmt: skip
+NARROW = {"num_key_value_heads": 4}
+TINY: dict[str, dict] = {
+    # Llama's names.
+    "qwen3_vl": {},
+    "qwen3_5": {"text_config": ONE_FULL},
+    "qwen3_5_text": ONE_FULL,
+    "cohere2_vision": {"alignment_intermediate_size": 64},
+    "mllama": {"text_config": {"cross_attention_layers": [1]}},
+    "deepseek_vl": {},
+    "idefics3": {},
+    "smolvlm": {},
+    "exaone4_5": {},
+    "granite_swa": {},
+    "hyperclovax": {},
+    "cwm": {},
+    "internlm3": {},
+    "vaultgemma": {},
+    "youtu": NARROW,
+    "minicpm3": NARROW,
+    "diffllama": {},
+    "iquestcoder": {},
+    "doge": {},
+    "doge-experts": {"is_moe": True, "num_experts": 16},
+    "muse_glimmer": {"projector_hidden_size": 64},
+    # Others.
+    "granitemoe_swa": {},
+    "phi4_multimodal": {"audio_config": {"num_blocks": 1, "ext_pw_out_channel": 32, "nemo_conv_channels": 32}},
+    "glm4v": {"text_config": {"rope_parameters": SECTIONS | {"mrope_section": [1, 1, 2]}}},
+    "longt5": {"encoder_attention_type": "transient-global"},
+    "jais2": {},
+    "apertus": {},
+    "nanochat": {},
+}
+"""Model types whose tensors have the same names on disk as in transformers."""
+TINY_TWO_FORMS: dict[str, dict] = {
+    "qwen2_vl": {"text_config": {"rope_parameters": SECTIONS | {"mrope_section": [1, 1, 2]}}},
+    "qwen2_5_vl": {"text_config": {"rope_parameters": SECTIONS | {"mrope_section": [1, 1, 2]}}},
+    "internvl": {},
+    "internvl-of-experts": {"text_config": {"model_type": "qwen3_moe"}},
+    "llava_next": {},
+    "llava_onevision": {},
+    "aya_vision": {},
+    "olmo_hybrid": ONE_FULL,
+    "qwen3_next": ONE_FULL,
+    "qwen3_5_moe": {"text_config": ONE_FULL},
+    "qwen3_5_moe_text": ONE_FULL,
+    "glm4_moe_lite": NARROW,
+    "glm4v_moe": {"text_config": {"rope_parameters": SECTIONS | {"mrope_section": [1, 1, 0]}}},
+    "glm_moe_dsa": NARROW,
+    "deepseek_v32": NARROW,
+    "qwen4_exp": {"text_config": QWEN4},
+    "qwen4_exp_text": QWEN4 | {"ple_layer_ids": [1]},
+    "mimo_v2_flash": {},
+    "solar_open": {},
+    "bailing_hybrid": ONE_FULL | NARROW,
+    "exaone_moe": {},
+    "flex_olmo": {},
+    "sarvam_moe": {},
+    "cohere2_moe": {},
+    "mellum": {},
+    "afmoe": {},
+    "axk1": NARROW,
+    "kolibri1": {},
+    "hunyuan_v1_moe": {},
+    "hy_v3": {},
+    "minimax_m2": {},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+}
+"""Model types that transformers renames or fuses when it loads them, so that they have two forms on disk."""
 CONFIGS = DENSE | EXPERT_MODELS
+CONFIGS |= {
+    name: lambda name=name, own=own: tiny_config(name.partition("-")[0], **own)
+    for name, own in (TINY | TINY_TWO_FORMS).items()
+}
 
 
 def auto_class(config: hf.PretrainedConfig) -> type:
-    """Return the class that builds and loads a model with this config."""
-    return {"t5": hf.AutoModelForSeq2SeqLM, "albert": hf.AutoModelForMaskedLM}.get(
-        config.model_type, hf.AutoModelForCausalLM
-    )
+    """Return the class that builds and loads a model with this config, the one that has all of it."""
+    for auto in (
+        hf.AutoModelForImageTextToText, hf.AutoModelForCausalLM, hf.AutoModelForSeq2SeqLM, hf.AutoModelForMaskedLM
+    ):  # fmt: skip
+        is_fit = auto is not hf.AutoModelForCausalLM or not (config.is_encoder_decoder or config.model_type == "albert")
+        if is_fit and type(config) in auto._model_mapping:
+            return auto
+    raise KeyError(config.model_type)
 
 
 def save_random(config: hf.PretrainedConfig, path, *, dtype=torch.float32, **options) -> None:

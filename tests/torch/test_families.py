@@ -13,11 +13,12 @@ from ripple_place.checkpoint.rewrite import execute
 from ripple_place.errors import UnsupportedError, VerificationError
 from ripple_place.workflows.verify import verify as verify_workflow
 from tests.builders import adjust_manifest, random_placement, swap_neurons
-from tests.torch.models import CONFIGS, EXPERT_MODELS, logits, save_random
+from tests.torch.models import CONFIGS, EXPERT_MODELS, TINY_TWO_FORMS, logits, save_random
 
 STORED_ALIKE = {"jetmoe", "llama4", "gpt_oss", "dbrx"}
 """Models that transformers saves the same way whether or not it restores the original format."""
-CASES = [(name, True) for name in CONFIGS] + [(name, False) for name in EXPERT_MODELS.keys() - STORED_ALIKE]
+TWO_FORMS = (EXPERT_MODELS.keys() - STORED_ALIKE) | TINY_TWO_FORMS.keys()
+CASES = [(name, True) for name in CONFIGS] + [(name, False) for name in TWO_FORMS]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,17 @@ def test_logits(name, original, tmp_path):
     tolerance = 1e-6 if name == "bitnet" else 1e-9
     torch.testing.assert_close(after, before, rtol=tolerance, atol=tolerance)
     harm_each_tensor(model, source, out)
+    put_back(model, source, out, next(iter(model.blocks.values())).tensors[-1])
+    assert not torch.allclose(logits(out, config), before, rtol=tolerance, atol=tolerance)
+
+
+def put_back(model, source, out, tensor):
+    """Give a tensor of an output the bytes that it has in the source."""
+    file, extent = out / tensor.shard, model.checkpoint.extent(tensor.name)
+    data = bytearray(file.read_bytes())
+    part = slice(extent.offset_bytes, extent.offset_bytes + extent.length_bytes)
+    data[part] = (source / tensor.shard).read_bytes()[part]
+    file.write_bytes(data)
 
 
 def harm_each_tensor(model, source, out):
@@ -98,11 +110,7 @@ def test_a_forgotten_tensor_would_show(tmp_path):
     before = logits(tmp_path / "source", config)
     for tensor in next(iter(model.blocks.values())).tensors:
         execute(plan_rewrite(model, random_placement(model), tmp_path / "out", force=True))
-        out, extent = tmp_path / "out" / tensor.shard, model.checkpoint.extent(tensor.name)
-        data, original = bytearray(out.read_bytes()), (tmp_path / "source" / tensor.shard).read_bytes()
-        part = slice(extent.offset_bytes, extent.offset_bytes + extent.length_bytes)
-        data[part] = original[part]
-        out.write_bytes(data)
+        put_back(model, tmp_path / "source", tmp_path / "out", tensor)
         assert not torch.allclose(logits(tmp_path / "out", config), before, rtol=1e-6, atol=1e-6)
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.adapter_config import CONFIG_FILE, MERGE, check_adapter_config
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error, unsupported_error
-from ripple_place.checkpoint.model.patterns import matches_any
 from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
+from ripple_place.checkpoint.model.patterns import matches_any
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.tensorfile import TensorFile
 

@@ -116,8 +116,8 @@ def config_size(config: Mapping[str, Any], keys: Iterable[str], layer: int = 0) 
     """Return the first size that a config gives under one of some keys.
 
     A key may be a path (``ffn_config.ffn_hidden_size``) or a product (``moe_intermediate_size * n_shared_experts``). A
-    list has one entry a layer. Models of text and images keep the sizes of the former under ``text_config``, which counts
-    first.
+    list has one entry a layer. Models of text and images keep the sizes of the text model under ``text_config``, where
+    they are looked for first.
 
     >>> config_size({"text_config": {"d": [4, 6]}, "n": 2}, ["absent", "d * n"], layer=1)
     12

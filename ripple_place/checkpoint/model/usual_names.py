@@ -1,7 +1,7 @@
 """Names that most models share: of tensors outside of the FFNs, and of what stands before a text model's tensors.
 
-No family file repeats them. None of these tensors carries the neuron axis, whatever its shape: the FFNs of towers and of
-multi-token-prediction heads have neurons of their own, which stay in their order.
+No family file repeats them. None of these tensors carries the neuron axis, whatever its shape: the FFNs of towers and
+of multi-token-prediction heads have neurons of their own, which stay in their order.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ _USUAL_FREE = (
     "*visual.*",
     "*audio_tower.*",
     "*multi_modal_projector.*",
+    "*mm_projector.*",
+    "*vision_adapter.*",
+    "*vision_projection.*",
+    "*connector.*",
+    "*aligner.*",
     "*embed_vision.*",
     "*embed_audio.*",
     # Heads that predict several tokens. No profile sees them: transformers leaves them out.

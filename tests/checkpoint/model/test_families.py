@@ -189,6 +189,28 @@ def llama_shaped(model_type: str, prefix: str, activation: Callable[[np.ndarray]
     return Case(config, shapes, {f"layers.{i}": n for i, n in enumerate(widths)}, by_layer(2, layer))
 
 
+def gemma3n() -> Case:
+    """Gemma 3n as the hub has it: the text model inside, beside towers with matrices as wide as its FFNs."""
+    case = llama_shaped("gemma3n", "model.language_model.", silu)
+    towers = {
+        "model.vision_tower.timm_model.blocks.1.0.pw_exp.conv.weight": (N, H, 1, 1),
+        "model.audio_tower.conformer.0.ffw_layer_start.ffw_layer_1.weight": (N, H),
+        "model.embed_vision.embedding.weight": (N, H),
+        "model.language_model.layers.0.altup.prediction_coefs.weight": (N, 4),
+        "model.language_model.layers.0.per_layer_input_gate.weight": (16, H),
+    }
+    return case._replace(shapes=case.shapes | towers)
+
+
+def with_several_tokens(case: Case, prefix: str) -> Case:
+    """Return a model with a head for several tokens, which has an FFN of the same width that no profile sees."""
+    ffn = {"gate_proj.weight": (N, H), "up_proj.weight": (N, H), "down_proj.weight": (H, N)}
+    head = {prefix + name: shape for name, shape in {"fc.weight": (H, 2 * H), "norm.weight": (H,)}.items()}
+    head |= {f"{prefix}layers.0.{module}.{name}": shape for module in ("mlp", "mlp.experts.0", "mlp.shared_expert")
+             for name, shape in ffn.items()}  # fmt: skip
+    return case._replace(shapes=case.shapes | head)
+
+
 def fused_experts(model_type: str, *, transposed: bool, pairs: bool) -> Case:
     """All experts in one tensor, [E, 2I, H] or [E, H, 2I], gate and up as halves or by turns."""
     base, n_experts = "model.layers.0.mlp.experts.", 3
@@ -237,6 +259,17 @@ CASES = {
     "qwen3-vl-moe on disk": fused_experts("qwen3_vl_moe", transposed=True, pairs=False),
     "qwen3-vl-moe at run time": fused_experts("qwen3_vl_moe", transposed=False, pairs=False),
     "gpt-oss": fused_experts("gpt_oss", transposed=True, pairs=True),
+    "gemma3n": gemma3n(),
+    "qwen3.5, several tokens": with_several_tokens(llama_shaped("qwen3_5", "model.language_model.", silu), "mtp."),
+    "qwen3-next, several tokens": with_several_tokens(
+        fused_experts("qwen3_next", transposed=False, pairs=False), "mtp."
+    ),
+    "mimo, several tokens": with_several_tokens(
+        fused_experts("mimo_v2_flash", transposed=False, pairs=False), "model.mtp."
+    ),
+    "hunyuan, several tokens": with_several_tokens(
+        fused_experts("hy_v3", transposed=False, pairs=False), "model.mtp_layers.0."
+    ),
 }
 
 
@@ -388,6 +421,15 @@ def test_an_encoder_alone(tmp_path: Path) -> None:
     assert list(model.blocks) == ["encoder.layers.0", "encoder.layers.1"]
     with pytest.raises(CheckpointError, match="no FFN in layers 2"):
         describe_ffn(Checkpoint.open(write_checkpoint(tmp_path / "n", tensors, config | {"num_layers": 3})))
+
+
+@pytest.mark.parametrize("name", ["experts.down_proj", "experts.0.w2.weight", "shared_mlp.up.weight", "mlp2.ffn.fc2"])
+def test_an_ffn_of_another_width(tmp_path: Path, name: str) -> None:
+    """Gemma 4's experts lie beside a dense FFN of another width: no family without them may take the model."""
+    tensors = llama_tensors(n_neurons=N) | {f"model.layers.0.{name}": np.zeros((2, 7, 5), "f2")}
+    config = {"model_type": "llama", "intermediate_size": N}
+    with pytest.raises(CheckpointError, match=rf"{name}: found shape \[2, 7, 5\], which has the name of an FFN's"):
+        describe_ffn(Checkpoint.open(write_checkpoint(tmp_path / "m", tensors, config)))
 
 
 def test_an_unmentioned_tensor_in_an_expert(tmp_path: Path) -> None:
