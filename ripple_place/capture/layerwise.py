@@ -12,7 +12,7 @@ from ripple_place.capture.hidden import HiddenStates
 from ripple_place.capture.perplexity import LogLikelihood
 from ripple_place.capture.stubs import LayerStubs, same_calls
 from ripple_place.capture.weights import WeightSource
-from ripple_place.capture.whole import fit_batches, likelihoods_of, progress_of, to_device
+from ripple_place.capture.whole import batches_to_fit, likelihoods_of, progress_of, to_device
 from ripple_place.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class _LayerRun:
         shapes = [batch.inputs()["input_ids"].shape for batch in batches]
         self.shapes = [(int(rows), int(width)) for rows, width in shapes]
         self.hidden_size = int(self.model.config.get_text_config().hidden_size)
-        self.n_fit = len(fit_batches(batches))
+        self.fitted_on = batches_to_fit(recorder.rule, batches)
 
     @property
     def layers_done(self) -> int:
@@ -175,7 +175,7 @@ class _LayerRun:
             for i, batch in enumerate(self.batches):
                 if name == "ruled":
                     self.recorder.recording(batch.rows())
-                elif self.recorder.rule.is_fitted and i < self.n_fit:
+                elif i in self.fitted_on:
                     self.recorder.fitting(batch.rows())
                 else:
                     self.recorder.off()
@@ -197,7 +197,8 @@ class _LayerRun:
             self.recorder.off()
             self._load_output_embedding()
             likelihoods = {"without": LogLikelihood(), "with": LogLikelihood()}
-            for i in track(range(len(self.batches)), "scoring the text"):
+            scored = [i for i in range(len(self.batches)) if i not in self.fitted_on]
+            for i in track(scored, "scoring the text"):
                 for name, likelihood in zip(("plain", "ruled"), likelihoods.values(), strict=True):
                     self._score(i, self._states(name, n_layers), likelihood)
             self._commit(likelihoods=progress_of(self.recorder, likelihoods)["likelihoods"])

@@ -13,6 +13,9 @@ from ripple_place.trace.activity_rules import ActivityRule
 
 BATCH_TOKENS = 1024
 """Tokens of a batch: enough for a matrix product to run at full speed, few enough for laptops."""
+SEGMENT_LENGTH = 2048
+FEWEST_SEGMENTS = 4
+"""A short profile sees all of the text, too: so many segments of it, rather than one at its beginning."""
 DEFAULT_RULE = ActivityRule("relu")
 """The skipped neurons of a ReLU model put out zero, so this rule leaves the model's output as it is."""
 DEVICES = ("auto", "cpu", "cuda")
@@ -27,8 +30,9 @@ class WindowParams:
     ----------
     max_tokens : int
         Tokens recorded, at most; rounded down to whole segments.
-    segment_length : int
-        Tokens of a segment: consecutive text.
+    segment_length : int, optional
+        Tokens of a segment: consecutive text. By default `SEGMENT_LENGTH`, less where there would be fewer than
+        `FEWEST_SEGMENTS` of them.
     sequence_length : int
         Tokens that the model sees at a time.
 
@@ -39,16 +43,25 @@ class WindowParams:
     """
 
     max_tokens: int = 8192
-    segment_length: int = 2048
+    segment_length: int | None = None
     sequence_length: int = 256
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.segment_length < 1 or self.sequence_length < 2:
+        segment_length = SEGMENT_LENGTH if self.segment_length is None else self.segment_length
+        if self.max_tokens < 1 or segment_length < 1 or self.sequence_length < 2:
             raise UsageError(
                 "--max-tokens, --segment-length, --sequence-length",
-                found=f"{self.max_tokens}, {self.segment_length}, {self.sequence_length}",
+                found=f"{self.max_tokens}, {segment_length}, {self.sequence_length}",
                 expected="at least 1, 1 and 2", remedy="ask for more tokens",
             )  # fmt: skip
+
+    @property
+    def length_of_segments(self) -> int:
+        """Tokens of a segment, as asked for or by default; a default one has at least the context of half a window."""
+        if self.segment_length is not None:
+            return min(self.segment_length, self.max_tokens)
+        shortest = min(self.max_tokens, max(1, self.sequence_length // 2))
+        return min(SEGMENT_LENGTH, max(shortest, self.max_tokens // FEWEST_SEGMENTS))
 
     @property
     def batch_size(self) -> int:

@@ -119,7 +119,7 @@ def capture_digest(model: Path, params: CaptureParams | None) -> str | None:
         "model": hashlib.sha256(config.read_bytes()).hexdigest(),
         "weights": [[file.name, file.stat().st_size] for file in sorted(model.glob("*.safetensors"))],
         "texts": [hashlib.sha256(text.read_bytes()).hexdigest() for text in texts],
-        "windows": [windows.max_tokens, windows.segment_length, windows.sequence_length],
+        "windows": [windows.max_tokens, windows.length_of_segments, windows.sequence_length],
         "rule": str(params.rule),
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -55,14 +55,15 @@ class CalibrationText:
             raise UsageError(
                 "--text", found="a text without tokens", expected="text to run the model on", remedy="give another file"
             )
-        length = min(params.segment_length, params.max_tokens)
+        length = params.length_of_segments
         wanted = max(1, params.max_tokens // length)
         segments: list[tuple[int, int]] = []
         start = 0
         for size, n_segments in zip(lengths, _share_out(wanted, lengths), strict=True):
             fits = min(length, size)
             count = min(n_segments, max(1, (size - 1) // fits))  # As many as do not overlap.
-            offsets = np.linspace(0, max(0, size - fits - 1), count).astype(np.int64)
+            room = max(0, size - fits - 1)
+            offsets = np.linspace(0, room, count).astype(np.int64) if count > 1 else [room // 2]
             segments += [(start + int(offset), fits) for offset in offsets]
             start += size
         return cls(np.concatenate(texts).astype(np.int32), tuple(segments), params)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ripple_place.capture.batches import Batch
     from ripple_place.capture.recorder import Recorder
     from ripple_place.capture.writer import TraceWriter
+    from ripple_place.trace.activity_rules import ActivityRule
     from ripple_place.tracking import Track
 
 
@@ -33,7 +34,7 @@ def run_whole_model(
         Receives each finished batch.
     device : str
     score : bool
-        Also run without the rule, and count the likelihood of the text both ways.
+        Also run without the rule, and count the likelihood of the text both ways: of what no threshold was fitted on.
     track : Track
 
     Returns
@@ -51,31 +52,40 @@ def run_whole_model(
     if done == len(batches):
         return likelihoods
     with torch.inference_mode(), recorder.attach(device):
-        if recorder.rule.is_fitted and not recorder.thresholds:
-            for batch in fit_batches(batches):
-                recorder.fitting(batch.rows())
-                _forward(model, batch, device, logits=False)
+        fitted_on = batches_to_fit(recorder.rule, batches)
+        if fitted_on and not recorder.thresholds:
+            for i in fitted_on:
+                recorder.fitting(batches[i].rows())
+                forward(model, batches[i], device, logits=False)
             recorder.fit()
         for i in track(range(done, len(batches)), "running the model"):
-            batch = batches[i]
-            if score:
+            batch, is_scored = batches[i], score and i not in fitted_on
+            if is_scored:
                 recorder.off()
-                likelihoods["without"].add(_forward(model, batch, device, logits=True), *batch.targets())
+                likelihoods["without"].add(forward(model, batch, device, logits=True), *batch.targets())
             recorder.recording(batch.rows())
-            logits = _forward(model, batch, device, logits=score)
-            if score:
+            logits = forward(model, batch, device, logits=is_scored)
+            if is_scored:
                 likelihoods["with"].add(logits, *batch.targets())
             writer.commit({"batches": i + 1, **progress_of(recorder, likelihoods)})
     return likelihoods
 
 
-def fit_batches(batches: Sequence[Batch]) -> Sequence[Batch]:
-    """Return the first batches, as many as fitting needs."""
-    n_tokens = n_batches = 0
-    while n_batches < len(batches) and n_tokens < FIT_TOKENS:
-        n_tokens += batches[n_batches].n_recorded
-        n_batches += 1
-    return batches[:n_batches]
+def batches_to_fit(rule: ActivityRule, batches: Sequence[Batch]) -> tuple[int, ...]:
+    """Return the indices of the batches on which a rule's thresholds are fitted, and which therefore are not scored.
+
+    They are spread over the text, and hold `FIT_TOKENS` recorded tokens, or all that there are.
+    """
+    return spread_batches(batches, FIT_TOKENS) if rule.is_fitted else ()
+
+
+def spread_batches(batches: Sequence[Batch], n_tokens: int) -> tuple[int, ...]:
+    """Return the indices of as few batches, in the middles of as many even parts of the text, as have `n_tokens`."""
+    for n in range(1, len(batches) + 1):
+        chosen = tuple((2 * part + 1) * len(batches) // (2 * n) for part in range(n))
+        if sum(batches[i].n_recorded for i in chosen) >= n_tokens:
+            return chosen
+    return tuple(range(len(batches)))
 
 
 def progress_of(recorder: Recorder, likelihoods: dict[str, LogLikelihood]) -> dict[str, Any]:
@@ -98,7 +108,7 @@ def to_device(inputs: dict[str, Any], device: str) -> dict[str, Any]:
     return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
 
 
-def _forward(model: Any, batch: Batch, device: str, *, logits: bool) -> Any:
+def forward(model: Any, batch: Batch, device: str, *, logits: bool) -> Any:
     """Run one batch; the logits are a large product that only the perplexity needs."""
     inputs = to_device(batch.inputs(), device)
     if logits:

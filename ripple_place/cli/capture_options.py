@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ripple_place.capture.params import DEVICES, DTYPES, CaptureParams, WindowParams
+from ripple_place.capture.params import (
+    DEVICES,
+    DTYPES,
+    FEWEST_SEGMENTS,
+    SEGMENT_LENGTH,
+    CaptureParams,
+    WindowParams,
+)
 from ripple_place.cli.options import PATH
 from ripple_place.errors import UsageError
 from ripple_place.trace.activity_rules import ActivityRule
@@ -36,7 +43,7 @@ class CaptureOptions:
 
     texts: tuple[Path, ...]
     max_tokens: int
-    segment_length: int
+    segment_length: int | None
     sequence_length: int
     rule: str
     magnitudes: bool
@@ -73,8 +80,9 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="Text for the model to read; may be given several times.")  # fmt: skip
     @click.option("--max-tokens", type=click.IntRange(1), default=WindowParams.max_tokens, show_default=True,
                   help="Tokens of the text to record, in segments spread evenly over it.")  # fmt: skip
-    @click.option("--segment-length", type=click.IntRange(1), default=WindowParams.segment_length, show_default=True,
-                  help="Tokens of a segment.")  # fmt: skip
+    @click.option("--segment-length", type=click.IntRange(1), default=WindowParams.segment_length,
+                  help=f"Tokens of a segment.  [default: {SEGMENT_LENGTH}, less where there would be fewer than "
+                  f"{FEWEST_SEGMENTS}]")  # fmt: skip
     @click.option("--sequence-length", type=click.IntRange(2), default=WindowParams.sequence_length, show_default=True,
                   help="Tokens that the model sees at a time; windows overlap by half.")  # fmt: skip
     @click.option("--active", "rule", metavar="RULE", default=str(CaptureParams.rule), show_default=True,
@@ -91,7 +99,7 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="What the model computes in.")  # fmt: skip
     @functools.wraps(command)
     def with_capture(
-        *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int, sequence_length: int, rule: str,
+        *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int, rule: str,
         magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str, dtype: str, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(

@@ -103,6 +103,21 @@ def test_the_windows_of_shared_traces() -> None:
     assert {len(batch.windows) for batch in text.batches(BatchLayout())} == {4}
 
 
+@pytest.mark.parametrize(
+    ("max_tokens", "lengths"),
+    [(8192, [2048] * 4), (2048, [512] * 4), (600, [150] * 4), (300, [128, 128]), (100, [100]), (20_000, [2048] * 9)],
+)
+def test_a_short_profile_sees_all_of_the_text(max_tokens: int, lengths: list[int]) -> None:
+    """Four segments at least, unless they had less than half a window; the first and last token in reach, or the middle."""
+    text = CalibrationText.of_texts([np.arange(100_000, dtype=np.int32)], WindowParams(max_tokens=max_tokens))
+    starts = [start for start, _ in text.segments]
+    assert [length for _, length in text.segments] == lengths
+    if len(starts) > 1:
+        assert (starts[0], starts[-1]) == (0, 100_000 - lengths[-1] - 1)
+    else:
+        assert starts == [(100_000 - lengths[0] - 1) // 2]
+
+
 def test_several_texts_share_the_segments() -> None:
     """In proportion to their lengths, at least one each."""
     parts = [np.zeros(size, np.int32) for size in (3000, 900, 100)]
