@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 MAX_NAME_CHARACTERS = 200
 """What a cell of a table shows of a name."""
 _MAX_CHARACTERS = 4000
+
+
+def without_surrogates(text: str) -> str:
+    """Return text that every UTF-8 file can hold.
+
+    A file name that is not in the encoding of the locale reaches Python as text with surrogates: it is read as UTF-8,
+    and the bytes that are not are escaped. So are surrogates that stand for no bytes.
+
+    >>> without_surrogates(b"caf\\xc3\\xa9 \\xff".decode("ascii", "surrogateescape")), without_surrogates(chr(0xD800))
+    ('café \\\\xff', '\\\\ud800')
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str, *, keep: str = "") -> str:
     """Return text in which whatever is not printed as it is written stands as an escape.
 
     Escaped are controls (line ends, terminal sequences, C1), characters without a width or that turn the direction of
-    writing, code points that Unicode has not assigned, and lone surrogates. A file name that is not in the encoding of
-    the locale reaches Python as text with surrogates: it is read as UTF-8, and the bytes that are not are escaped.
+    writing, code points that Unicode has not assigned, and surrogates (`without_surrogates`).
 
     Parameters
     ----------
@@ -26,18 +38,12 @@ def printable(text: str, *, keep: str = "") -> str:
     --------
     >>> print(printable("a" + chr(27) + "[31m" + chr(10) + chr(0x202E) + chr(0xD800)))
     a\\x1b[31m\\n\\u202e\\ud800
-    >>> print(printable(b"caf\\xc3\\xa9 \\xff".decode("ascii", "surrogateescape")))
-    café \\xff
     """
-    if not text.isascii():
-        with suppress(UnicodeEncodeError):  # Surrogates that stand for no bytes of a file name.
-            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = without_surrogates(text)
     if text.isprintable():
         return text
     return "".join(
-        character
-        if character.isprintable() or character in keep
-        else character.encode("unicode_escape", "surrogatepass").decode()
+        character if character.isprintable() or character in keep else character.encode("unicode_escape").decode()
         for character in text
     )
 

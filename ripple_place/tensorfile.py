@@ -24,6 +24,7 @@ import numpy as np
 
 from ripple_place.errors import TensorFileError
 from ripple_place.newfile import file_beside
+from ripple_place.printable import without_surrogates
 from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
@@ -292,10 +293,13 @@ def build_header(
     tensors : sequence of (name, dtype, shape)
         In the order in which their data follows.
     metadata : mapping of str to str
+        Of values that are no UTF-8, such as some file names, the rest is escaped (`ripple_place.printable`).
     data_alignment_bytes : int
         The returned length is a multiple of this (a multiple of 8).
     """
-    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    entries: dict[str, Any] = {}
+    if metadata:
+        entries["__metadata__"] = {key: without_surrogates(value) for key, value in metadata.items()}
     position = 0
     for name, dtype, shape in tensors:
         end = position + tensor_bytes(dtype, shape)

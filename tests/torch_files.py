@@ -62,7 +62,8 @@ class _Unseekable(io.BytesIO):
 
 
 def _text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
+    data = value.encode(errors="surrogatepass")
+    return b"X" + struct.pack("<I", len(data)) + data
 
 
 def _tuple(*values: int) -> bytes:

@@ -7,7 +7,8 @@ charged by size. Reads of different blocks never merge; a neuron in DRAM that li
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -161,19 +162,25 @@ def simulate(
     params = params or SimulationParams()
     check_layout(trace, layout)
 
+    stop = threading.Event()
+
     def simulate_one(name: str) -> tuple[BlockResult, Float64Array]:
-        return simulate_block(name, trace.blocks[name], layout.blocks[name], device, params, trace.n_tokens)
+        return simulate_block(name, trace.blocks[name], layout.blocks[name], device, params, trace.n_tokens, stop)
 
     blocks = {}
     token_us = np.zeros(trace.n_tokens)
     clock = None if params.compute is None else TokenClock(params.compute, trace.n_tokens)
     with ThreadPoolExecutor(params.n_threads) as pool:
-        # In model order, so that times are added up in the same order whatever the number of threads.
-        for name, (block, block_token_us) in zip(trace.blocks, pool.map(simulate_one, trace.blocks), strict=True):
-            blocks[name] = block
-            token_us += block_token_us
-            if clock is not None:
-                clock.add(name, block_token_us)
+        try:
+            # In model order, so that times are added up in the same order whatever the number of threads.
+            for name, (block, block_token_us) in zip(trace.blocks, pool.map(simulate_one, trace.blocks), strict=True):
+                blocks[name] = block
+                token_us += block_token_us
+                if clock is not None:
+                    clock.add(name, block_token_us)
+        except BaseException:
+            stop.set()  # The end of the run must not wait for the blocks under way.
+            raise
     token_time = None if clock is None else clock.finish()
     return LayoutResult(layout.name, trace.n_tokens, blocks, token_us, token_time)
 
@@ -196,9 +203,21 @@ def check_layout(trace: ActivationTrace, layout: Layout) -> None:
 
 
 def simulate_block(
-    name: str, trace: BlockTrace, layout: BlockLayout, device: DeviceProfile, params: SimulationParams, n_tokens: int
+    name: str,
+    trace: BlockTrace,
+    layout: BlockLayout,
+    device: DeviceProfile,
+    params: SimulationParams,
+    n_tokens: int,
+    stop: threading.Event | None = None,
 ) -> tuple[BlockResult, Float64Array]:
-    """Return what one block costs, and its flash time by token; parameters as for `simulate`."""
+    """Return what one block costs, and its flash time by token; parameters as for `simulate`.
+
+    Raises
+    ------
+    CancelledError
+        Once `stop` is set: nobody waits for the result any more.
+    """
     extent = layout.extent
     capacity = params.capacity_neurons.get(name, 0)
     reader = params.reader_of(name, layout, device)
@@ -206,6 +225,8 @@ def simulate_block(
     counter = HitCounter(trace, n_tokens, has_bound=params.has_bound(name))
     n_active = n_hits = 0
     for chunk in params.replay(name, trace, layout, device):
+        if stop is not None and stop.is_set():
+            raise CancelledError
         row_us[chunk.first_row : chunk.first_row + chunk.n_rows] = reader.read(chunk).row_us
         n_active += chunk.slots.size
         n_hits += int(np.count_nonzero(chunk.is_hit))

@@ -9,6 +9,7 @@ from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.output.plan import resolve_orders
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError
 from ripple_place.placement import ModelPlacement, NeuronPlacement
+from ripple_place.printable import without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def model_warnings(model: FfnModel, profile: Profile) -> tuple[str, ...]:
     recorded = "" if profile.trace is None else profile.trace.metadata.get("model", "")
     named = [PurePath(part).name for part in recorded.split(" + ") if part not in ("", "unknown")]
     saved_as = model.checkpoint.config.get("_name_or_path")
-    directory = model.checkpoint.path.resolve().name
+    directory = without_surrogates(model.checkpoint.path.resolve().name)  # As metadata has it.
     known = {directory, PurePath(saved_as).name if isinstance(saved_as, str) else directory}
     if known.issuperset(named):
         return ()

@@ -15,6 +15,7 @@ from ripple_place.flash.storage.filesystem import file_system_of
 from ripple_place.flash.storage.scratch import scratch_file
 from ripple_place.flash.storage.stages import look_for_caches, survey_depths, time_mixtures, time_sizes
 from ripple_place.outputs import check_output_file
+from ripple_place.printable import printable
 from ripple_place.tracking import Track, no_track
 
 
@@ -79,4 +80,4 @@ def calibrate(
 
 def _device_name(out: Path) -> str:
     """Return a name for the profile: that of its file."""
-    return re.sub(r"\s+", "-", out.name.removesuffix(".toml")) or "device"
+    return printable(re.sub(r"\s+", "-", out.name.removesuffix(".toml"))) or "device"
