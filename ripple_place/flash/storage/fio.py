@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
+from ripple_place.printable import one_line, printable
 from ripple_place.tensorfile import replacing
 from ripple_place.units import format_bytes
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 DATA_FILE = "ripple-place.data"
 """File that the job reads, in the directory where fio runs; its first section makes it."""
 JOB_SUFFIX = ".fio"
+_NO_VALUE = re.compile(r"[;#$]|^\s|\s$")
+"""What the value of an option cannot hold, and nothing escapes: comments begin at ; and #, and fio puts values in the
+place of $NAME and ${NAME}; blanks at its ends are cut off."""
 
 
 def fio_paths(path: Path, n_layouts: int) -> tuple[Path, list[Path]]:
@@ -25,7 +31,7 @@ def fio_paths(path: Path, n_layouts: int) -> tuple[Path, list[Path]]:
     Raises
     ------
     UsageError
-        If `path` would be the job.
+        If `path` would be the job, or has a name that a job cannot hold.
 
     Examples
     --------
@@ -38,6 +44,11 @@ def fio_paths(path: Path, n_layouts: int) -> tuple[Path, list[Path]]:
         raise UsageError(
             f"--emit-fio {path}", found=f"suffix {path.suffix!r}",
             expected=f"a name for the log: the job beside it gets {JOB_SUFFIX}", remedy=f"name it {path.stem}.iolog",
+        )  # fmt: skip
+    if _NO_VALUE.search(path.name) or printable(path.name) != path.name:
+        raise UsageError(
+            f"--emit-fio {path}", found="a name that fio cannot read from a job",
+            expected="one without ; # $, controls, and blanks at its ends", remedy="name it reads.iolog",
         )  # fmt: skip
     logs = [path.with_suffix(f".{number}{path.suffix}") for number in range(2, n_layouts + 1)]
     return path.with_suffix(JOB_SUFFIX), [path, *logs]
@@ -70,7 +81,8 @@ def write_fio(path: Path, lists: Sequence[RequestList], depth: int) -> list[Path
     References
     ----------
     fio documentation, "Trace file format", version 2: file actions ``add``, ``open``, ``close``, I/O actions
-    ``read offset length``; waits are left out, so each request goes out as soon as the depth allows.
+    ``read offset length``; waits are left out, so each request goes out as soon as the depth allows. "filename": a
+    colon in a name is escaped with a backslash.
     """
     job_path, log_paths = fio_paths(path, len(lists))
     for log_path, requests in zip(log_paths, lists, strict=True):
@@ -99,7 +111,7 @@ def job(lists: Sequence[RequestList], log_paths: Sequence[Path], depth: int) -> 
     size_bytes = -(-max(requests.end_bytes for requests in lists) // 2**20) * 2**20
     sections = [
         "; Replays the reads of neuron layouts. Run in the directory of this file:",
-        f";   fio --output-format=json --output=result.json {log_paths[0].with_suffix(JOB_SUFFIX).name}",
+        f";   fio --output-format=json --output=result.json {_argument(log_paths[0].with_suffix(JOB_SUFFIX))}",
         f"; It writes {DATA_FILE} there ({format_bytes(size_bytes)}), unless it is there already.",
         "; Without libaio, take ioengine=io_uring.",
         "[global]",
@@ -119,10 +131,15 @@ def job(lists: Sequence[RequestList], log_paths: Sequence[Path], depth: int) -> 
         n_bytes = int(requests.length_bytes.sum())
         sections += [
             "",
-            f"; layout {' '.join(requests.layout.split())}: {requests.n_requests} reads, {n_bytes} bytes, "
+            f"; layout {one_line(requests.layout)}: {requests.n_requests} reads, {n_bytes} bytes, "
             f"{requests.tokens.size} tokens",
             f"[layout-{number}]",
             "stonewall",
-            f"read_iolog={log_path.name}",
+            "read_iolog=" + log_path.name.replace(":", "\\:"),
         ]
     return "\n".join(sections) + "\n"
+
+
+def _argument(job_path: Path) -> str:
+    """Return the job as an argument of a command in its directory."""
+    return shlex.quote(f"./{job_path.name}" if job_path.name.startswith("-") else job_path.name)

@@ -59,6 +59,37 @@ def test_one_log_a_layout_and_one_job(tmp_path: Path) -> None:
     assert job.sections() == ["global", "make-data", "layout-1", "layout-2"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("a:b%.iolog", r"a\:b%.iolog"), (":a::b.iolog", r"\:a\:\:b.iolog"), (r"a\b\:c.iolog", r"a\b\\:c.iolog"),
+        ("[a]=b c{d},'e'\".iolog", "[a]=b c{d},'e'\".iolog"), ("caf\u00e9.iolog", "caf\u00e9.iolog"),
+    ],
+)  # fmt: skip
+def test_names_are_written_as_fio_reads_them(tmp_path: Path, name: str, value: str) -> None:
+    """A colon would part two names; nothing else is special. fio 3.33 replays each of these."""
+    job, _ = write_fio(tmp_path / name, [requests((0, 4096))], 1)
+    assert job.read_text(encoding="utf-8").splitlines()[-1] == f"read_iolog={value}"
+
+
+@pytest.mark.parametrize(
+    "name", ["a;b", "a#b", "a$b", "${HOME}", "a\nb", "a\tb", "\x1b", " a", "\udcff", "\u202e", "a."], ids=ascii
+)
+def test_names_that_no_job_can_hold(tmp_path: Path, name: str) -> None:
+    """Comments and variables that fio sees in any value, line ends, and what is cut off."""
+    with pytest.raises(UsageError, match=r"a name that fio cannot read from a job.*Name it reads\.iolog"):
+        fio_paths(tmp_path / (f"{name} " if name == "a." else f"{name}.iolog"), 1)
+
+
+def test_comments_are_single_lines_and_commands_can_be_copied(tmp_path: Path) -> None:
+    """Whatever a layout and the job are called."""
+    job, _ = write_fio(tmp_path / "-a b.iolog", [requests((0, 4096), layout="x\x1b[0m\n[section]")], 1)
+    lines = job.read_text().splitlines()
+    assert lines[1].endswith(" './-a b.fio'")
+    assert [line for line in lines if line.startswith("[")] == ["[global]", "[make-data]", "[layout-1]"]
+    assert any(line.startswith(r"; layout x\x1b[0m\n[section]: 1 reads") for line in lines)
+
+
 @pytest.mark.parametrize("name", ["reads.fio", "reads"])
 def test_a_log_cannot_have_the_jobs_name(tmp_path: Path, name: str) -> None:
     """The job beside the log ends in .fio."""
