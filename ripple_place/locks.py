@@ -30,13 +30,15 @@ class WriterLock:
     ----------
     left_note : str
         What a killed holder had noted; empty if there was none.
+    was_left : bool
+        A holder that was killed had left the file.
     stays : bool
         An error or Ctrl-C leaves the note there is, with the file: until this holder notes work of its own, a killed
         one's; then its own, once `keep_note` was called.
     """
 
-    def __init__(self, descriptor: int | None = None, left_note: str = "") -> None:
-        self.left_note = left_note
+    def __init__(self, descriptor: int | None = None, left_note: str = "", *, was_left: bool = False) -> None:
+        self.left_note, self.was_left = left_note, was_left
         self.stays = bool(left_note)
         self._descriptor = descriptor
 
@@ -77,6 +79,7 @@ def one_writer(path: Path) -> Iterator[WriterLock]:
         yield WriterLock()
         return
     while True:
+        was_there = os.path.lexists(name)
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             if lock_now(descriptor) is False:
@@ -85,7 +88,7 @@ def one_writer(path: Path) -> Iterator[WriterLock]:
                 )
             if not is_same_file(name, descriptor):
                 continue  # Its last holder removed it between our opening and locking it.
-            lock = WriterLock(descriptor, _left_note(name, descriptor))
+            lock = WriterLock(descriptor, _left_note(name, descriptor), was_left=was_there)
             try:
                 yield lock
             except BaseException:

@@ -46,7 +46,7 @@ def killed_holder(path: Path) -> None:
 def test_one_at_a_time_and_nothing_stays(tmp_path: Path) -> None:
     """A second holder is refused while the first lives, and the file is gone when it has ended."""
     with one_writer(tmp_path / "out") as lock:
-        assert lock.left_note == ""
+        assert (lock.left_note, lock.was_left) == ("", False)
         assert os.listdir(tmp_path) == [".out.lock"]
         with pytest.raises(UsageError, match="another process writing it"):
             take(tmp_path / "out")
@@ -67,7 +67,7 @@ def test_what_a_killed_holder_leaves(tmp_path: Path) -> None:
     killed_holder(tmp_path / "out")
     assert os.listdir(tmp_path) == [".out.lock"]
     with one_writer(tmp_path / "out") as lock:
-        assert lock.left_note == "adding a to b"
+        assert (lock.left_note, lock.was_left) == ("adding a to b", True)
         lock.note("c")
     assert os.listdir(tmp_path) == []
 

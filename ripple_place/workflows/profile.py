@@ -22,7 +22,7 @@ from ripple_place.verdict.judge import judge
 from ripple_place.verdict.sentences import sentences
 from ripple_place.verdict.warnings import COUNTS_WARNING, trace_warnings
 from ripple_place.workflows.profile_params import ProfileParams
-from ripple_place.workflows.profile_sources import Work, gather_sources
+from ripple_place.workflows.profile_sources import Work, gather_sources, notes_on_going_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,8 +112,13 @@ def profile(
         _check_outputs(sources, out, params, unfinished)
         if any(map(is_counts, sources)):
             return _profile_counts(sources, out, params)
-        gathered = gather_sources(sources, out, params, unfinished, track)
-        return _profile_trace(sources, out, params, gathered, lock, track)
+        try:
+            gathered = gather_sources(sources, out, params, unfinished, track)
+            return _profile_trace(sources, out, params, gathered, lock, track)
+        except KeyboardInterrupt as interrupt:
+            for note in notes_on_going_on(out, params, lock):
+                interrupt.add_note(note)
+            raise
 
 
 def _profile_trace(
@@ -135,6 +140,8 @@ def _profile_trace(
     warnings = trace_warnings(trace.n_tokens, statistics)
     if gathered.is_written:
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
+    elif lock.was_left:
+        warnings = (*warnings, f"an earlier run on {out} was killed before it ended; this one did all of the work")
     verdict = None if params.verdict is None else judge(trace, statistics, params.verdict, track)
     if verdict is not None and params.html is not None:
         _write_page(params.html, verdict, counted, sources, warnings, params.command)

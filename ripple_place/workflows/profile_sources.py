@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.capture.run import Capture
+    from ripple_place.locks import WriterLock
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
     from ripple_place.workflows.profile_params import ProfileParams
@@ -146,6 +147,18 @@ def gather_sources(
     if len(parts) > 1 or models or params.union > 1:
         trace = replace(trace, sources=held + added)
     return Gathered(trace, capture, work)
+
+
+def notes_on_going_on(out: Path, params: ProfileParams, lock: WriterLock) -> list[str]:
+    """Return, for a run that is interrupted, what stays and how to go on from it: one sentence, or none."""
+    how = "the same command" if params.append else "the same command with --append"
+    if params.force and not params.append:
+        how += " in place of --force"
+    if params.capture is not None and is_capture(directory := capture_directory(out)):
+        if out.exists() and not params.append and not lock.stays:
+            how = f"once {out} is moved away, {how}"
+        return [f"{directory} stays: {how} goes on from it."]
+    return [f"{out} is in place: {how} goes on to what comes after it."] if lock.stays else []
 
 
 def _remove_remnant(out: Path, earlier: ActivationTrace, unfinished: Work) -> None:

@@ -197,13 +197,17 @@ def _check_rewrite(
 def _write(plan: RewritePlan, writing: WritingParams, report: ReorderReport, track: Track) -> ReorderReport:
     """Rewrite the checkpoint as planned, unless it is a dry run, and complete the report."""
     verification = None
+    partial = partial_of(plan.out)
     if not writing.dry_run:
+        if partial.is_dir() and any(partial.iterdir()) and not writing.resume:
+            found = f"{partial} was there, of a run that did not end: begun anew (--resume would have gone on from it)"
+            report = replace(report, warnings=(*report.warnings, found))
         progress = track.bytes(plan.total_bytes, "writing and verifying")
         try:
             verification = execute(plan, resume=writing.resume, progress=progress)
         except KeyboardInterrupt as interrupt:
-            if partial_of(plan.out).exists():
-                interrupt.add_note(f"{partial_of(plan.out)} stays: the same command with --resume goes on from it.")
+            if partial.exists():
+                interrupt.add_note(f"{partial} stays: the same command with --resume goes on from it.")
             raise
         if writing.gguf_path is not None:
             export_gguf(plan.model, plan.orders, writing.gguf_path)

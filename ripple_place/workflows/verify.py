@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.logits import check_can_run, compare_logits
 from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.output.outdir import partial_of
 from ripple_place.checkpoint.proof.verify import VerificationReport, verification_bytes
 from ripple_place.checkpoint.proof.verify import verify as verify_output
 from ripple_place.checkpoint.restore import RestoreReport, restore, restore_bytes
@@ -16,6 +17,8 @@ from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ripple_place.checkpoint.fileio import Progress
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,18 @@ def verify(
         report = replace(report, checkpoint=Path(checkpoint), verification=verification)
     if restore_to is not None:
         progress = track.bytes(restore_bytes(read_manifest(out).document), "restoring")
-        report = replace(report, restored_to=Path(restore_to), restored=restore(out, restore_to, progress))
+        report = replace(report, restored_to=Path(restore_to), restored=_restore(out, Path(restore_to), progress))
     return report
+
+
+def _restore(out: Path, target: Path, progress: Progress) -> RestoreReport:
+    """Restore; of a run that is interrupted, say what stays."""
+    try:
+        return restore(out, target, progress)
+    except KeyboardInterrupt as interrupt:
+        if (partial := partial_of(target)).exists():
+            interrupt.add_note(f"{partial} stays: the same command replaces it, or remove it.")
+        raise
 
 
 def _prove(

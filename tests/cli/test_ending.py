@@ -82,6 +82,27 @@ def test_a_rewrite_can_go_on(
     assert run("verify", pico_opt, "out").code == 0
 
 
+def test_a_rewrite_begun_anew_says_so(
+    run: Run, tmp_path: Path, pico_opt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever did not know of --resume learns of it; a restored checkpoint is simply written again."""
+    write_placement(tmp_path / "p", random_placement(describe_ffn(Checkpoint.open(pico_opt))))
+    rewrite, restore = ["reorder", pico_opt, "--placement", "p", "--out", "out"], ["verify", "out", "--restore", "back"]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", SignalAtCall(os.fsync, 5, signal.SIGTERM))
+        assert run(*rewrite).code == 143
+    outcome = run(*rewrite)
+    assert outcome.code == 0
+    assert "out.partial was there, of a run that did not end: begun anew (--resume would" in outcome.stderr
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", SignalAtCall(os.fsync, 3, signal.SIGTERM))
+        outcome = run(*restore)
+    assert outcome.code == 143
+    assert outcome.stderr.strip().endswith("back.partial stays: the same command replaces it, or remove it.")
+    assert run(*restore).code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {pico_opt.name, "p", "out", "back"}
+
+
 @pytest.mark.parametrize(("number", "code", "text"), ENDS)
 def test_a_file_half_written_is_gone(
     run: Run, tmp_path: Path, trace: str, monkeypatch: pytest.MonkeyPatch, number: int, code: int, text: str

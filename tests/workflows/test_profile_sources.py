@@ -339,6 +339,39 @@ def test_killed_while_the_rows_are_removed(
     assert names_in(tmp_path) - {"b"} == {"model", "text", "p"}
 
 
+@pytest.mark.parametrize(
+    ("how", "function", "expected"),
+    [
+        ({}, "count_trace", "p.partial stays: the same command with --append goes on from it."),
+        ({"append": True}, "count_trace", "p.partial stays: the same command goes on from it."),
+        ({"force": True}, "count_trace", "p.partial stays: once {out} is moved away, the same command with --append in "
+         "place of --force goes on from it."),
+        ({}, "judge", "p is in place: the same command with --append goes on to what comes after it."),
+    ],
+)  # fmt: skip
+def test_an_interrupted_run_says_how_to_go_on(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, bool], function: str, expected: str
+) -> None:
+    """And goes on so: the model does not run again."""
+    out = tmp_path / "p"
+    if how.get("force"):
+        write_stock_trace(out, {"layers.0": random_activity(model.rng, 300, 9)})
+    interrupt = KeyboardInterrupt()
+    params = ProfileParams(capture=model.params, **how)
+    end_early(interrupt, monkeypatch, model.path, out, params, function=function)
+    assert interrupt.__notes__ == [f"{tmp_path}/{expected.format(out=out)}"]
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_run_that_was_killed_before_it_wrote(tmp_path: Path) -> None:
+    """Its lock says that there was one; the next run says so, and leaves nothing of it."""
+    (tmp_path / ".p.lock").write_text("")
+    report = profile(tmp_path / "a", tmp_path / "p", NEW)
+    assert f"an earlier run on {tmp_path / 'p'} was killed before it ended" in report.warnings[-1]
+    assert names_in(tmp_path) == {"a", "b", "c", "p"}
+    assert "killed" not in str(profile(tmp_path / "a", tmp_path / "p", replace(NEW, force=True)).warnings)
+
+
 def test_what_makes_a_capture_another_one(model: Model, tmp_path: Path) -> None:
     """Model, text, windows and rule count; how the model is run does not."""
     base = source.capture_digest(model.path, model.params)
