@@ -107,6 +107,14 @@ def test_header_without_metadata() -> None:
     )
 
 
+def test_metadata_that_is_no_text(tmp_path: Path) -> None:
+    """A path with bytes that are not UTF-8 is recorded with those escaped; the stock reader takes it."""
+    path = tmp_path / "named"
+    write_tensor_file(path, [], {"model": os.fsdecode(b"caf\xc3\xa9\xff\n"), "config": "\ud800"})
+    with safe_open(path, "numpy") as file:
+        assert file.metadata() == {"model": "caf\u00e9\\xff\n", "config": "\\ud800"}
+
+
 @pytest.mark.parametrize("alignment", [8, 64, 4096])
 def test_data_starts_on_the_alignment(tmp_path: Path, alignment: int) -> None:
     """The bundled file depends on it: its blocks start on pages. Padded headers are valid to the stock reader."""

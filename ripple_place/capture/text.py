@@ -137,7 +137,7 @@ def read_texts(paths: Sequence[Path], tokenizer: Any) -> list[Int32Array]:
                 remedy="check the path",
             )  # fmt: skip
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as cause:
             raise UsageError(
                 path, found=str(cause), expected="text in UTF-8", remedy="convert it, or give another file"

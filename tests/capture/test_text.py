@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,11 @@ from hypothesis import strategies as st
 
 from ripple_place.capture.batches import BatchLayout
 from ripple_place.capture.params import WindowParams
-from ripple_place.capture.text import CalibrationText
+from ripple_place.capture.text import CalibrationText, read_texts
 from ripple_place.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 sizes = st.integers(1, 60)
 
@@ -124,6 +129,21 @@ def test_several_texts_share_the_segments() -> None:
     text = CalibrationText.of_texts(parts, WindowParams(max_tokens=1000, segment_length=100))
     starts = np.array([start for start, _ in text.segments])
     assert np.histogram(starts, [0, 3000, 3900, 4000])[0].tolist() == [7, 2, 1]
+
+
+def test_texts_are_utf8(tmp_path: Path) -> None:
+    """Also with the mark that some editors begin it with, which is no part of the text; others are refused."""
+
+    def tokenizer(text: str, **_: object) -> dict[str, list[int]]:
+        return {"input_ids": list(map(ord, text))}
+
+    path = tmp_path / "text"
+    path.write_text("caf\u00e9", encoding="utf-8-sig")
+    assert read_texts([path], tokenizer)[0].tolist() == list(map(ord, "caf\u00e9"))
+    for encoding in ("utf-16", "latin-1"):
+        path.write_text("caf\u00e9", encoding=encoding)
+        with pytest.raises(UsageError, match="expected text in UTF-8"):
+            read_texts([path], tokenizer)
 
 
 @pytest.mark.parametrize("parts", [[], [np.zeros(0, np.int32)]])

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ripple_place.cli import main as main_module
 from ripple_place.cli.rendering import echo, echo_warnings, format_table
 from ripple_place.flash.device.files import load_device
 from ripple_place.flash.device.writer import format_device
+from ripple_place.trace.files import read_trace, write_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +123,32 @@ def test_errors_cannot_either(run: Run, arguments: list[str]) -> None:
     assert outcome.code == 2
     assert "\\x1b[31m" in outcome.stderr
     assert all(character.isprintable() or character == "\n" for character in outcome.stderr)
+
+
+def test_a_model_is_recognised_by_a_name_that_is_no_utf8(run: Run, tmp_path: Path, pico_opt: Path, trace: str) -> None:
+    """Metadata have it escaped: no warning that the profile is of another model."""
+    model = pico_opt.rename(tmp_path / NOT_UTF8)
+    recorded = read_trace(tmp_path / trace)
+    write_trace(tmp_path / "t", replace(recorded, metadata={**recorded.metadata, "model": model.name}))
+    assert run("profile", "t", "--out", "p", "--no-verdict").code == 0
+    outcome = run("reorder", model, "--profile", "p", "--out", "out", "--ordering", "greedy")
+    assert (outcome.code, outcome.stderr) == (0, "")
+
+
+def test_a_locale_in_which_names_are_no_utf8(run: Run, tmp_path: Path, pico_opt: Path, profile: str) -> None:
+    """An output with names of any kind verifies where Python is told that file names are ASCII, and so is stdout."""
+    (pico_opt / "mod\u00e8le.json").write_text("{}")
+    (pico_opt / f"{NOT_UTF8}.json").write_text("{}")
+    source = pico_opt.rename(tmp_path / "mod\u00e8le")
+    assert run("reorder", source, "--profile", profile, "--out", f"{NOT_UTF8}.out").code == 0
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "ripple_place", "verify", source, f"{NOT_UTF8}.out", "--restore", "\u00e9"],
+        cwd=tmp_path, check=False, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT), **locale},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Restored \\xe9: 7 files" in done.stdout
+    assert {path.name for path in (tmp_path / "\u00e9").iterdir()} >= {"mod\u00e8le.json", f"{NOT_UTF8}.json"}
 
 
 def test_a_full_disk_behind_stdout(tmp_path: Path) -> None:

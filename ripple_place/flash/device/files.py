@@ -64,7 +64,8 @@ def load_device(name_or_path: str) -> DeviceProfile:
 def read_device(path: Path) -> DeviceProfile:
     """Read and check one device file; see `load_device` for what it raises."""
     try:
-        entries: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors begin UTF-8 with a mark.
+        entries: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as cause:  # Bad TOML, bad UTF-8, or brackets without end.
         raise DeviceConfigError(
             path, found=str(cause), expected="TOML in UTF-8", remedy="correct the file; docs/devices.md has an example"

@@ -137,6 +137,19 @@ def test_file_of_one_s_own(tmp_path: Path) -> None:
     assert "fewer than three" in (load_device(str(path)).warning or "")
 
 
+def test_encodings_of_a_file(tmp_path: Path) -> None:
+    """UTF-8, as TOML is, also with the mark that some editors begin it with; others are refused with a sentence."""
+    path = tmp_path / "mine.toml"
+    path.write_text(DEVICE_TOML, encoding="utf-8-sig")
+    assert load_device(str(path)).name == "mine"
+    for data in (DEVICE_TOML.encode("utf-16"), DEVICE_TOML.replace("a phone", "\u00e9").encode("latin-1")):
+        path.write_bytes(data)
+        with pytest.raises(
+            DeviceConfigError, match=r"mine\.toml: found 'utf-8' codec can't decode.*expected TOML in UTF-8"
+        ):
+            load_device(str(path))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
