@@ -23,10 +23,11 @@ _KINDS = (
 """What a file cannot take the place of. A directory is not among them: the system itself refuses to replace it."""
 
 
-def check_output_file(path: Path, *, force: bool, apart_from: Iterable[Path] = ()) -> None:
+def check_output_file(path: Path, *, force: bool, apart_from: Iterable[Path] = (), takes_force: bool = True) -> None:
     """Refuse an output file that cannot be written, or must not be, before the work starts.
 
-    Inputs, and outputs beside it, are what it must be `apart_from`, `force` or not.
+    Inputs, and outputs beside it, are what it must be `apart_from`, `force` or not. Where the command at hand cannot be
+    told to overwrite (`takes_force`), the error does not advise it.
 
     Raises
     ------
@@ -45,8 +46,9 @@ def check_output_file(path: Path, *, force: bool, apart_from: Iterable[Path] = (
     check_replaceable(path)
     if path.exists() and not force:
         raise UsageError(
-            path, found="a file", expected="a new name", remedy="choose another name, or overwrite it with --force"
-        )
+            path, found="a file", expected="a new name",
+            remedy="choose another name, or " + ("overwrite it with --force" if takes_force else "remove it"),
+        )  # fmt: skip
     if not path.absolute().parent.is_dir():
         raise UsageError(
             path, found="no directory to write it in", expected=f"{path.absolute().parent} to exist",

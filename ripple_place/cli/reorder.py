@@ -120,16 +120,19 @@ def reorder(
 
 def _check_source_of_order(checkpoint: Path | None, profile: Path | None, placement: Path | None) -> None:
     """Raise unless the order comes from a profile, or from a placement and from nothing else."""
-    given = click.get_current_context().get_parameter_source("ordering") is not ParameterSource.DEFAULT
-    found = None
     if placement is None:
-        found = "neither" if profile is None else None
-    elif profile is not None or given:
-        found = "--placement with " + ("--profile" if profile is not None else "--ordering")
+        if profile is None:
+            raise _order_error("neither", "give --profile, or a checkpoint and --placement")
+    elif profile is not None:
+        raise _order_error("both", "leave one out")
+    elif click.get_current_context().get_parameter_source("ordering") is not ParameterSource.DEFAULT:
+        raise _order_error("--ordering as well", "leave --ordering out: the placement is the order")
     elif checkpoint is None:
-        found = "--placement without a checkpoint to apply it to"
-    if found is not None:
-        raise UsageError(
-            "--profile and --placement", found=found, expected="a profile to order by, or a placement to apply",
-            remedy="give --profile, or a checkpoint and --placement",
-        )  # fmt: skip
+        raise _order_error("no checkpoint to apply the placement to", "name the checkpoint")
+
+
+def _order_error(found: str, remedy: str) -> UsageError:
+    return UsageError(
+        "--profile and --placement", found=found, expected="a profile to order by, or a placement to apply",
+        remedy=remedy,
+    )  # fmt: skip

@@ -38,7 +38,7 @@ Example:
     "--device", default="ufs4-oneplus12-neuralink", show_default=True, help="Device profile: a name or a TOML file."
 )
 @click.option("--layers", metavar="0-3,7", help="Simulate only these layers.")
-@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, where no layout knows.")
+@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, packed; overrides what layouts know.")
 @reading_options
 @click.option("--dram-budget", type=BUDGET, help="DRAM for neurons: 10% of each block, or 512MiB in all; placement: "
               "what the layouts were made for.")  # fmt: skip

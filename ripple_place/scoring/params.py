@@ -98,10 +98,16 @@ class SimulateParams:
             ("--bound", self.bound),
         ):
             if is_set and (self.dram_budget is None or self.cache == "none"):
-                raise UsageError(option, found="no DRAM cache", expected="one", remedy="add --dram-budget 10%")
+                remedy = (
+                    "add --dram-budget 10%" if self.cache != "none" else "name another --cache, with a --dram-budget"
+                )
+                raise UsageError(option, found="no DRAM cache", expected="one", remedy=remedy)
         if self.cache not in (None, "none") and self.dram_budget is None:
             raise UsageError(
-                f"--cache {self.cache}", found="no DRAM budget", expected="one", remedy="add --dram-budget 10%"
+                f"--cache {self.cache}",
+                found="no DRAM budget",
+                expected="one",
+                remedy="add --dram-budget 10%, or leave --cache out",
             )
         if self.conditions.access == "mmap" and self.gap is not None:
             raise UsageError(

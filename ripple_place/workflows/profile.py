@@ -164,7 +164,7 @@ def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams, un
     for path in (params.graphml, params.html):
         if path is not None:
             ours = params.append and str(path) in unfinished.files
-            check_output_file(Path(path), force=params.force or ours, apart_from=taken)
+            check_output_file(Path(path), force=params.force or ours, apart_from=taken, takes_force=not params.append)
             taken.append(Path(path))
 
 

@@ -67,9 +67,7 @@ class ProfileParams:
 
     def __post_init__(self) -> None:
         if self.append and self.force:
-            raise UsageError(
-                "--append --force", found="both", expected="one", remedy="add to the profile, or overwrite it"
-            )
+            raise UsageError("--append --force", found="both", expected="one", remedy="leave one out")
         if self.html is not None and self.verdict is None:
             raise UsageError(
                 "--html", found="no verdict to show", expected="one", remedy="leave --no-verdict out, or --html"

@@ -170,9 +170,9 @@ def test_a_given_placement(run: Run, pico_opt: Path, profile: str) -> None:
     assert "Verified: 6 tensors" in outcome.stdout
     for words, found in (
         ([pico_opt], "neither"),
-        ([pico_opt, "--placement", "p", "--profile", profile], "--placement with --profile"),
-        ([pico_opt, "--placement", "p", "--ordering", "greedy"], "--placement with --ordering"),
-        (["--placement", "p"], "without a checkpoint"),
+        ([pico_opt, "--placement", "p", "--profile", profile], "found both"),
+        ([pico_opt, "--placement", "p", "--ordering", "greedy"], "--ordering as well"),
+        (["--placement", "p"], "no checkpoint to apply"),
     ):
         refused = run("reorder", *words, "--out", "other")
         assert refused.code == 2

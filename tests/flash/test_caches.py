@@ -389,7 +389,7 @@ def test_pinned_takes_the_hottest_otherwise() -> None:
 @pytest.mark.parametrize(
     ("placement", "match"),
     [
-        (NeuronPlacement.original(6), "without pinned neurons and without frequencies; .* choose another cache"),
+        (NeuronPlacement.original(6), "without pinned neurons and without frequencies; .* or another cache"),
         (NeuronPlacement(np.arange(6), pinned=np.arange(4)), "4 pinned neurons; expected at most the 3"),
     ],
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -111,16 +111,22 @@ def run(*arguments: object) -> None:
 
 def walk(case: Case, folder: Path) -> None:
     """Assert that the case reaches its site, and that doing the remedy helps."""
-    attempts = case.scene(folder)
-    attempt = next(attempts)
-    reached, said = _refusal(attempt)
-    assert case.site in reached, f"{case.story!r} reached {[site.where for site in reached]}: {said}"
-    if case.untried:
-        return
-    # Each way is tried before the scene goes on, which may undo what it did for this one.
-    n_ways = sum(1 for way in attempts if (way(), True))
-    if not n_ways:
-        attempt()
+    # Whatever happens, what the scene has patched is put right again.
+    with ExitStack() as stack:
+        attempts = case.scene(folder)
+        stack.callback(getattr(attempts, "close", lambda: None))
+        first = next(attempts)
+        reached, said = _refusal(first)
+        assert case.site in reached, f"{case.story!r} reached {[site.where for site in reached]}: {said}"
+        if case.untried:
+            return
+        # Each way is tried before the scene goes on, which may undo what it did for this one.
+        ways = 0
+        for way in attempts:
+            way()
+            ways += 1
+        if not ways:
+            first()
 
 
 def _refusal(attempt: Attempt) -> tuple[list[Site], str]:
@@ -128,18 +134,11 @@ def _refusal(attempt: Attempt) -> tuple[list[Site], str]:
     with _remembering_where_errors_are_made() as made:
         try:
             attempt()
-        except (RipplePlaceError, OSError, click.ClickException, KeyboardInterrupt) as error:
+        except (RipplePlaceError, OSError, click.ClickException, click.Abort) as error:
             remedies = _remedies_in(error)
-            lines = {*_lines_of_traceback(error), *(line for cause in _causes(error) for line in made[id(cause)])}
-            return [
-                site
-                for site in find_sites()
-                if any(site.gives(remedy) for remedy in remedies)
-                and (
-                    any(site.module == module and site.first_line <= n <= site.last_line for module, n in lines)
-                    or (isinstance(error, OSError) and site.where == "cli/main.py:_os_error_text")
-                )
-            ], str(error)
+            lines = {line for cause in _causes(error) for line in (*_lines_of_traceback(cause), *made[id(cause)])}
+            reached = [site for site in find_sites() if any(site.gives(remedy) for remedy in remedies)]
+            return [site for site in reached if _ran(site, lines, error)], str(error)
     raise AssertionError("the attempt was not refused")
 
 
@@ -151,7 +150,16 @@ def _remedies_in(error: BaseException) -> list[str]:
         return [str(error.strerror), text.rpartition(". ")[2].removesuffix(".")]
     if isinstance(error, click.ClickException):
         return [error.message]
-    return list(getattr(error, "__notes__", []))
+    return list(getattr(error.__cause__, "__notes__", []))
+
+
+def _ran(site: Site, lines: set[tuple[str, int]], error: BaseException) -> bool:
+    """Tell whether the site's lines were among those that ran when the error was made."""
+    if isinstance(error, OSError) and site.module == "cli/main.py":
+        return True  # Not raised there, but put into words.
+    if isinstance(error, click.Abort):
+        return site.module in {module for module, _ in lines}  # A note, which is left before the error goes on.
+    return any(site.module == module and site.first_line <= line <= site.last_line for module, line in lines)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

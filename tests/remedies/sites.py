@@ -86,14 +86,15 @@ def trees() -> dict[str, ast.Module]:
 @cache
 def find_sites() -> tuple[Site, ...]:
     """Return all sites of the package, in the order of the files."""
-    return tuple(
+    sites = (
         Site(
             scope.module, scope.qualified_name, remedy, _said(call, scope), call.lineno, call.end_lineno or call.lineno
         )
         for call, scope in _calls()
         for value in _remedies_of(call, scope)
         for remedy in _texts(value, scope)
-    )  # fmt: skip
+    )
+    return tuple(dict.fromkeys(sites))
 
 
 @cache
@@ -114,11 +115,11 @@ def _calls_below(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.Call, Scope]
 
 
 @cache
-def _takers() -> dict[str, int]:
-    """Return the functions that take a remedy, with its position; keyword-only parameters have none, which is -1."""
+def _takers() -> dict[tuple[str, str], int]:
+    """Return where functions, by module and name, take a remedy; -1: by keyword only."""
     return {
-        node.name: names.index("remedy") if "remedy" in names else -1
-        for tree in trees().values()
+        (module, node.name): names.index("remedy") if "remedy" in names else -1
+        for module, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, Function) and node.name != "__init__"
         for names in [[parameter.arg for parameter in node.args.args]]
@@ -130,8 +131,9 @@ def _remedies_of(call: ast.Call, scope: Scope) -> Iterator[ast.expr]:
     """Yield the expressions of a call that are remedies."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     yield from (keyword.value for keyword in call.keywords if keyword.arg == "remedy")
-    if 0 <= _takers().get(name, -1) < len(call.args):
-        yield call.args[_takers()[name]]
+    position = _takers().get((scope.module, name), _takers().get((_imported_from(name, scope.module) or "", name), -1))
+    if 0 <= position < len(call.args):
+        yield call.args[position]
     if name == "OSError" and len(call.args) > 1 and not _is_strerror(call.args[1]):
         yield call.args[1]
     if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "click" and name in _CLICK_ERRORS:

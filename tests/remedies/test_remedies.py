@@ -9,7 +9,7 @@ import pytest
 from tests.golden_files import check_file
 from tests.remedies.cases import Case, all_cases, walk
 from tests.remedies.page import PAGE, format_page
-from tests.remedies.sites import find_sites
+from tests.remedies.sites import HOLE, find_sites
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 UNCOVERED = (
     "capture/",
     "checkpoint/",
-    "cli/",
-    "flash/",
-    "scoring/",
     "torchfile",
-    "verdict/",
-    "workflows/",
 )
 """Beginnings of modules whose cases are still to be written."""
 
@@ -41,6 +36,11 @@ def test_every_remedy_has_a_case() -> None:
     covered = {case.site for case in all_cases()}
     bare = [site for site in find_sites() if site not in covered and not site.module.startswith(UNCOVERED)]
     assert not bare, "\n".join(f"{site.where}: {site.said}. {site.remedy}" for site in bare)
+
+
+def test_every_remedy_can_be_read_off_the_code() -> None:
+    """What is computed by means that `tests.remedies.sites` does not follow would be a hole and nothing else."""
+    assert not [site for site in find_sites() if not site.remedy.replace(HOLE, "").strip(" ;:,.")]
 
 
 def test_every_case_tells_its_story() -> None:

@@ -57,7 +57,7 @@ def pinned_set(policy: str, placement: NeuronPlacement, capacity: int, n_hottest
             raise UsageError(
                 f"cache {policy}", found="a placement without pinned neurons and without frequencies",
                 expected="one of the two",
-                remedy="reorder with a DRAM budget, name a profile, or choose another cache policy",
+                remedy="name a --profile or a layout that `ripple-place reorder` made, or another cache policy",
             )  # fmt: skip
         return hottest(placement.frequency, n_hottest)
     if placement.pinned.size > capacity:

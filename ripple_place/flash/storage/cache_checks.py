@@ -98,5 +98,5 @@ def resident_pages(descriptor: int, length_bytes: int) -> BoolArray:
         del view  # or the mapping could not be closed
     if failed:
         code = ctypes.get_errno()
-        raise OSError(code, f"mincore: {os.strerror(code)}")
+        raise OSError(code, os.strerror(code), "mincore")
     return (resident & 1).astype(bool)

@@ -43,7 +43,8 @@ def fio_paths(path: Path, n_layouts: int) -> tuple[Path, list[Path]]:
     if path.suffix == JOB_SUFFIX or not path.suffix:
         raise UsageError(
             f"--emit-fio {path}", found=f"suffix {path.suffix!r}",
-            expected=f"a name for the log: the job beside it gets {JOB_SUFFIX}", remedy=f"name it {path.stem}.iolog",
+            expected=f"a name for the log: the job beside it gets {JOB_SUFFIX}",
+            remedy=f"name it {path.parent / (path.stem or 'reads')}.iolog",
         )  # fmt: skip
     if _NO_VALUE.search(path.name) or printable(path.name) != path.name:
         raise UsageError(

@@ -119,9 +119,10 @@ def sample_requests(
     lists = [list_requests(trace, layout, device, params, tokens) for layout in layouts]
     for requests in lists:
         if not requests.n_requests:
+            has_dram = any(params.capacity_neurons.values())
             raise UsageError(
-                f"--layout {requests.layout}", found=f"no read in {tokens.size} tokens: all they need is in DRAM",
-                expected="something to measure", remedy="lower --dram-budget",
+                f"--layout {requests.layout}", found=f"no read in {tokens.size} tokens", expected="some to measure",
+                remedy="lower --dram-budget" if has_dram else "give a trace in which neurons fire",
             )  # fmt: skip
     return lists
 

@@ -185,6 +185,8 @@ class QueueReader:
         """Raise what is wrong with a read that failed: repeated where an error has a number."""
         n_read = read_into(self.file.descriptor, self._buffers[0][:length_bytes], offset_bytes)
         raise OSError(
-            errno.EIO, f"read failed or fell short at byte {offset_bytes} ({n_read} of {length_bytes} bytes now)",
+            errno.EIO,
+            f"read failed or fell short at byte {offset_bytes} ({n_read} of {length_bytes} bytes now); leave the file "
+            "alone while it is measured, or check the storage if it was",
             str(self.file.path),
         )  # fmt: skip

@@ -1,0 +1,139 @@
+"""Simulations: what they score, and under which DRAM."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ripple_place.scoring.collapse import parse_collapse
+from ripple_place.scoring.params import SimulateParams
+from ripple_place.scoring.score import score
+from ripple_place.scoring.sweep import Sweep
+from tests.remedies.bench import placement_at, profile_at, trace_at
+from tests.remedies.cases import case, instead, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.remedies.cases import Attempts
+
+instead(
+    "scoring/collapse.py:parse_collapse", "", "a collapse that is not known: one that is",
+    lambda: parse_collapse("some"), lambda: parse_collapse("auto"),
+)  # fmt: skip
+instead(
+    "scoring/sweep.py:Sweep.parse", "", "a sweep of what cannot be swept: of the DRAM budget",
+    lambda: Sweep.parse("seed=1,2"), lambda: Sweep.parse("dram-budget=0%,5%,10%"),
+)  # fmt: skip
+instead(
+    "scoring/params.py:SimulateParams.__post_init__", "write 10% or 512MiB", "a budget that is none: a share",
+    lambda: SimulateParams(dram_budget="much"), lambda: SimulateParams(dram_budget=0.1),
+)  # fmt: skip
+
+
+def simulated_otherwise(where: str, words: str, story: str, bad: str, *good: str) -> None:
+    """List a case of options of simulate that are refused, and of those to give instead.
+
+    ``P`` is a placement without a bundle size, ``R10``, ``R20`` and ``L10`` placements made for DRAM under two
+    policies, and ``O`` a placement of another model.
+    """
+
+    @case(where, words, story)
+    def scene(folder: Path) -> Attempts:
+        trace = trace_at(folder / "trace")
+        names = set(" ".join((bad, *good)).split())
+        if "P" in names:
+            placement_at(folder / "P")
+        if "O" in names:
+            placement_at(folder / "O", names=("layers.7",))
+        if "W" in names:
+            placement_at(folder / "W", n_neurons=23)
+        learned = profile_at(folder / "profile")
+        for name in names & {"R10", "R20", "L10"}:
+            cache = "lru" if name == "L10" else "s3fifo"
+            options = ("--dram-budget", f"{name[1:]}%", "--cache", cache, "--break-even-gap", 5, "--effort", 0)
+            run("reorder", "--profile", learned, "--out", folder / name, *options)
+        for options in (bad, *good):
+            yield partial(run, "simulate", trace, *options.split())
+
+
+SIZE = "--bundle-bytes 4KiB"
+_PARAMS, _DRAM, _LAYOUTS = (
+    "scoring/params.py:SimulateParams.__post_init__", "scoring/dram.py:_dram_of_placements", "scoring/layouts.py"
+)  # fmt: skip
+simulated_otherwise(
+    _PARAMS, "no DRAM cache; one. add --dram-budget", "a bound on no cache: on one",
+    f"--layout original {SIZE} --bound",
+    f"--layout original {SIZE} --bound --dram-budget 10%",
+)  # fmt: skip
+simulated_otherwise(
+    _PARAMS, "name another --cache", "a bound on --cache none: on a cache",
+    f"--layout original {SIZE} --bound --cache none", f"--layout original {SIZE} --bound --cache lru --dram-budget 10%",
+)  # fmt: skip
+simulated_otherwise(
+    _PARAMS, "leave --cache out", "a cache of no size: with a budget, or none",
+    f"--layout original {SIZE} --cache lru", f"--layout original {SIZE} --cache lru --dram-budget 10%",
+    f"--layout original {SIZE}",
+)  # fmt: skip
+simulated_otherwise(
+    _PARAMS, "leave --collapse out", "access collapse of page faults: none",
+    f"--layout original {SIZE} --access mmap --collapse 4", f"--layout original {SIZE} --access mmap",
+)  # fmt: skip
+simulated_otherwise(
+    _DRAM, "give a share or a size, or reorder", "the placements' budget, of which none has one: a share, or one made "
+    "for a budget",
+    f"--layout original {SIZE} --dram-budget placement", f"--layout original {SIZE} --dram-budget 10%",
+    f"--layout R10 {SIZE} --dram-budget placement",
+)  # fmt: skip
+simulated_otherwise(
+    _DRAM, "give it as a share", "the placements' budget, of which they have two: a share",
+    f"--layout R10 --layout R20 {SIZE} --dram-budget placement", f"--layout R10 --layout R20 {SIZE} --dram-budget 10%",
+)  # fmt: skip
+simulated_otherwise(
+    _DRAM, "name one, such as", "the placements' policy, of which they have two: one is named",
+    f"--layout R10 --layout L10 {SIZE} --dram-budget placement",
+    f"--layout R10 --layout L10 {SIZE} --dram-budget placement --cache s3fifo",
+)  # fmt: skip
+simulated_otherwise(
+    f"{_LAYOUTS}:read_layouts", "", "a layout twice: once", f"--layout P --layout P {SIZE}", f"--layout P {SIZE}"
+)
+simulated_otherwise(
+    f"{_LAYOUTS}:read_layout", "", "a layout of other widths: of this model", f"--layout W {SIZE}", f"--layout P {SIZE}"
+)
+simulated_otherwise(
+    f"{_LAYOUTS}:_find", "correct the path", "a layout that is not there: one that is", f"--layout Q {SIZE}",
+    f"--layout P {SIZE}",
+)  # fmt: skip
+simulated_otherwise(
+    f"{_LAYOUTS}:_find", "none of the trace's blocks", "a layout of other layers: of this model", f"--layout O {SIZE}",
+    f"--layout P {SIZE}",
+)  # fmt: skip
+simulated_otherwise(
+    f"{_LAYOUTS}:firing_counts", "", "a profile that is not there: without", f"--layout P {SIZE} --profile profil",
+    f"--layout P {SIZE}",
+)  # fmt: skip
+simulated_otherwise(
+    f"{_LAYOUTS}:_complete", "", "neurons of unknown size: with their size", "--layout P", f"--layout P {SIZE}"
+)
+simulated_otherwise(
+    "scoring/score.py:_place_of_baseline", "", "a baseline that is not scored: one that is",
+    f"--layout original {SIZE} --baseline P", f"--layout original --layout P {SIZE} --baseline P",
+)  # fmt: skip
+
+
+@case("scoring/score.py:score")
+def nothing_to_score(folder: Path) -> Attempts:
+    """No layout: one."""
+    trace = trace_at(folder / "trace")
+    yield lambda: score([trace], [], SimulateParams(bundle_bytes=4096))
+    yield lambda: score([trace], ["original"], SimulateParams(bundle_bytes=4096))
+
+
+@case("scoring/measure.py:MeasureParams.check")
+def measured_file_is_missing(folder: Path) -> Attempts:
+    """A file to measure that is not there: a large one that is."""
+    trace, large = trace_at(folder / "trace"), folder / "large"
+    large.write_bytes(bytes(1 << 20))
+    options = ("--layout", "original", "--bundle-bytes", "4KiB", "--measure-tokens", 1, "--measure")
+    yield lambda: run("simulate", trace, *options, folder / "absent")
+    yield lambda: run("simulate", trace, *options, large)
