@@ -25,7 +25,7 @@ import numpy as np
 from ripple_place.errors import TensorFileError
 from ripple_place.newfile import file_beside
 from ripple_place.printable import without_surrogates
-from ripple_place.units import parse_count
+from ripple_place.version import is_later_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -169,11 +169,7 @@ class TensorFile:
         found = self.metadata.get("format")
         if found in formats:
             return
-        is_later = found is not None and any(
-            found.partition("/")[0] == known.partition("/")[0]
-            and (parse_count(found.partition("/")[2]) or 0) > int(known.partition("/")[2])
-            for known in formats
-        )
+        is_later = any(is_later_version(found, known) for known in formats)
         raise self.error(
             self.path, found=f"format {found!r}", expected=" or ".join(formats),
             remedy="update ripple-place: a later version wrote this file" if is_later else remedy,

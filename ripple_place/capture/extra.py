@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from ripple_place.errors import UnsupportedError
+from ripple_place.extras import install_command
 
 
 def missing_packages() -> list[str]:
@@ -23,5 +24,5 @@ def require_capture_extra(model: object) -> None:
     if missing := missing_packages():
         raise UnsupportedError(
             model, found=f"a model, and no {' and no '.join(missing)} to run it",
-            expected="the packages of the extra `capture`", remedy="run: pip install 'ripple-place[capture]'",
+            expected="the packages of the extra `capture`", remedy=install_command("capture"),
         )  # fmt: skip

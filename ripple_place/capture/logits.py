@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.extra import missing_packages
 from ripple_place.errors import UnsupportedError, VerificationError
+from ripple_place.extras import install_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def check_can_run(out: Path) -> None:
     if missing := missing_packages():
         raise UnsupportedError(
             "--logits", found=f"no {' and no '.join(missing)}", expected="the capture extra",
-            remedy="install it: pip install 'ripple-place[capture]'",
+            remedy=install_command("capture"),
         )  # fmt: skip
     if not any(out.glob("*.safetensors")):
         raise UnsupportedError(

@@ -101,7 +101,7 @@ def restore(
             out, found="the bundled format alone", expected="the drop-in shards, which keep the original's headers",
             remedy="restore from an output of --format drop-in or both",
         )  # fmt: skip
-    check_output(out, target, force=False)
+    check_output(out, target, force=None)
     Inventory.of(out, may_link=True)  # Before anything is opened: a FIFO would be waited for.
     check_no_output_around(target)
     files: Mapping[str, Any] = document["source"]["files"]
@@ -112,7 +112,7 @@ def restore(
     actions = tensor_actions(model, orders)
     n_bytes = sum(entry["size_bytes"] for entry in files.values())
     with locked_directory(target) as directory:
-        check_output(out, target, force=False)
+        check_output(out, target, force=None)
         check_free_space(target, n_bytes + BYTES_PER_FILE * len(files))
         with installing(directory, target):
             empty_directory(directory)

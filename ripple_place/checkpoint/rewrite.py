@@ -78,7 +78,9 @@ def execute(
     with locked_directory(plan.out) as directory:
         check_output(source, plan.out, force=plan.force)  # Another run may have finished it since.
         finished = finished_files(plan, directory) if resume else {}
-        check_free_space(plan.out, needed_bytes(plan))  # Before what an earlier run has written is touched.
+        check_free_space(
+            plan.out, needed_bytes(plan), has_both_formats=len(plan.formats) > 1
+        )  # Before what an earlier run has written is touched.
         with (
             installing(directory, plan.out, keeps_finished=bool(finished)),
             Journal(plan, directory, finished) as journal,

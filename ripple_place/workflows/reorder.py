@@ -191,7 +191,7 @@ def _check_rewrite(
     undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
     plan = writing.plan(model, undecided, out)
     if not writing.dry_run:
-        check_free_space(out, needed_bytes(plan))
+        check_free_space(out, needed_bytes(plan), has_both_formats=len(plan.formats) > 1)
 
 
 def _write(plan: RewritePlan, writing: WritingParams, report: ReorderReport, track: Track) -> ReorderReport:

@@ -35,7 +35,7 @@ def test_a_model_without_torch(
     assert outcome.code == 3
     assert outcome.stderr == (
         f"Error: {pico_opt}: found a model, and no torch and no transformers to run it; expected the packages of the "
-        "extra `capture`. Run: pip install 'ripple-place[capture]'.\n"
+        "extra `capture`. Run: pip install 'torch>=2.4' 'transformers>=5.0'.\n"
     )
     assert run("profile", trace, "--out", "p").code == 0
 

@@ -97,7 +97,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         if not isinstance(config["peft_type"], str):
             raise ValueError(f"peft_type {config['peft_type']!r}")
     except (ValueError, KeyError, TypeError) as cause:
-        raise CheckpointError(path, found=str(cause), expected="a peft config", remedy="download it again") from cause
+        raise CheckpointError(
+            path, found=str(cause), expected="a peft config", remedy="copy or download it again"
+        ) from cause
     checked: Mapping[str, Any] = config
     return checked
 

@@ -45,7 +45,10 @@ def describe_imatrix(model: FfnModel, path: Path, name: str) -> CarrierFile:
         entries = list(_gguf_entries(data) if data[:4] == b"GGUF" else _dat_entries(data))
     except (struct.error, KeyError, ValueError, OverflowError, RecursionError) as cause:
         raise CheckpointError(
-            path, found=f"no entries ({cause})", expected="an importance matrix of llama.cpp", remedy="copy it again"
+            path,
+            found=f"no entries ({cause})",
+            expected="an importance matrix of llama.cpp",
+            remedy="give one that llama.cpp wrote, or copy this one again",
         ) from cause
     parts: list[CarrierPart] = []
     for entry, offset_bytes, n_values in entries:

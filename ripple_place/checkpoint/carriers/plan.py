@@ -56,7 +56,7 @@ def plan_carriers(model: FfnModel, adapter: Path | None, carriers: Sequence[Path
             raise UsageError(
                 path, found="nothing that follows the neurons" if path.exists() else "nothing there",
                 expected="an importance matrix, or a directory with model_0.pt or activation_0.pt and so on",
-                remedy="correct the path",
+                remedy="correct the path, or give it with --adapter if it is an adapter",
             )  # fmt: skip
     names = [file.name for file in files]
     if len(set(names)) < len(names):

@@ -134,7 +134,7 @@ def plan_bundle(
     if start > MAX_HEADER_BYTES:
         raise UnsupportedError(
             "bundled.safetensors", found=f"an index of {start} bytes", expected=f"at most {MAX_HEADER_BYTES}",
-            remedy="write the drop-in format only",
+            remedy="write the drop-in format only (--format drop-in)",
         )  # fmt: skip
     return BundleLayout(tuple(tensors), index, start, start + position)
 

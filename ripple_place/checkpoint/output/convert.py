@@ -56,7 +56,7 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     Tensors that share memory become equal tensors.
     """
     path, out = Path(path), Path(out)
-    check_output(path, out, force=False)
+    check_output(path, out, force=None)
     check_no_output_around(out)
     names = _torch_files(path)
     # All that can be refused is refused before any writing.

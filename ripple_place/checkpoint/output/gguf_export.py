@@ -22,6 +22,7 @@ from ripple_place.checkpoint.fileio import Scratch, opened, read_into
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
 from ripple_place.checkpoint.output.permute import component_rows, permuted_pieces
 from ripple_place.errors import UnsupportedError
+from ripple_place.extras import install_command
 from ripple_place.newfile import file_beside
 from ripple_place.version import __version__
 
@@ -50,7 +51,7 @@ def check_exportable(model: FfnModel) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise UnsupportedError(
             "--gguf", found="no gguf package", expected="the gguf extra",
-            remedy="install it: pip install 'ripple-place[gguf]'",
+            remedy=install_command("gguf"),
         )  # fmt: skip
     for name, block in model.blocks.items():
         odd = {tensor.dtype for tensor in block.tensors} - _DTYPES.keys()

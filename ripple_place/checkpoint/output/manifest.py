@@ -14,7 +14,7 @@ from ripple_place.checkpoint.output.bundle import stride_bytes
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.jsontext import parse_json
-from ripple_place.version import __version__
+from ripple_place.version import __version__, is_later_version
 
 if TYPE_CHECKING:
     import os
@@ -194,10 +194,12 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
             expected="an output of `ripple-place reorder`", remedy="give the directory that was named with --out",
         )  # fmt: skip
     text = path.read_bytes()
-    found = None
+    found, remedy = None, "run `ripple-place reorder` again, with this version"
     try:
         document = parse_json(text)
-        if not isinstance(document, dict) or tuple(key for key in document if key not in _OPTIONAL_KEYS) != _KEYS:
+        if isinstance(document, dict) and is_later_version(document.get("format"), MANIFEST_FORMAT):
+            found, remedy = f"format {document['format']!r}", "update ripple-place: a later version wrote this output"
+        elif not isinstance(document, dict) or tuple(key for key in document if key not in _OPTIONAL_KEYS) != _KEYS:
             found = "unknown or missing keys"
         elif document["format"] != MANIFEST_FORMAT:
             found = f"format {document['format']!r}"
@@ -209,8 +211,7 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
         found = str(cause)
     if found is not None:
         raise CheckpointError(
-            path, found=found, expected=f"a whole {MANIFEST_FORMAT}",
-            remedy="run `ripple-place reorder` again, with this version",
+            path, found=found, expected=f"a whole {MANIFEST_FORMAT}", remedy=remedy
         )  # fmt: skip
     return Manifest(Path(out), document)
 

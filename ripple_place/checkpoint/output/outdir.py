@@ -43,8 +43,14 @@ BYTES_PER_FILE = 8192
 """Free space that a file takes beside its bytes: of its last page, and of what file system and manifest keep of it."""
 
 
-def check_output(source: Path, out: Path, *, force: bool) -> None:
+def check_output(source: Path, out: Path, *, force: bool | None) -> None:
     """Raise unless `out` can and may be written: it is apart from the source, and new or ours to replace.
+
+    Parameters
+    ----------
+    source, out : Path
+    force : bool or None
+        Whether to replace what is ours; None where that cannot be asked for.
 
     Raises
     ------
@@ -67,12 +73,13 @@ def check_output(source: Path, out: Path, *, force: bool) -> None:
             out, found="a link that leads nowhere", expected="a new directory", remedy="remove it, or name another"
         )
     if out.exists():
+        if force is not None:
+            check_replaced(out)  # First: --force does not help with what is not ours.
         if not force:
             raise UsageError(
                 out, found="it there already", expected="a new directory",
-                remedy="name another, or overwrite with --force",
+                remedy="name another, or " + ("remove it" if force is None else "overwrite with --force"),
             )  # fmt: skip
-        check_replaced(out)
     check_partial(partial_of(out))
     check_aside(_aside_of(out))
 
@@ -90,15 +97,15 @@ def free_bytes_at(out: Path) -> int:
     return shutil.disk_usage(directory).free + held
 
 
-def check_free_space(out: Path, n_bytes: int) -> None:
+def check_free_space(out: Path, n_bytes: int, *, has_both_formats: bool = False) -> None:
     """Raise OSError (ENOSPC) if the file system under `out` cannot hold an output of `n_bytes`."""
     free_bytes = free_bytes_at(out)
     if free_bytes < n_bytes:
         raise OSError(
             errno.ENOSPC,
             f"the output needs {format_bytes(n_bytes)}, {format_bytes(free_bytes)} are free there, "
-            f"{format_bytes(n_bytes - free_bytes)} too few: make room, write elsewhere, or write one format instead of "
-            "both",
+            f"{format_bytes(n_bytes - free_bytes)} too few: make room, or write elsewhere"
+            + (", or one format instead of both (--format)" if has_both_formats else ""),
             str(out),
         )
 

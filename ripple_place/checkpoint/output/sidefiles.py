@@ -58,7 +58,7 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
     if (root / OWN_DIRECTORY).exists():
         raise UsageError(
             root, found=f"{OWN_DIRECTORY}/: this checkpoint was reordered before", expected="the original checkpoint",
-            remedy="reorder the original, so that the placement file refers to it",
+            remedy=f"give the original, or what `ripple-place verify {root} --restore DIR` makes of this",
         )  # fmt: skip
     weights = {*checkpoint.shards, checkpoint.index_name}
     copied: dict[str, int] = {}
