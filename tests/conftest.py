@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.trace.activation_trace import ActivationTrace
+
+
+# Whether a test is the first to call a kernel, which the command line tells, depends on what ran before.
+logging.getLogger("ripple_place.kernels").setLevel(logging.WARNING)
 
 
 @pytest.fixture

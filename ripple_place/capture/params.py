@@ -79,8 +79,9 @@ class CaptureParams:
         Text files in UTF-8.
     windows : WindowParams
         How much of the text the model sees, and in what pieces.
-    rule : ActivityRule
-        When a neuron is active.
+    rule : ActivityRule, optional
+        When a neuron is active. By default `DEFAULT_RULE` for ReLU models; for smooth activations one is chosen
+        (`ripple_place.capture.rule_choice`).
     magnitudes : bool
         Also record the outputs of the active neurons.
     layer_by_layer : bool, optional
@@ -102,7 +103,7 @@ class CaptureParams:
 
     texts: Paths
     windows: WindowParams = WindowParams()
-    rule: ActivityRule = DEFAULT_RULE
+    rule: ActivityRule | None = None
     magnitudes: bool = False
     layer_by_layer: bool | None = None
     perplexity: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,11 +15,24 @@ from ripple_place.trace.activity_rules import check_finite
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ripple_place.arrays import Int32Array, UInt8Array
+    from ripple_place.arrays import Float32Array, Int32Array, Int64Array, UInt8Array
     from ripple_place.capture.batches import Rows
     from ripple_place.capture.sites import Site
-    from ripple_place.capture.writer import TraceWriter
     from ripple_place.trace.activity_rules import ActivityRule
+
+
+class RowSink(Protocol):
+    """Takes recorded rows, as `ripple_place.capture.writer.TraceWriter.append` does."""
+
+    def append(
+        self,
+        block: str,
+        active: UInt8Array,
+        token_index: Int32Array | None,
+        magnitudes: tuple[Int64Array, Int32Array, Float32Array] | None,
+    ) -> None:
+        """Take rows of a block."""
+        ...
 
 
 class Recorder:
@@ -33,7 +46,8 @@ class Recorder:
     Parameters
     ----------
     rule : ActivityRule
-    writer : TraceWriter
+    writer : RowSink
+        Mostly a `ripple_place.capture.writer.TraceWriter`.
     sites : sequence of Site
     magnitudes : bool
         Also record the outputs of the active neurons.
@@ -44,7 +58,7 @@ class Recorder:
     def __init__(
         self,
         rule: ActivityRule,
-        writer: TraceWriter,
+        writer: RowSink,
         sites: Sequence[Site],
         *,
         magnitudes: bool = False,

@@ -6,26 +6,32 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture import model as models
 from ripple_place.capture.batches import layout_of
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.layerwise import layers_path, run_layer_by_layer
+from ripple_place.capture.params import DEFAULT_RULE
 from ripple_place.capture.recorder import Recorder
+from ripple_place.capture.rule_choice import RuleChoice, choose_rule, try_rules
 from ripple_place.capture.sites import check_gates, find_sites
 from ripple_place.capture.text import CalibrationText, check_sequence_length, read_texts
 from ripple_place.capture.whole import run_whole_model
 from ripple_place.capture.writer import STATE_FILE, TraceWriter, read_state
 from ripple_place.errors import UsageError
 from ripple_place.paths import as_paths
+from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ripple_place.capture.batches import Batch
     from ripple_place.capture.params import CaptureParams
     from ripple_place.capture.perplexity import LogLikelihood
+    from ripple_place.capture.rule_choice import Trials
     from ripple_place.capture.sites import Site
     from ripple_place.tensorfile import TensorFile
     from ripple_place.trace.activation_trace import ActivationTrace
@@ -48,6 +54,11 @@ class Capture:
         Whether one layer's weights were in memory at a time.
     n_resumed : int
         Batches, or layers, that an earlier run had done.
+    rule : ActivityRule
+    choice : RuleChoice or None
+        How the rule was chosen; None if it was named, or chosen by an earlier run.
+    is_too_short_to_score : bool
+        The perplexities were asked for, but thresholds were fitted on all of the text.
     """
 
     trace: ActivationTrace
@@ -56,10 +67,15 @@ class Capture:
     perplexity_without_rule: float | None
     layer_by_layer: bool
     n_resumed: int
+    rule: ActivityRule = DEFAULT_RULE
+    choice: RuleChoice | None = None
+    is_too_short_to_score: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ``capture`` of ``profile --json``: everything but the trace."""
         return {
+            "rule": str(self.rule),
+            "rule_choice": None if self.choice is None else self.choice.to_json(),
             "perplexity": self.perplexity,
             "perplexity_without_rule": self.perplexity_without_rule,
             "layer_by_layer": self.layer_by_layer,
@@ -89,6 +105,7 @@ class _Setup:
         ``cpu`` or ``cuda``.
     shards : sequence of TensorFile or None
         The weights, to be read a layer at a time; None if the whole model is loaded.
+    params : CaptureParams
     """
 
     path: Path
@@ -98,6 +115,17 @@ class _Setup:
     text: CalibrationText
     device: str
     shards: Sequence[TensorFile] | None
+    params: CaptureParams
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The windows of the text as the model takes them."""
+        return self.text.batches(layout_of(self.config))
+
+    @cached_property
+    def whole(self) -> Any:
+        """The model with its weights, loaded when it is first asked for."""
+        return models.load_model(self.path, self.config, dtype=self.params.dtype, device=self.device)
 
 
 def run_capture(
@@ -136,18 +164,25 @@ def run_capture(
     """
     require_capture_extra(model_path)
     setup = _set_up(model_path, params, directory, resume=resume)
-    score = params.perplexity and params.rule.changes_output
-    writer = TraceWriter(directory, _identity(setup, params, score=score, thresholds=thresholds), resume=resume)
+    choice = _choose_rule(setup, directory if resume else None, track)
+    rule = choice.rule
+    if rule.uses_gate:
+        check_gates(setup.sites, model_path)
+    score = params.perplexity and rule.changes_output
+    writer = TraceWriter(directory, _identity(setup, rule, score=score, thresholds=thresholds), resume=resume)
     n_resumed = int(writer.progress.get("batches", writer.progress.get("layers", 0)))
-    recorder = Recorder(params.rule, writer, setup.sites, magnitudes=params.magnitudes, thresholds=thresholds)
-    likelihoods = _run(setup, params, recorder, writer, score=score, track=track)
+    recorder = Recorder(rule, writer, setup.sites, magnitudes=params.magnitudes, thresholds=thresholds)
+    likelihoods = _run(setup, recorder, writer, score=score, track=track)
     metadata = {
-        "activity": str(params.rule),
+        "activity": str(rule),
         "model": model_path.resolve().name,
         "dataset": " + ".join(path.name for path in as_paths(params.texts)),
     }
     if recorder.thresholds:
         metadata["thresholds"] = json.dumps(recorder.thresholds)
+    for name, key in (("with", "perplexity"), ("without", "perplexity_without_rule")):
+        if likelihoods and likelihoods[name].perplexity is not None:
+            metadata[key] = repr(likelihoods[name].perplexity)
     blocks = {name: layout for site in setup.sites for name, layout in site.layouts().items()}
     return Capture(
         writer.trace(blocks, setup.text, metadata),
@@ -156,6 +191,9 @@ def run_capture(
         likelihoods["without"].perplexity if likelihoods else None,
         setup.shards is not None,
         n_resumed,
+        rule,
+        choice if choice.activation is not None else None,
+        score and likelihoods["with"].n_tokens == 0,
     )
 
 
@@ -173,12 +211,25 @@ def _set_up(model_path: Path, params: CaptureParams, directory: Path, *, resume:
     by_layer = _runs_by_layer(model_path, params, device, directory if resume else None)
     skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
     sites = find_sites(skeleton, model_path)
-    if params.rule.uses_gate:
-        check_gates(sites, model_path)
     if by_layer:
         layers_path(skeleton, sites, model_path)
     shards = models.open_shards(model_path) if by_layer else None
-    return _Setup(model_path, config, skeleton, sites, text, device, shards)
+    return _Setup(model_path, config, skeleton, sites, text, device, shards, params)
+
+
+def _choose_rule(setup: _Setup, resumed: Path | None, track: Track) -> RuleChoice:
+    """Return the rule as named, as of the capture that is `resumed`, or as the model and the text suggest."""
+    rule = setup.params.rule
+    if rule is None and resumed is not None and (resumed / STATE_FILE).exists():
+        rule = ActivityRule.parse(read_state(resumed)["identity"]["rule"])
+    if rule is not None:
+        return RuleChoice(rule, None)
+
+    def try_out() -> Trials:
+        return try_rules(setup.whole, find_sites(setup.whole, setup.path), setup.batches, setup.device, track)
+
+    can_try = setup.shards is None and setup.params.perplexity
+    return choose_rule(setup.config, try_out if can_try else None)
 
 
 def _device(name: str) -> str:
@@ -204,10 +255,10 @@ def _runs_by_layer(model_path: Path, params: CaptureParams, device: str, resumed
 
 
 def _run(
-    setup: _Setup, params: CaptureParams, recorder: Recorder, writer: TraceWriter, *, score: bool, track: Track
+    setup: _Setup, recorder: Recorder, writer: TraceWriter, *, score: bool, track: Track
 ) -> dict[str, LogLikelihood]:
     """Run the batches or layers that the writer lacks; return the likelihoods of the text with and without the rule."""
-    batches = setup.text.batches(layout_of(setup.config))
+    batches = setup.batches
     if setup.shards is not None:
         return run_layer_by_layer(
             setup.skeleton, setup.shards, batches, recorder, writer, device=setup.device, score=score,
@@ -215,14 +266,12 @@ def _run(
         )  # fmt: skip
     whole = None
     if int(writer.progress.get("batches", 0)) < len(batches):
-        whole = models.load_model(setup.path, setup.config, dtype=params.dtype, device=setup.device)
+        whole = setup.whole
         recorder.sites = find_sites(whole, setup.path)
     return run_whole_model(whole, batches, recorder, writer, device=setup.device, score=score, track=track)
 
 
-def _identity(
-    setup: _Setup, params: CaptureParams, *, score: bool, thresholds: dict[str, float] | None
-) -> dict[str, Any]:
+def _identity(setup: _Setup, rule: ActivityRule, *, score: bool, thresholds: dict[str, float] | None) -> dict[str, Any]:
     """Return everything that a capture depends on; weights by their files' names, sizes and times of change."""
     files = [setup.path / "config.json", *sorted(setup.path.glob("*.safetensors"))]
     digest = hashlib.sha256(setup.text.ids.tobytes())
@@ -230,10 +279,10 @@ def _identity(
     return {
         "model": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
         "text": digest.hexdigest(),
-        "sequence length": params.windows.sequence_length,
-        "rule": str(params.rule),
-        "magnitudes": params.magnitudes,
-        "dtype": params.dtype,
+        "sequence length": setup.params.windows.sequence_length,
+        "rule": str(rule),
+        "magnitudes": setup.params.magnitudes,
+        "dtype": setup.params.dtype,
         "perplexity": score,
         "thresholds": thresholds or {},
         "layer by layer": setup.shards is not None,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ripple_place.capture.extra import require_capture_extra
@@ -17,6 +18,7 @@ from ripple_place.capture.writer import is_capture
 from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
 from ripple_place.jsontext import parse_json
 from ripple_place.paths import as_paths
+from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +70,8 @@ def capture_source(
     if earlier is not None and earlier.metadata.get("activity") != str(params.rule):
         raise UsageError(
             f"{out} --append", found=f"a profile by the rule {earlier.metadata.get('activity')!r}",
-            expected=f"{params.rule}", remedy="give the same --active, or another --out",
+            expected="a rule of --active" if params.rule is None else f"{params.rule}",
+            remedy="give the same --active, or another --out",
         )  # fmt: skip
     directory = capture_directory(out)
     if (directory.exists() or directory.is_symlink()) and not is_capture(directory):
@@ -92,37 +95,49 @@ def capture_source(
         raise
 
 
+def with_rule_of(earlier: ActivationTrace | None, params: CaptureParams | None) -> CaptureParams | None:
+    """Return parameters by which a capture fits the profile that it is added to, if they name no rule themselves."""
+    if earlier is None or params is None or params.rule is not None:
+        return params
+    try:
+        return replace(params, rule=ActivityRule.parse(earlier.metadata.get("activity", "")))
+    except UsageError:  # Recorded by another tool's rule.
+        return params
+
+
 def capture_directory(out: Path) -> Path:
     """Return the directory in which the rows for a profile are written."""
     return out.with_name(out.name + ".partial")
 
 
-def capture_digest(model: Path, params: CaptureParams | None) -> str | None:
-    """Return the SHA-256 of what a capture records: model, text, windows and rule; known before the model runs.
+def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule | None = None) -> tuple[str, ...]:
+    """Return the SHA-256 of what a capture records: model, text, windows and rule.
 
     Parameters
     ----------
     model : Path
         Its configuration counts, and names and sizes of its weights' files.
     params : CaptureParams or None
+    rule : ActivityRule, optional
+        The rule that was chosen, where `params` name none.
 
     Returns
     -------
-    str or None
-        None if model or text is not there, of which `capture_source` says more.
+    tuple of str
+        Empty if model or text is not there, of which `capture_source` says more.
     """
     config, texts = model / "config.json", () if params is None else as_paths(params.texts)
     if params is None or not all(path.is_file() for path in (config, *texts)):
-        return None
+        return ()
     windows = params.windows
     content = {
         "model": hashlib.sha256(config.read_bytes()).hexdigest(),
         "weights": [[file.name, file.stat().st_size] for file in sorted(model.glob("*.safetensors"))],
         "texts": [hashlib.sha256(text.read_bytes()).hexdigest() for text in texts],
         "windows": [windows.max_tokens, windows.length_of_segments, windows.sequence_length],
-        "rule": str(params.rule),
+        "rule": str(rule or params.rule),
     }
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return (hashlib.sha256(json.dumps(content).encode()).hexdigest(),)
 
 
 def _model_and_params(models: Sequence[Path], params: CaptureParams | None) -> tuple[Path, CaptureParams]:

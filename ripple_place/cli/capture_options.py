@@ -45,7 +45,7 @@ class CaptureOptions:
     max_tokens: int
     segment_length: int | None
     sequence_length: int
-    rule: str
+    rule: str | None
     magnitudes: bool
     perplexity: bool
     layer_by_layer: bool | None
@@ -63,7 +63,7 @@ class CaptureOptions:
         if not self.texts and not any(path.is_dir() for path in sources):
             _refuse_given()
         windows = WindowParams(self.max_tokens, self.segment_length, self.sequence_length)
-        rule = ActivityRule.parse(self.rule)
+        rule = None if self.rule is None else ActivityRule.parse(self.rule)
         if not self.texts:
             return None
         return CaptureParams(
@@ -85,8 +85,9 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   f"{FEWEST_SEGMENTS}]")  # fmt: skip
     @click.option("--sequence-length", type=click.IntRange(2), default=WindowParams.sequence_length, show_default=True,
                   help="Tokens that the model sees at a time; windows overlap by half.")  # fmt: skip
-    @click.option("--active", "rule", metavar="RULE", default=str(CaptureParams.rule), show_default=True,
-                  help="When a neuron is active: relu, threshold=X, top-k=K, top-k=P%, cats=P%, teal=P%.")  # fmt: skip
+    @click.option("--active", "rule", metavar="RULE",
+                  help="When a neuron is active: relu, threshold=X, top-k=K, top-k=P%, cats=P%, teal=P%.  [default: "
+                  "relu for ReLU models; for smooth activations the sparsest top-k that the text bears]")  # fmt: skip
     @click.option("--magnitudes", is_flag=True, default=CaptureParams.magnitudes,
                   help="Also record what the active neurons put out.")  # fmt: skip
     @click.option("--perplexity/--no-perplexity", default=CaptureParams.perplexity, show_default=True,
@@ -99,8 +100,9 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="What the model computes in.")  # fmt: skip
     @functools.wraps(command)
     def with_capture(
-        *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int, rule: str,
-        magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str, dtype: str, **kwargs: Any,
+        *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
+        rule: str | None, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
+        dtype: str, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
             texts, max_tokens, segment_length, sequence_length, rule, magnitudes, perplexity, layer_by_layer,

@@ -81,5 +81,5 @@ def profile(
         echo_json({"out": str(out), **report.to_json()})
     else:
         written = [path for path in (out, graphml, html) if path is not None]
-        echo(profile_text(report, written, None if recording is None else recording.rule))
+        echo(profile_text(report, written))
     echo_warnings(report.warnings, quiet=common.quiet)

@@ -13,24 +13,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.capture.run import Capture
-    from ripple_place.trace.activity_rules import ActivityRule
     from ripple_place.workflows.profile import ProfileReport
 
 
-def profile_text(report: ProfileReport, written: Sequence[Path], rule: ActivityRule | None) -> str:
-    """Return the table of blocks, the perplexity of a capture, the files written, and the verdict.
+def profile_text(report: ProfileReport, written: Sequence[Path]) -> str:
+    """Return the table of blocks, the rule of a capture and its cost, the files written, and the verdict.
 
     Parameters
     ----------
     report : ProfileReport
     written : sequence of Path
         The files, in the order in which they are named.
-    rule : ActivityRule or None
-        Of the capture, if there was one.
     """
     parts = [statistics_table(report)]
-    if report.capture is not None and report.capture.perplexity is not None:
-        parts.append(perplexity_text(report.capture, rule))
+    if report.capture is not None:
+        parts += [text for text in (choice_text(report.capture), perplexity_text(report.capture)) if text]
     amount = "Counts" if report.n_segments is None else f"{report.n_tokens:,} tokens in {report.n_segments} segments"
     parts.append(f"{amount}. Wrote {' and '.join(map(one_line, written))}")
     if report.verdict is not None:
@@ -53,9 +50,28 @@ def statistics_table(report: ProfileReport) -> str:
     )  # fmt: skip
 
 
-def perplexity_text(capture: Capture, rule: ActivityRule | None) -> str:
-    """Return how well the model predicts the text with all of its neurons, and by the rule."""
+def choice_text(capture: Capture) -> str:
+    """Return how the rule was chosen, with the table of those that were tried; empty if it was named or is exact."""
+    choice = capture.choice
+    if choice is None or not choice.rule.changes_output:
+        return ""
+    head = f"The activation function {choice.activation} leaves no neuron at exactly zero."
+    other = f"Recorded by the rule {choice.rule}; --active names another."
+    before = choice.perplexity_without_rule
+    if before is None:
+        return f"{head} No rule was tried on the text. {other}"
+    rows = [
+        [str(trial.rule), number(trial.perplexity), f"{trial.perplexity / before - 1:+.1%}"] for trial in choice.trials
+    ]
+    table = format_table(["rule", "perplexity", "rise"], [["every neuron", number(before), ""], *rows])
+    return f"{head} Rules were tried on a part of the text:\n\n{table}\n\n{other}"
+
+
+def perplexity_text(capture: Capture) -> str:
+    """Return how well the model predicts the text with all of its neurons, and by the rule; empty if nobody asked."""
+    if capture.perplexity is None:
+        return ""
     return (
         f"Perplexity of the text: {number(capture.perplexity_without_rule)} with every neuron, "
-        f"{number(capture.perplexity)} by the rule {rule}."
+        f"{number(capture.perplexity)} by the rule {capture.rule}."
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
-METADATA_KEYS = ("activity", "thresholds", "model", "dataset")
+METADATA_KEYS = ("activity", "thresholds", "perplexity", "perplexity_without_rule", "model", "dataset")
 SOURCES_KEY = "source_digests"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,14 +155,23 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
 
 
 def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
-    """Return what the traces say of themselves, each thing once; thresholds only if they are the same."""
+    """Return what the traces say of themselves, each thing once; thresholds only if they are the same.
+
+    Perplexities of several texts by one rule become that of all: the mean of their logarithms, by tokens.
+    """
     metadata = {
         key: " + ".join(dict.fromkeys(trace.metadata.get(key, "unknown") for trace in traces))
         for key in ("activity", "model", "dataset")
     }
     thresholds = {trace.metadata.get("thresholds") for trace in traces}
     same = thresholds.pop() if len(thresholds) == 1 else None
-    return metadata if same is None else metadata | {"thresholds": same}
+    metadata |= {} if same is None else {"thresholds": same}
+    if len({trace.metadata.get("activity") for trace in traces}) == 1:
+        for key in ("perplexity", "perplexity_without_rule"):
+            with suppress(KeyError, ValueError):
+                nats = [trace.n_tokens * math.log(float(trace.metadata[key])) for trace in traces]
+                metadata[key] = repr(math.exp(sum(nats) / sum(trace.n_tokens for trace in traces)))
+    return metadata
 
 
 def _magnitudes_end_to_end(parts: Sequence[BlockTrace]) -> Magnitudes | None:

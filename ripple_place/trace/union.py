@@ -16,6 +16,11 @@ _MARK = ", union of "
 """In a trace's `activity`: its rows are of several sequences each."""
 
 
+def rule_before_union(activity: str) -> str:
+    """Return the rule of single sequences, where a trace's rows are of one or of several."""
+    return activity.partition(_MARK)[0]
+
+
 def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrace:
     """Return the trace of `batch_size` sequences that run together: a neuron is active if any of them needs it.
 

@@ -14,6 +14,7 @@ from ripple_place.flash.read_cost import ReadCost, check_break_even_gap
 from ripple_place.flash.requests import sample_tokens
 from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.block_report import FEW_ROWS, why_helpless
+from ripple_place.verdict.rule_cost import RuleCost
 from ripple_place.verdict.scoring import combine_scores, score_block, searched_and_judged
 from ripple_place.verdict.verdict import ASSUMED_BUNDLE_BYTES, Verdict
 
@@ -120,7 +121,8 @@ def judge(
     if blocks:
         shares = [(block.score, trace.blocks[name].n_rows / trace.n_tokens) for name, block in blocks.items()]
         overall = combine_scores(shares, max(block.judged.n_rows for block in blocks.values()))
-    return Verdict(read_cost, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics)
+    rule = RuleCost.of_trace(trace.metadata)
+    return Verdict(read_cost, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics, rule)
 
 
 def _why_not_judged(block: BlockTrace, middle: int, statistics: BlockStatistics) -> str | None:

@@ -9,6 +9,7 @@ from ripple_place.units import format_bytes
 from ripple_place.verdict.score import DRAM_SHARES
 
 if TYPE_CHECKING:
+    from ripple_place.verdict.rule_cost import RuleCost
     from ripple_place.verdict.score import Score
     from ripple_place.verdict.verdict import Verdict
 
@@ -27,7 +28,8 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
     score = verdict.overall
     if score is None:
         return (_too_short(verdict),)
-    lines = [_help(score), _reads(score), *_stops_paying(verdict), _length(verdict, score), _price(verdict)]
+    lines = [_help(verdict, score), *_rule_cost(verdict.rule), _reads(score), *_stops_paying(verdict)]
+    lines += [_length(verdict, score), _price(verdict)]
     n_judged = len(verdict.blocks)
     if n_judged + len(set(verdict.notes) - set(verdict.blocks)) < verdict.n_blocks:
         lines.append(f"{n_judged} of {verdict.n_blocks} blocks were judged, spread evenly over the model.")
@@ -71,12 +73,20 @@ def block_row(verdict: Verdict, name: str) -> list[str]:
     ]
 
 
-def _help(score: Score) -> str:
+def _help(verdict: Verdict, score: Score) -> str:
     best = score.gain(score.best)
     head = "Reordering does not help this model"
     if score.orderings.cost_per_token["original"][0] == 0:
         return f"{head}: nothing is read."
-    if best >= MUCH_GAIN:
+    if verdict.is_nearly_all and not verdict.rule.changes_output:
+        return (
+            f"{head} by this rule: nearly all of its neurons are active ({score.crowds[0].active_share:.1%}), so that "
+            "nearly all are read in any order. Where the activation function is smooth, as SiLU and GELU are, profile "
+            "by a rule that drops small outputs, such as --active top-k=30%."
+        )
+    if verdict.rule.is_harmful:
+        head = f"Reordering does not make up for what the rule {verdict.rule.rule} costs this model"
+    elif best >= MUCH_GAIN:
         head = "Reordering helps this model"
     elif score.is_gain:
         head = "Reordering helps this model a little"
@@ -88,6 +98,23 @@ def _help(score: Score) -> str:
         f"original, frequency order {without[1]}; with the hottest {DRAM_SHARES[1]:.0%} of neurons in DRAM, "
         f"{with_dram[0]} and {with_dram[1]}."
     )
+
+
+def _rule_cost(rule: RuleCost) -> list[str]:
+    """Say what the rule costs, unless it is exact or unknown to us."""
+    if not rule.changes_output:
+        return []
+    if rule.rise is None:
+        return [
+            f"What the rule {rule.rule} costs was not measured: it changes what the model says. Profile the model "
+            "without --no-perplexity to measure it."
+        ]
+    advice = " Keep more neurons, to spoil less." if rule.is_harmful else ""
+    return [
+        f"By the rule {rule.rule} the perplexity of the text is {rule.perplexity:.2f} instead of "
+        f"{rule.perplexity_without_rule:.2f} ({rule.rise:+.1%}), if the device knows before it reads which neurons to "
+        f"keep.{advice}"
+    ]
 
 
 def _reads(score: Score) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.verdict.rule_cost import NEARLY_ALL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.graph.statistics import BlockStatistics
+    from ripple_place.verdict.rule_cost import RuleCost
     from ripple_place.verdict.score import BlockScore, Score
 
 ASSUMED_BUNDLE_BYTES = 4096
@@ -39,6 +42,8 @@ class Verdict:
     notes : mapping of str to str
         Why placement cannot help a block, or why it was not judged.
     statistics : mapping of str to BlockStatistics
+    rule : RuleCost
+        The activity rule of the trace, and what it costs the model.
     """
 
     read_cost: ReadCost
@@ -48,6 +53,18 @@ class Verdict:
     blocks: Mapping[str, BlockScore]
     notes: Mapping[str, str]
     statistics: Mapping[str, BlockStatistics]
+    rule: RuleCost
+
+    @property
+    def is_nearly_all(self) -> bool:
+        """Whether nearly all neurons are active in every block that was judged, so that nothing can be left unread."""
+        shares = [block.score.crowds[0].active_share for block in self.blocks.values()]
+        return bool(shares) and min(shares) >= NEARLY_ALL
+
+    @property
+    def helps(self) -> bool | None:
+        """Whether reordering is worth it, given that the rule leaves the model as good as it was; None if unknown."""
+        return None if self.overall is None else self.overall.is_gain and not self.rule.is_harmful
 
     @property
     def is_long_enough(self) -> bool | None:
@@ -65,7 +82,8 @@ class Verdict:
             "bundle_bytes": cost.bundle_bytes if cost.is_time else None,
             "break_even_gap": cost.break_even_gap,
             "gap": cost.gap,
-            "helps": None if self.overall is None else self.overall.is_gain,
+            "helps": self.helps,
+            "rule": self.rule.to_json(),
             "long_enough": self.is_long_enough,
             "n_blocks": self.n_blocks,
             "n_blocks_judged": len(self.blocks),

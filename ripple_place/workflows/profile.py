@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.errors import UsageError
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.errors import RipplePlaceError, UsageError
 from ripple_place.graph.counting import count_trace, profile_of_counts
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import Profile, write_profile
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from ripple_place.capture.run import Capture
     from ripple_place.graph.statistics import BlockStatistics
     from ripple_place.locks import WriterLock
+    from ripple_place.verdict.judge import VerdictParams
     from ripple_place.verdict.verdict import Verdict
     from ripple_place.workflows.profile_sources import Gathered
 
@@ -138,11 +142,14 @@ def _profile_trace(
         write_graphml(params.graphml, counted.blocks)
 
     warnings = trace_warnings(trace.n_tokens, statistics)
+    if capture is not None and capture.is_too_short_to_score:
+        warnings = (*warnings, f"all of the text went into the thresholds of {capture.rule}, so that nothing was left "
+                    "to score the rule on: record more tokens")  # fmt: skip
     if gathered.is_written:
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     elif lock.was_left:
         warnings = (*warnings, f"an earlier run on {out} was killed before it ended; this one did all of the work")
-    verdict = None if params.verdict is None else judge(trace, statistics, params.verdict, track)
+    verdict = None if params.verdict is None else judge(trace, statistics, _with_bytes(params.verdict, sources), track)
     if verdict is not None and params.html is not None:
         _write_page(params.html, verdict, counted, sources, warnings, params.command)
     return ProfileReport(
@@ -155,6 +162,25 @@ def _profile_trace(
         capture=capture,
         verdict=verdict,
     )
+
+
+def _with_bytes(costs: VerdictParams, sources: Sequence[Path]) -> VerdictParams:
+    """Return what reads cost with the bytes of a neuron of the model among the sources, where they are not given.
+
+    Of several sizes, the one that most neurons have. A model that no family describes tells nothing here: `reorder`
+    says why.
+    """
+    model = next((path for path in sources if path.is_dir()), None)
+    if model is None or costs.bundle_bytes is not None or costs.break_even_gap is not None:
+        return costs
+    try:
+        blocks = describe_ffn(Checkpoint.open(model)).blocks.values()
+    except RipplePlaceError:
+        return costs
+    n_neurons: Counter[int] = Counter()
+    for block in blocks:
+        n_neurons[block.bundle_bytes] += block.n_neurons
+    return replace(costs, bundle_bytes=n_neurons.most_common(1)[0][0])
 
 
 def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams, unfinished: Work) -> None:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ripple_place.capture.source import capture_digest, capture_directory, capture_source
+from ripple_place.capture.source import capture_directory, capture_origin, capture_source, with_rule_of
 from ripple_place.capture.writer import is_capture
 from ripple_place.errors import UsageError
 from ripple_place.jsontext import parse_json
@@ -17,7 +17,7 @@ from ripple_place.trace.sources import join_traces, read_source
 from ripple_place.trace.union import union_of_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ripple_place.capture.run import Capture
@@ -122,30 +122,27 @@ def gather_sources(
             remedy="name the model, or leave --text out",
         )  # fmt: skip
     digests = {path: origins(trace) for path, trace in traces.items()}
-    for model in models:
-        digest = capture_digest(model, params.capture)
-        digests[model] = () if digest is None else (digest,)
-    files = tuple(str(path) for path in (params.graphml, params.html) if path is not None)
-    added = tuple(digest for path in sources for digest in digests[path])
-    work = Work(added, params.n_neighbors, params.union, bool(models), files)
+    recording = with_rule_of(earlier, params.capture)
     if earlier is not None:
+        digests |= {model: capture_origin(model, recording) for model in models}
+        work = _work_of(sources, digests, params, captures=bool(models))
         _remove_remnant(out, earlier, unfinished)
         if _is_written(out, earlier, digests, work, unfinished):
             return Gathered(earlier, None, work, is_written=True)
 
     capture = None
     if models:
-        capture = capture_source(
-            models, params.capture, out, earlier, append=params.append, force=params.force, track=track
-        )
+        capture = capture_source(models, recording, out, earlier, append=params.append, force=params.force, track=track)
         traces[models[0]] = capture.trace
+        digests[models[0]] = capture_origin(models[0], recording, capture.rule)
+    work = _work_of(sources, digests, params, captures=bool(models))
     paths, parts = list(sources), [traces[path] for path in sources]
     held: tuple[str, ...] = ()
     if earlier is not None:
         paths, parts, held = [out, *paths], [earlier, *parts], origins(earlier)
     trace = union_of_segments(join_traces(paths, parts), params.union)
     if len(parts) > 1 or models or params.union > 1:
-        trace = replace(trace, sources=held + added)
+        trace = replace(trace, sources=held + work.sources)
     return Gathered(trace, capture, work)
 
 
@@ -159,6 +156,15 @@ def notes_on_going_on(out: Path, params: ProfileParams, lock: WriterLock) -> lis
             how = f"once {out} is moved away, {how}"
         return [f"{directory} stays: {how} goes on from it."]
     return [f"{out} is in place: {how} goes on to what comes after it."] if lock.stays else []
+
+
+def _work_of(
+    sources: Sequence[Path], digests: Mapping[Path, tuple[str, ...]], params: ProfileParams, *, captures: bool
+) -> Work:
+    """Return what a run puts into a profile."""
+    added = tuple(digest for path in sources for digest in digests[path])
+    files = tuple(str(path) for path in (params.graphml, params.html) if path is not None)
+    return Work(added, params.n_neighbors, params.union, captures, files)
 
 
 def _remove_remnant(out: Path, earlier: ActivationTrace, unfinished: Work) -> None:

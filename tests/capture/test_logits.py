@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 3, with what to install."""
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
-    with pytest.raises(UnsupportedError, match=r"no torch and no transformers.*ripple-place\[capture\]"):
+    with pytest.raises(UnsupportedError, match=r"no torch and no transformers.*pip install 'torch"):
         logits.check_can_run(tmp_path)
 
 

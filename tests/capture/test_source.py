@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ripple_place.capture import source
-from ripple_place.capture.params import CaptureParams
+from ripple_place.capture.params import DEFAULT_RULE, CaptureParams
 from ripple_place.capture.run import Capture
 from ripple_place.capture.source import capture_source, fitted_thresholds
 from ripple_place.errors import TraceFormatError, UsageError
@@ -58,7 +58,9 @@ class Runs:
         self.calls.append({"model": model, "directory": directory, **options})
         if self.error is not None:
             raise self.error
-        return Capture(trace_by(str(params.rule)), directory, None, None, layer_by_layer=False, n_resumed=0)
+        return Capture(
+            trace_by(str(params.rule or DEFAULT_RULE)), directory, None, None, layer_by_layer=False, n_resumed=0
+        )
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_the_windows_of_shared_traces() -> None:
     [(8192, [2048] * 4), (2048, [512] * 4), (600, [150] * 4), (300, [128, 128]), (100, [100]), (20_000, [2048] * 9)],
 )
 def test_a_short_profile_sees_all_of_the_text(max_tokens: int, lengths: list[int]) -> None:
-    """Four segments at least, unless they had less than half a window; the first and last token in reach, or the middle."""
+    """At least four segments, from beginning to end, unless they had less than half a window; one is in the middle."""
     text = CalibrationText.of_texts([np.arange(100_000, dtype=np.int32)], WindowParams(max_tokens=max_tokens))
     starts = [start for start, _ in text.segments]
     assert [length for _, length in text.segments] == lengths

@@ -9,9 +9,10 @@ import torch
 import transformers
 from torch.nn.functional import linear
 
-from ripple_place.capture import layerwise
+from ripple_place.capture import layerwise, rule_choice
 from ripple_place.capture import model as models
 from ripple_place.capture import params as params_module
+from ripple_place.capture import whole as whole_module
 from ripple_place.capture.experts import run_experts
 from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.recorder import pack_on_device
@@ -38,7 +39,8 @@ def _small(monkeypatch):
 
 def record(model, texts, directory, *, rule="relu", resume=False, track=no_track, thresholds=None, **more):
     """Capture with the windows of these tests."""
-    params = CaptureParams(tuple(texts), **{"windows": WINDOWS, "rule": ActivityRule.parse(rule), **more})
+    named = None if rule is None else ActivityRule.parse(rule)
+    params = CaptureParams(tuple(texts), **{"windows": WINDOWS, "rule": named, **more})
     return run_capture(model, params, directory, resume=resume, thresholds=thresholds, track=track)
 
 
@@ -311,13 +313,19 @@ def masked_forward(model, ids, rule, thresholds):
 
 
 @pytest.mark.parametrize("rule", ["threshold=0.05", "top-k=10", "cats=70%", "teal=70%"])
-def test_rules_in_the_model(rule, tmp_path):
-    """Bits, magnitudes and both perplexities are those of a forward in which an FFN of our own drops neurons."""
+def test_rules_in_the_model(rule, tmp_path, monkeypatch):
+    """Bits, magnitudes and both perplexities are those of a forward in which an FFN of our own drops neurons.
+
+    Thresholds are fitted on the middle one of three batches, a segment each, and scored on the others.
+    """
+    monkeypatch.setattr(params_module, "BATCH_TOKENS", 80)
+    monkeypatch.setattr(whole_module, "FIT_TOKENS", 44)
+    is_fitted = rule.startswith(("cats", "teal"))
     path = write_model(tmp_path / "model", CAUSAL["llama"]())
     ids = write_text(tmp_path / "text")
     done = record(path, [tmp_path / "text"], tmp_path / "work", rule=rule, dtype="float64", magnitudes=True)
     model = load(path)
-    # The thresholds come from the plain model; all tokens of this text are among the first.
+    # The thresholds come from the plain model.
     plain = [[], []]
     for start, length, first in spans(ids.size):
         for mlp in (layer.mlp for layer in model.model.layers):
@@ -335,19 +343,20 @@ def test_rules_in_the_model(rule, tmp_path):
                 plain[1][-1].append((gate * linear(x, layer.mlp.up_proj.weight)).numpy())
     looked_at = plain[0] if rule.startswith("cats") else plain[1]
     thresholds = [
-        np.quantile(np.abs(np.concatenate([window[i] for window in looked_at])).astype(np.float32), 0.7,
+        np.quantile(np.abs(np.concatenate([window[i] for window in looked_at[5:10]])).astype(np.float32), 0.7,
                     method="inverted_cdf")
         for i in range(3)
     ]  # fmt: skip
     kept, values, nats = [[], [], []], [[], [], []], {"with": [], "without": []}
-    for start, length, first in spans(ids.size):
+    for number, (start, length, first) in enumerate(spans(ids.size)):
         window = ids[start : start + length]
         logits, masks = masked_forward(model, window, rule, thresholds)
         with torch.no_grad():
             plain_logits = model(torch.tensor(window[None])).logits[0]
         for name, output in (("with", logits), ("without", plain_logits)):
             loss = torch.log_softmax(output, dim=-1)
-            nats[name] += [-float(loss[p, window[p + 1]]) for p in range(first, length - 1)]
+            if not (is_fitted and 5 <= number < 10):
+                nats[name] += [-float(loss[p, window[p + 1]]) for p in range(first, length - 1)]
         for i, (keep, flat) in enumerate(masks):
             kept[i].append(keep[first:])
             values[i].append(flat[first:])
@@ -362,6 +371,58 @@ def test_rules_in_the_model(rule, tmp_path):
     assert done.perplexity == pytest.approx(np.exp(np.mean(nats["with"])), rel=1e-6)
     assert done.perplexity_without_rule == pytest.approx(np.exp(np.mean(nats["without"])), rel=1e-6)
     assert done.perplexity != done.perplexity_without_rule
+
+
+@pytest.mark.parametrize("rule", ["cats=70%", "teal=70%"])
+def test_a_text_that_is_all_fitted_on_is_not_scored(rule, tmp_path):
+    """Layer by layer, too: a rule's cost on the tokens that chose its threshold says little."""
+    path = write_model(tmp_path / "model", CAUSAL["llama"]())
+    write_text(tmp_path / "text")
+    for by_layer in (False, True):
+        done = record(path, [tmp_path / "text"], tmp_path / f"{by_layer}", rule=rule, layer_by_layer=by_layer)
+        assert done.perplexity is done.perplexity_without_rule is None
+        assert "perplexity" not in done.trace.metadata
+
+
+def test_smooth_models_choose_their_rule(tmp_path, monkeypatch):
+    """Rules are tried from mild to harsh: with the figures of a run by each, up to the first that costs too much."""
+    path = write_model(tmp_path / "model", CAUSAL["llama"](hidden_act="silu"))
+    write_text(tmp_path / "text")
+    texts = [tmp_path / "text"]
+    by_rule = {
+        rule: record(path, texts, tmp_path / rule, rule=rule, dtype="float64").perplexity
+        for rule in ("top-k=50%", "top-k=30%", "top-k=20%", "top-k=10%")
+    }
+    done = record(path, texts, tmp_path / "work", rule=None, dtype="float64")
+    assert {str(trial.rule): pytest.approx(trial.perplexity) for trial in done.choice.trials} == by_rule
+    assert done.choice.activation == "silu"
+    assert str(done.rule) == done.trace.metadata["activity"] == "top-k=10%"
+    assert done.perplexity == pytest.approx(by_rule["top-k=10%"])
+    assert float(done.trace.metadata["perplexity"]) == done.perplexity
+
+    plain = done.perplexity_without_rule
+    monkeypatch.setattr(rule_choice, "ACCEPTED_RISE", np.nextafter(by_rule["top-k=30%"] / plain - 1, -1))
+    again = record(path, texts, tmp_path / "again", rule=None, dtype="float64")
+    assert len(again.choice.trials) < 4
+    assert again.choice.trials[-1].perplexity > (1 + rule_choice.ACCEPTED_RISE) * plain
+    # What was chosen stays chosen.
+    record(path, texts, tmp_path / "again", rule=None, dtype="float64", resume=True)
+
+
+def test_a_chosen_rule_is_kept_when_a_capture_goes_on(tmp_path):
+    """And where nothing can be tried, there is one."""
+    path = write_model(tmp_path / "model", CAUSAL["llama"](hidden_act="silu"))
+    write_text(tmp_path / "text")
+    first = record(path, [tmp_path / "text"], tmp_path / "work", rule=None, layer_by_layer=True)
+    assert (str(first.rule), first.choice.trials) == ("top-k=30%", ())
+    again = record(path, [tmp_path / "text"], tmp_path / "work", rule=None, resume=True)
+    assert (again.rule, again.choice, again.layer_by_layer) == (first.rule, None, True)
+    assert record(path, [tmp_path / "text"], tmp_path / "quick", rule=None, perplexity=False).rule == first.rule
+    exact = record(
+        write_model(tmp_path / "relu", CAUSAL["llama"]()), [tmp_path / "text"], tmp_path / "relu.work", rule=None
+    )
+    assert str(exact.rule) == "relu"
+    assert exact.perplexity is None
 
 
 def test_magnitudes_survive_the_file(tmp_path):

@@ -47,10 +47,11 @@ def model(tmp_path):
 
 def test_the_whole_way(run, model, tmp_path):
     """Profile a model, reorder it by what was seen, and simulate: one command each, nothing left behind."""
-    code, out, _ = run("profile", model, "--text", "a.txt", *SIZES, "--out", "p", "--active", "cats=60%")
+    code, out, err = run("profile", model, "--text", "a.txt", *SIZES, "--out", "p", "--active", "cats=60%")
     assert code == 0
     assert "132 tokens in 3 segments. Wrote p" in out
-    assert "Perplexity of the text: " in out
+    assert "Perplexity of the text: " not in out
+    assert "all of the text went into the thresholds of cats=60%" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt", "model", "p"]
     assert read_trace("p").metadata["activity"] == "cats=60%"
     assert set(json.loads(read_trace("p").metadata["thresholds"])) == {"layers.0", "layers.1", "layers.2"}
@@ -88,9 +89,13 @@ def test_append(run, model, tmp_path):
     assert both.metadata["thresholds"] != read_trace("q").metadata["thresholds"]
     for name, block in first.blocks.items():
         assert (unpack(both.blocks[name])[:132] == unpack(block)).all()
-    code, _, err = run("profile", model, "--text", "b.txt", *SIZES, "--out", "p", "--append")
+    code, _, err = run("profile", model, "--text", "b.txt", *SIZES, "--out", "p", "--append", "--active", "relu")
     assert code == 2
     assert "p --append: found a profile by the rule 'teal=50%'; expected relu." in err
+    # Without a rule, the profile's own; and the text is in it.
+    code, _, err = run("profile", model, "--text", "b.txt", *SIZES, "--out", "p", "--append", "--no-perplexity")
+    assert code == 2
+    assert "in it already" in err
 
 
 def test_an_interrupted_capture(run, model, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ripple_place.capture import source
-from ripple_place.capture.params import CaptureParams, WindowParams
+from ripple_place.capture.params import DEFAULT_RULE, CaptureParams, WindowParams
 from ripple_place.capture.run import Capture
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.graph.profile import read_profile, write_profile
@@ -279,7 +279,7 @@ class Model:
             (directory / name).write_text("")
         self.n_runs += 1
         trace = trace_of(random_activity(self.rng, 300, 9))
-        trace = replace(trace, metadata={"activity": str(params.rule)})
+        trace = replace(trace, metadata={"activity": str(params.rule or DEFAULT_RULE)})
         return Capture(trace, directory, None, None, layer_by_layer=False, n_resumed=0)
 
 
@@ -374,19 +374,19 @@ def test_a_run_that_was_killed_before_it_wrote(tmp_path: Path) -> None:
 
 def test_what_makes_a_capture_another_one(model: Model, tmp_path: Path) -> None:
     """Model, text, windows and rule count; how the model is run does not."""
-    base = source.capture_digest(model.path, model.params)
-    assert base == source.capture_digest(model.path, replace(model.params, device="cpu", n_threads=1, magnitudes=True))
+    base = source.capture_origin(model.path, model.params)
+    assert base == source.capture_origin(model.path, replace(model.params, device="cpu", n_threads=1, magnitudes=True))
     changed = replace(model.params, windows=WindowParams(max_tokens=4096))
-    assert source.capture_digest(model.path, changed) != base
+    assert source.capture_origin(model.path, changed) != base
     model.text.write_text("other text")
-    assert source.capture_digest(model.path, model.params) not in (base, None)
+    assert source.capture_origin(model.path, model.params) not in (base, ())
     model.text.write_text("some text")
     (model.path / "model.safetensors").write_bytes(b"123")
-    assert source.capture_digest(model.path, model.params) not in (base, None)
-    assert source.capture_digest(model.path, None) is None
-    assert source.capture_digest(tmp_path, model.params) is None
+    assert source.capture_origin(model.path, model.params) not in (base, ())
+    assert source.capture_origin(model.path, None) == ()
+    assert source.capture_origin(tmp_path, model.params) == ()
     model.text.unlink()
-    assert source.capture_digest(model.path, model.params) is None
+    assert source.capture_origin(model.path, model.params) == ()
 
 
 @pytest.mark.parametrize("params", [ProfileParams(), APPEND, ProfileParams(force=True)])
