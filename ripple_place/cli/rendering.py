@@ -57,7 +57,7 @@ class _LogLines(logging.Handler):
         from tqdm import tqdm
 
         kind = "Warning: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(f"{kind}{record.getMessage()}.", file=sys.stderr)
+        tqdm.write(f"{kind}{one_line(record.getMessage())}.", file=sys.stderr)
 
 
 _log_lines = _LogLines()

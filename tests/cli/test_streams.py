@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ from safetensors import safe_open
 
 import ripple_place
 from ripple_place.cli import main as main_module
-from ripple_place.cli.rendering import echo, echo_warnings, format_table
+from ripple_place.cli.rendering import echo, echo_warnings, format_table, show_log
 from ripple_place.flash.device.files import load_device
 from ripple_place.flash.device.writer import format_device
 from ripple_place.trace.files import read_trace, write_trace
@@ -112,6 +113,9 @@ def test_no_name_can_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, table.splitlines())) < 300
     echo_warnings([f"one\nError: two{FOREIGN}"], quiet=False)
     assert capsys.readouterr().err == "Warning: one\\nError: two\\x1b[31m\\x9b\\u202e\\u200b.\n"
+    show_log(quiet=False)
+    logging.getLogger("ripple_place").warning("one\nError: two")
+    assert capsys.readouterr().err == "Warning: one\\nError: two.\n"
     echo(f"a\nb{FOREIGN}")
     assert capsys.readouterr().out == "a\nb\\x1b[31m\\x9b\\u202e\\u200b\n"
 
