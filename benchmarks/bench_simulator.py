@@ -65,7 +65,7 @@ def read_trace(path: Path, n_tokens: int) -> ActivationTrace:
     """Return the first tokens of a trace file without routed blocks."""
     file = TensorFile.open(path)
     blocks = {
-        name: BlockTrace(n_neurons, np.array(file.memory_map(f"{name}.active")[:n_tokens]))
+        name: BlockTrace(n_neurons, np.array(file.stored_array(f"{name}.active")[:n_tokens]))
         for name, n_neurons in json.loads(file.metadata["blocks"]).items()
     }
     return ActivationTrace(blocks, next(iter(blocks.values())).n_rows, np.array([0]))

@@ -69,19 +69,27 @@ def check_replaceable(path: Path) -> None:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return
-    for is_kind, kind in _KINDS:
-        if is_kind(mode):
-            target = Path(os.path.realpath(path))
-            leads_to_place = kind == "a link" and (target.is_file() or not os.path.lexists(target))
-            raise UsageError(
-                path, found=kind, expected="a regular file, or nothing there",
-                remedy=f"name {target}, where it leads" if leads_to_place else "name another file",
-            )  # fmt: skip
+    if (kind := special_kind(mode)) is not None:
+        target = Path(os.path.realpath(path))
+        leads_to_place = kind == "a link" and (target.is_file() or not os.path.lexists(target))
+        raise UsageError(
+            path, found=kind, expected="a regular file, or nothing there",
+            remedy=f"name {target}, where it leads" if leads_to_place else "name another file",
+        )  # fmt: skip
 
 
 def not_ours(path: Path, *, expected: str = "nothing there") -> UsageError:
     """Return the refusal of something that stands where only we write, and that we did not make."""
     return UsageError(path, found="something that is not ours", expected=expected, remedy="remove or rename it")
+
+
+def special_kind(mode: int) -> str | None:
+    """Return what a file of this mode is, if it is neither a regular file nor a directory.
+
+    >>> special_kind(stat.S_IFIFO), special_kind(stat.S_IFREG)
+    ('a pipe', None)
+    """
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), None)
 
 
 def keep_mode(path: Path, descriptor: int) -> None:

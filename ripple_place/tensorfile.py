@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ripple_place.errors import TensorFileError
+from ripple_place.inputfile import InputFile
 from ripple_place.newfile import file_beside
 from ripple_place.printable import without_surrogates
+from ripple_place.storedarray import StoredArray
 from ripple_place.version import is_later_version
 
 if TYPE_CHECKING:
@@ -88,9 +90,12 @@ class TensorFile:
     data_start_bytes: int
     size_bytes: int
     error: type[TensorFileError] = field(default=TensorFileError, repr=False)
+    input: InputFile | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], error: type[TensorFileError] = TensorFileError) -> TensorFile:
+    def open(
+        cls, path: str | os.PathLike[str], error: type[TensorFileError] = TensorFileError, *, keep_open: bool = False
+    ) -> TensorFile:
         """Read and check the header of the safetensors file at `path`.
 
         Parameters
@@ -98,9 +103,13 @@ class TensorFile:
         path : path-like
         error : subclass of TensorFileError
             What to raise, so that a bad trace is a `TraceFormatError`.
+        keep_open : bool
+            Keep a descriptor, so that arrays come from this very file even if another one takes its name.
 
         Raises
         ------
+        UsageError
+            If it is no regular file.
         TensorFileError
             If the header is truncated, no JSON object, has duplicate or unknown keys, an unknown dtype, extents that
             overlap, leave holes or miss the file's end.
@@ -108,19 +117,18 @@ class TensorFile:
             If the file cannot be read.
         """
         path = Path(path)
-        size_bytes = path.stat().st_size
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length_bytes = int.from_bytes(prefix, "little")
-            if len(prefix) < 8 or length_bytes > min(MAX_HEADER_BYTES, size_bytes - 8):
-                raise error(
-                    path,
-                    found=f"{size_bytes} bytes"
-                    + (f" and a header of {length_bytes} bytes" if len(prefix) == 8 else ""),
-                    expected="a safetensors file: 8 bytes of header length, a header of at most 100 MB, tensor data",
-                    remedy=_COPY_AGAIN,
-                )
-            text = file.read(length_bytes)
+        file = InputFile(path)
+        size_bytes = file.size_bytes
+        prefix = os.pread(file.descriptor, 8, 0)
+        length_bytes = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length_bytes > min(MAX_HEADER_BYTES, size_bytes - 8):
+            raise error(
+                path,
+                found=f"{size_bytes} bytes" + (f" and a header of {length_bytes} bytes" if len(prefix) == 8 else ""),
+                expected="a safetensors file: 8 bytes of header length, a header of at most 100 MB, tensor data",
+                remedy=_COPY_AGAIN,
+            )
+        text = os.pread(file.descriptor, length_bytes, 8)
         entries = _parse_json(path, text, error)
         metadata = entries.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -149,7 +157,8 @@ class TensorFile:
                 expected=f"{position} by the header",
                 remedy="copy or download the file again; it is truncated or has a foreign tail",
             )
-        return cls(path, {extent.name: extent for extent in extents}, metadata, start_bytes, size_bytes, error)
+        tensors = {extent.name: extent for extent in extents}
+        return cls(path, tensors, metadata, start_bytes, size_bytes, error, file if keep_open else None)
 
     def require_format(self, *formats: str, remedy: str) -> None:
         """Refuse a file whose metadata name another format, or one of these in another version.
@@ -191,10 +200,10 @@ class TensorFile:
         TensorFileError
             If the tensor is missing, has another dtype or number of axes, or a dtype that numpy lacks.
         """
-        return np.array(self.memory_map(name, dtype=dtype, n_axes=n_axes))
+        return np.asarray(self.stored_array(name, dtype=dtype, n_axes=n_axes))
 
-    def memory_map(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> AnyArray:
-        """Return tensor `name` as a read-only view of the file; parameters and errors as for `array`."""
+    def stored_array(self, name: str, *, dtype: str | None = None, n_axes: int | None = None) -> StoredArray:
+        """Return tensor `name` as an array that stays in the file; parameters and errors as for `array`."""
         extent = self.tensors.get(name)
         if extent is None:
             raise self.error(
@@ -220,7 +229,7 @@ class TensorFile:
         numpy_dtype = np.dtype(NUMPY_DTYPES[extent.dtype])
         if extent.length_bytes == 0:
             try:
-                return np.empty(extent.shape, numpy_dtype)
+                np.empty(extent.shape, numpy_dtype)
             except ValueError as cause:  # [0, 2**62]: no bytes, and yet no array.
                 raise self.error(
                     f"{self.path}: tensor {name}",
@@ -228,7 +237,8 @@ class TensorFile:
                     expected="sizes that fit in memory",
                     remedy=_WRITE_AGAIN,
                 ) from cause
-        return np.memmap(self.path, numpy_dtype, mode="r", offset=extent.offset_bytes, shape=extent.shape)
+        file = self.input or InputFile(self.path)
+        return StoredArray(file, f"tensor {name}", numpy_dtype, extent.shape, extent.offset_bytes, self.error)
 
 
 @dataclass(frozen=True)
@@ -245,8 +255,10 @@ class TensorSource:
     pieces: Iterable[Piece]
 
     @classmethod
-    def of_array(cls, name: str, array: AnyArray) -> TensorSource:
-        """Describe a numpy array that is in memory (or memory-mapped)."""
+    def of_array(cls, name: str, array: AnyArray | StoredArray) -> TensorSource:
+        """Describe an array that is in memory, or in another file."""
+        if isinstance(array, StoredArray):
+            return cls(name, _TENSOR_DTYPES[array.dtype], array.shape, array.chunks())
         contiguous = np.ascontiguousarray(array)
         dtype = contiguous.dtype.newbyteorder("<")
         return cls(name, _TENSOR_DTYPES[dtype], contiguous.shape, [contiguous.astype(dtype, copy=False)])

@@ -146,7 +146,7 @@ def _chunks(n_rows: int, chunk_rows: int, reset_rows: Sequence[int]) -> list[tup
 
 def _load(trace: BlockTrace, first_row: int, stop_row: int, padded: UInt8Array) -> None:
     """Copy rows of the trace to the top of `padded`."""
-    padded[: stop_row - first_row, : trace.active.shape[1]] = trace.active[first_row:stop_row]
+    padded[: stop_row - first_row, : trace.active.shape[1]] = np.asarray(trace.active[first_row:stop_row])
 
 
 def _futures(trace: BlockTrace, chunks: list[tuple[int, int]], padded: UInt8Array) -> Int32Array:

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from ripple_place.arrays import Int32Array, Int64Array, UInt8Array
+    from ripple_place.storedarray import StoredArray
     from ripple_place.trace.activation_trace import BlockTrace
 
 CHUNK_BYTES = 8 * 2**20
-"""Bits looked at together, so that a mapped file stays on disk and sums stay in a cache."""
+"""Bits looked at together, so that what is in a file stays there and sums stay in a cache."""
 
 BIT_READS, LEAST_PAIRS = 2**23, 256
 """Bits that counting sampled pairs may look at, and how many pairs are counted in any case. At 16,384 neurons and
@@ -42,7 +43,7 @@ def check_counts(where: str, block: BlockTrace, frequency: Int64Array, graph: cs
     """
     expected = "counts of the bits in the same file"
     remedy = "profile again: the counts are of another trace, or were changed"
-    fired = firing_counts(np.asarray(block.active), block.n_neurons)
+    fired = firing_counts(block.active, block.n_neurons)
     if (wrong := np.flatnonzero(fired != frequency)).size:
         neuron = int(wrong[0])
         raise TraceFormatError(
@@ -60,7 +61,7 @@ def check_counts(where: str, block: BlockTrace, frequency: Int64Array, graph: cs
         )  # fmt: skip
 
 
-def firing_counts(active: UInt8Array, n_neurons: int) -> Int64Array:
+def firing_counts(active: UInt8Array | StoredArray, n_neurons: int) -> Int64Array:
     """Return the rows in which each neuron fires, from bits by token; shape (n_neurons,), int64.
 
     Notes
@@ -71,7 +72,7 @@ def firing_counts(active: UInt8Array, n_neurons: int) -> Int64Array:
     counts = np.zeros(8 * active.shape[1], np.int64)
     step = max(1, CHUNK_BYTES // max(1, active.shape[1]))
     for start in range(0, active.shape[0], step):
-        rows, weight = active[start : start + step], 1
+        rows, weight = np.asarray(active[start : start + step]), 1
         while rows.shape[0]:
             carries = [rows[:0]]
             while rows.shape[0] > 2:
@@ -85,7 +86,7 @@ def firing_counts(active: UInt8Array, n_neurons: int) -> Int64Array:
     return counts[:n_neurons]
 
 
-def pair_counts(active: UInt8Array, first: Int32Array, second: Int32Array) -> Int64Array:
+def pair_counts(active: UInt8Array | StoredArray, first: Int32Array, second: Int32Array) -> Int64Array:
     """Return the rows in which both neurons of each pair fire, from bits by token; shape (n_pairs,), int64."""
     counts = np.zeros(first.size, np.int64)
     step = max(1, CHUNK_BYTES // max(1, first.size))

@@ -47,7 +47,7 @@ def granule_trace(block: BlockTrace, granule: int) -> BlockTrace:
     row_bytes = min(granule // 8, block.active.shape[1])
     active = np.zeros((block.n_rows, (n_units + 7) // 8), np.uint8)
     for first in range(0, block.n_rows, _ROWS_AT_ONCE):
-        rows = block.active[first : first + _ROWS_AT_ONCE, : n_units * row_bytes]
+        rows = np.asarray(block.active[first : first + _ROWS_AT_ONCE])[:, : n_units * row_bytes]
         any_active = rows.reshape(len(rows), n_units, row_bytes).any(axis=2)
         active[first : first + len(rows)] = np.packbits(any_active, axis=1, bitorder="little")
     return BlockTrace(n_units, active, block.token_index)

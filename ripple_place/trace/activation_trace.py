@@ -1,4 +1,4 @@
-"""An activation trace in memory (or memory-mapped): packed bits per block."""
+"""An activation trace: packed bits per block, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ripple_place.blocks import sorted_blocks
 from ripple_place.errors import TraceFormatError
+from ripple_place.storedarray import StoredArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 RECORD_AGAIN = "correct what recorded the trace (docs/formats.md), or record it again"
 _CHECKED_VALUES = 2**16
-"""Magnitudes checked at a time, so that a mapped file stays on disk."""
+"""Magnitudes checked at a time, so that those in a file stay there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +42,8 @@ class Magnitudes:
     """
 
     indptr: Int64Array
-    indices: Int32Array
-    values: Float32Array
+    indices: Int32Array | StoredArray
+    values: Float32Array | StoredArray
 
     def __post_init__(self) -> None:
         starts = self.indptr
@@ -66,8 +67,8 @@ class BlockTrace:
     ----------
     n_neurons : int
     active : ndarray of shape (n_rows, ceil(n_neurons / 8)), uint8
-        Neuron j of row t is bit ``j % 8`` of byte ``[t, j // 8]``; bits past the last neuron are 0. May be a
-        read-only memory map.
+        Neuron j of row t is bit ``j % 8`` of byte ``[t, j // 8]``; bits past the last neuron are 0. May stay in a file:
+        ``numpy.asarray`` reads rows.
     token_index : ndarray of shape (n_rows,), int32, optional
         Token of each row, ascending, where not every token reaches the block (experts). None: row t is token t.
     magnitudes : Magnitudes, optional
@@ -81,7 +82,7 @@ class BlockTrace:
     """
 
     n_neurons: int
-    active: UInt8Array
+    active: UInt8Array | StoredArray
     token_index: Int32Array | None = None
     magnitudes: Magnitudes | None = None
 
@@ -92,7 +93,10 @@ class BlockTrace:
                 "active", found=f"shape {list(self.active.shape)}",
                 expected=f"[n_rows, {row_bytes}] for {self.n_neurons} neurons", remedy=RECORD_AGAIN,
             )  # fmt: skip
-        if self.n_neurons % 8 and (self.active[:, -1] >> np.uint8(self.n_neurons % 8)).any():
+        if self.n_neurons % 8 and any(
+            (rows[:, -1] >> np.uint8(self.n_neurons % 8)).any()
+            for rows in (self.active.chunks() if isinstance(self.active, StoredArray) else [self.active])
+        ):
             raise TraceFormatError(
                 "active", found=f"bits set past neuron {self.n_neurons - 1}", expected="zeros there",
                 remedy="pack them with numpy.packbits(..., bitorder='little'), or correct the number of neurons",
@@ -184,7 +188,7 @@ class ActivationTrace:
         )
 
 
-def _check_magnitudes(n_neurons: int, active: UInt8Array, magnitudes: Magnitudes) -> None:
+def _check_magnitudes(n_neurons: int, active: UInt8Array | StoredArray, magnitudes: Magnitudes) -> None:
     """Refuse magnitudes that are not those of a block's active neurons.
 
     Raises

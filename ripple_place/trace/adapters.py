@@ -1,4 +1,4 @@
-"""Traces in other tools' formats: DejaVu's memory maps, dense arrays of numbers, packed bits of either order.
+"""Traces in other tools' formats: DejaVu's raw numbers, dense arrays of numbers, packed bits of either order.
 
 A source is written ``kind:path,option=value,...``; docs/profiling.md lists kinds and options.
 """
@@ -16,12 +16,13 @@ from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.activity_rules import ActivityRule, check_finite
 from ripple_place.trace.arrays import read_arrays
-from ripple_place.trace.raw_numbers import DTYPES, map_numbers, row_chunks, rows_written
+from ripple_place.trace.raw_numbers import DTYPES, open_numbers, row_chunks, rows_written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.arrays import AnyArray
+    from ripple_place.storedarray import StoredArray
 
 KINDS = {
     "dejavu": ("neurons", "active", "tokens", "dtype"),
@@ -157,7 +158,7 @@ def _trace(source: AdapterSource, blocks: dict[str, BlockTrace], activity: str) 
         raise TraceFormatError.relocated(cause, f"{source}: {cause.where}") from cause
 
 
-def _dense(where: str, array: AnyArray, rule: ActivityRule) -> BlockTrace:
+def _dense(where: str, array: AnyArray | StoredArray, rule: ActivityRule) -> BlockTrace:
     """Apply a rule to numbers, some rows at a time; `where` is the source and its block."""
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "biuf":
         raise TraceFormatError(
@@ -223,7 +224,7 @@ def _read_dejavu(source: AdapterSource) -> dict[str, BlockTrace]:
         raise UsageError(
             source, found=f"dtype={dtype}", expected=f"one of {', '.join(DTYPES)}", remedy="say what was written"
         )
-    arrays = {layer: map_numbers(path, n_neurons, dtype) for layer, path in sorted(files.items())}
+    arrays = {layer: open_numbers(path, n_neurons, dtype) for layer, path in sorted(files.items())}
     n_tokens = source.count("tokens") or max(map(rows_written, arrays.values()))
     shortest = min(array.shape[0] for array in arrays.values())
     if not 0 < n_tokens <= shortest:

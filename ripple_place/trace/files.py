@@ -17,6 +17,9 @@ from ripple_place.units import parse_count
 if TYPE_CHECKING:
     import os
 
+    from ripple_place.arrays import Int32Array
+    from ripple_place.storedarray import StoredArray
+
 TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
 METADATA_KEYS = ("activity", "thresholds", "perplexity", "perplexity_without_rule", "model", "dataset")
@@ -33,7 +36,7 @@ def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str,
     OSError
         If the file cannot be read.
     """
-    file = TensorFile.open(path, TraceFormatError)
+    file = TensorFile.open(path, TraceFormatError, keep_open=True)
     file.require_format(
         TRACE_FORMAT, PROFILE_FORMAT,
         remedy="give an activation trace or a profile; a checkpoint or a placement is neither",
@@ -54,7 +57,7 @@ def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str,
 
 
 def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
-    """Read a trace, or the trace within a profile. Bits stay in the file and are mapped as they are used.
+    """Read a trace, or the trace within a profile. Bits stay in the file and are read as they are used.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
                 f"{path}: {name}", found="no activation bits", expected=f"a tensor {name}.active",
                 remedy="profile again from a trace; counts alone cannot be replayed",
             )  # fmt: skip
-        active = file.memory_map(f"{name}.active", dtype="U8", n_axes=2)
+        active = file.stored_array(f"{name}.active", dtype="U8", n_axes=2)
         index_name = f"{name}.token_index"
         index = file.array(index_name, dtype="I32", n_axes=1) if index_name in file.tensors else None
         blocks[name] = _located(path, name, n_neurons, active, index, _read_magnitudes(file, name))
@@ -153,8 +156,8 @@ def _read_magnitudes(file: TensorFile, name: str) -> Magnitudes | None:
     if not any(f"{name}.magnitude.{part}" in file.tensors for part in ("indptr", "indices", "values")):
         return None
     indptr = file.array(f"{name}.magnitude.indptr", dtype="I64", n_axes=1)
-    indices = file.memory_map(f"{name}.magnitude.indices", dtype="I32", n_axes=1)
-    values = file.memory_map(f"{name}.magnitude.values", dtype="F32", n_axes=1)
+    indices = file.stored_array(f"{name}.magnitude.indices", dtype="I32", n_axes=1)
+    values = file.stored_array(f"{name}.magnitude.values", dtype="F32", n_axes=1)
     try:
         return Magnitudes(indptr, indices, values)
     except TraceFormatError as cause:
@@ -165,8 +168,8 @@ def _located(
     path: str | os.PathLike[str],
     name: str,
     n_neurons: int,
-    active: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-    token_index: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None,
+    active: StoredArray,
+    token_index: Int32Array | None,
     magnitudes: Magnitudes | None,
 ) -> BlockTrace:
     """Build a block's trace; its errors say which file and block."""

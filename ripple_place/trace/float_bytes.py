@@ -13,6 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
+    from ripple_place.storedarray import StoredArray
 
 WIDER = {"float32": 2, "float64": 4}
 """float16 numbers in a number of each wider type."""
@@ -30,13 +31,13 @@ _LEAST_ELSEWHERE = 0.5
 bfloat16. Of true float16 numbers both parts are alike."""
 
 
-def wider_type(numbers: AnyArray) -> str | None:
+def wider_type(numbers: AnyArray | StoredArray) -> str | None:
     """Return the wider type that float16 numbers in truth are parts of; None if nothing says so.
 
     Parameters
     ----------
     numbers : ndarray of shape (n,), float16, little-endian
-        May be a memory map: `_WINDOWS` stretches of it are read.
+        May stay in a file: `_WINDOWS` stretches of it are read.
 
     Examples
     --------
@@ -52,13 +53,13 @@ def wider_type(numbers: AnyArray) -> str | None:
     return None
 
 
-def has_narrower(numbers: AnyArray) -> bool:
+def has_narrower(numbers: AnyArray | StoredArray) -> bool:
     """Tell whether wide numbers are made of narrower ones: more than 1 % are nearer to zero than any normal number.
 
     Parameters
     ----------
     numbers : ndarray of shape (n,), float32 or float64
-        May be a memory map.
+        May stay in a file.
     """
     sample = _sample(numbers, 1)
     sizes = np.abs(sample[sample != 0])
@@ -77,9 +78,9 @@ def _are_parts(upper: AnyArray, lower: AnyArray) -> bool:
     return bool(counts[fields].sum() >= _FIELDS_SHARE * n_numbers and elsewhere.mean() >= _LEAST_ELSEWHERE)
 
 
-def _sample(numbers: AnyArray, multiple: int) -> AnyArray:
+def _sample(numbers: AnyArray | StoredArray, multiple: int) -> AnyArray:
     """Return stretches of an array one after the other, each from a multiple of `multiple` on; all of a short one."""
     if numbers.size <= _WINDOWS * _WINDOW:
         return np.ascontiguousarray(numbers)
     starts = np.linspace(0, numbers.size - _WINDOW, _WINDOWS).astype(np.int64) // multiple * multiple
-    return np.concatenate([numbers[start : start + _WINDOW] for start in starts])
+    return np.concatenate([np.asarray(numbers[start : start + _WINDOW]) for start in starts])

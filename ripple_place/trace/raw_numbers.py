@@ -1,4 +1,4 @@
-"""Files of raw numbers, a row a token: mapped, checked, and read some rows at a time."""
+"""Files of raw numbers, a row a token: checked, and read some rows at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import TraceFormatError
+from ripple_place.inputfile import InputFile
+from ripple_place.storedarray import StoredArray
 from ripple_place.trace.float_bytes import has_narrower, wider_type
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ DTYPES = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 """What raw numbers may be."""
 
 
-def map_numbers(path: Path, n_neurons: int, given_type: str | None) -> AnyArray:
-    """Map a file of raw numbers, after a look at whether they are what they are taken for.
+def open_numbers(path: Path, n_neurons: int, given_type: str | None) -> StoredArray:
+    """Open a file of raw numbers, after a look at whether they are what they are taken for.
 
     Parameters
     ----------
@@ -35,23 +37,26 @@ def map_numbers(path: Path, n_neurons: int, given_type: str | None) -> AnyArray:
 
     Returns
     -------
-    ndarray of shape (n_rows, n_neurons), floating
-        A read-only memory map.
+    StoredArray of shape (n_rows, n_neurons), floating
 
     Raises
     ------
     TraceFormatError
         If the size is of another number of neurons, or the bytes are numbers of another type.
+    UsageError, OSError
+        If it is no regular file, or cannot be read.
     """
     name = given_type or "float16"
-    dtype, n_bytes = np.dtype(DTYPES[name]), path.stat().st_size
+    dtype, file = np.dtype(DTYPES[name]), InputFile(path)
+    n_bytes = file.size_bytes
     if n_bytes == 0 or n_bytes % (dtype.itemsize * n_neurons):
         raise TraceFormatError(
             path, found=f"{n_bytes} bytes", expected=f"{name} rows of {n_neurons} neurons",
             remedy="correct neurons=N or dtype, or copy the file again",
         )  # fmt: skip
-    array = np.memmap(path, dtype, mode="r", shape=(n_bytes // (dtype.itemsize * n_neurons), n_neurons))
-    numbers = array.reshape(-1)[: rows_written(array) * n_neurons]
+    shape = (n_bytes // (dtype.itemsize * n_neurons), n_neurons)
+    array = StoredArray(file, "numbers", dtype, shape, 0, TraceFormatError)
+    numbers = StoredArray(file, "numbers", dtype, (rows_written(array) * n_neurons,), 0, TraceFormatError)
     # Who says float16 in so many words is believed.
     wider = wider_type(numbers) if given_type is None else None
     if wider is not None:
@@ -84,24 +89,24 @@ def _check_companion(path: Path, n_rows: int) -> None:
         )  # fmt: skip
 
 
-def rows_written(array: AnyArray) -> int:
+def rows_written(array: StoredArray) -> int:
     """Return the number of rows up to the last that is not all zeros."""
     end = int(array.shape[0])
     step = _chunk_rows(array)
     while end > 0:
         start = max(0, end - step)
-        used = np.flatnonzero(array[start:end].any(axis=1))
+        used = np.flatnonzero(np.asarray(array[start:end]).any(axis=1))
         if used.size:
             return start + int(used[-1]) + 1
         end = start
     return 0
 
 
-def _chunk_rows(array: AnyArray) -> int:
+def _chunk_rows(array: AnyArray | StoredArray) -> int:
     return max(1, CHUNK_BYTES // (array.dtype.itemsize * int(array.shape[1])))
 
 
-def row_chunks(array: AnyArray) -> Iterator[tuple[int, AnyArray]]:
+def row_chunks(array: AnyArray | StoredArray) -> Iterator[tuple[int, AnyArray]]:
     """Yield some rows at a time, each time with the number of the first."""
     step = _chunk_rows(array)
     for start in range(0, array.shape[0], step):

@@ -141,7 +141,7 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
                     for part, start in zip(parts, starts, strict=False)
                 ]
             ).astype(np.int32)
-        active = np.concatenate([part.active for part in parts])
+        active = np.concatenate([np.asarray(part.active) for part in parts])
         blocks[name] = BlockTrace(parts[0].n_neurons, active, index, _magnitudes_end_to_end(parts))
     return ActivationTrace(
         blocks,
@@ -183,8 +183,8 @@ def _magnitudes_end_to_end(parts: Sequence[BlockTrace]) -> Magnitudes | None:
     indptr = [matrix.indptr[:-1] + start for matrix, start in zip(matrices, starts, strict=False)]
     return Magnitudes(
         np.concatenate([*indptr, starts[-1:]]).astype(np.int64),
-        np.concatenate([matrix.indices for matrix in matrices]),
-        np.concatenate([matrix.values for matrix in matrices]),
+        np.concatenate([np.asarray(matrix.indices) for matrix in matrices]),
+        np.concatenate([np.asarray(matrix.values) for matrix in matrices]),
     )
 
 

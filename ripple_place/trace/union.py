@@ -90,6 +90,6 @@ def _union(block: BlockTrace, row_of: Int64Array, n_rows: int) -> BlockTrace:
     cuts = np.flatnonzero(np.diff(rows) <= 0) + 1
     for first, end in zip([0, *cuts], [*cuts, rows.size], strict=True):
         kept = np.flatnonzero(rows[first:end] >= 0) + first
-        active[place[rows[kept]]] |= np.asarray(block.active[kept])
+        active[place[rows[kept]]] |= np.asarray(block.active[first:end])[kept - first]
     index = None if block.token_index is None else np.flatnonzero(reached).astype(np.int32)
     return BlockTrace(block.n_neurons, active, index)
