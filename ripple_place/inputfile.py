@@ -15,10 +15,13 @@ import os
 import stat
 import weakref
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
 from ripple_place.outputs import special_kind
+
+if TYPE_CHECKING:
+    import io
 
 MAX_DOCUMENT_BYTES = 1 << 28
 """Of a configuration, an index or a manifest, which are read whole: far more than any that describes a model."""
@@ -60,13 +63,13 @@ def _irregular(path: str | os.PathLike[str], found: str) -> UsageError:
     )
 
 
-def open_stream(path: str | os.PathLike[str]) -> BinaryIO:
+def open_stream(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Return a file as a stream of bytes; errors as of `open_input`."""
     return os.fdopen(open_input(path), "rb")
 
 
-def read_input(path: str | os.PathLike[str], limit_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """Return the bytes of a file.
+def read_input(path: str | os.PathLike[str], limit_bytes: int | None = MAX_DOCUMENT_BYTES) -> bytes:
+    """Return the bytes of a file; without a limit, of those whose length is part of what they are.
 
     Raises
     ------
@@ -77,12 +80,12 @@ def read_input(path: str | os.PathLike[str], limit_bytes: int = MAX_DOCUMENT_BYT
     """
     with open_stream(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes > limit_bytes:
+        if limit_bytes is not None and size_bytes > limit_bytes:
             raise UsageError(
                 path, found=f"{size_bytes} bytes", expected=f"at most {limit_bytes}, which are read whole",
                 remedy="check that this is the file you mean",
             )  # fmt: skip
-        return file.read(limit_bytes)
+        return file.read(size_bytes)
 
 
 def read_at(descriptor: int, view: memoryview, offset_bytes: int) -> int:

@@ -1,40 +1,36 @@
 """Tensors in a file that torch saved, found without torch and without running what the file's pickle asks for.
 
 Such a file is an uncompressed zip archive: `data.pkl` describes the tensors, ``data/0`` and so on hold their bytes.
-Only the few names that tensors need are looked up; anything else is refused.
 
 References
 ----------
-torch/serialization.py, torch/_utils.py (`_rebuild_tensor_v2`).
+torch/serialization.py.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import math
-import pickle
-import pickletools
+import os
 import struct
 import zipfile
 import zlib
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ripple_place.errors import TensorFileError, UnsupportedError
+from ripple_place.inputfile import open_stream
 from ripple_place.tensorfile import tensor_bytes
+from ripple_place.torchpickle import TensorClaim, read_torch_pickle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_DTYPES = {
-    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-}  # fmt: skip
-_MAX_AXES = 16
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch before 1.6 began its files (torch/serialization.py, MAGIC_NUMBER)."""
+_MAX_SHARING = 64
+"""Tied weights lie once in a file; a file of which each part is in so many tensors and more is made to fill a disk."""
 _SAVE_AGAIN = "load it with torch and save it again: torch.save(contiguous tensors or a dict of them)"
 
 
@@ -62,28 +58,35 @@ def read_torch_file(path: Path, error: type[TensorFileError] = TensorFileError) 
         If it is no file of contiguous tensors, is damaged or compressed.
     UnsupportedError
         If torch before 1.6 saved it.
+    UsageError
+        If it is no regular file.
     OSError
         If it cannot be read.
 
     Notes
     -----
-    Nothing that the file's pickle names is run, and no more is allocated than the file's size accounts for.
+    Nothing that the file's pickle names is run (`ripple_place.torchpickle`), and it takes no more time and memory than
+    the file's size accounts for.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_archive(path, archive, error)
-    except TensorFileError:
-        raise
-    except (ValueError, KeyError, NotImplementedError, RuntimeError, struct.error, OverflowError) as cause:
-        raise error(path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_SAVE_AGAIN) from cause
-    except zipfile.BadZipFile as cause:
-        expected = "a file that torch 1.6 or later saved"
-        with path.open("rb") as file:
-            if file.read(len(_LEGACY_MAGIC)) == _LEGACY_MAGIC:
+    with open_stream(path) as file:
+        try:
+            return _read_archive(path, file, error)
+        except TensorFileError:
+            raise
+        except zipfile.BadZipFile as cause:
+            expected = "a file that torch 1.6 or later saved"
+            if os.pread(file.fileno(), len(_LEGACY_MAGIC), 0) == _LEGACY_MAGIC:
                 raise UnsupportedError(
                     path, found="the format of torch before 1.6", expected=expected, remedy=_SAVE_AGAIN
                 ) from cause
-        raise error(path, found="no zip archive", expected=expected, remedy=_SAVE_AGAIN) from cause
+            raise error(path, found="no zip archive", expected=expected, remedy=_SAVE_AGAIN) from cause
+        except (ValueError, KeyError, NotImplementedError, RuntimeError, OSError, struct.error, OverflowError) as cause:
+            # A damaged archive has zipfile seek to where nothing can be.
+            if isinstance(cause, OSError) and cause.errno != errno.EINVAL:
+                raise
+            raise error(
+                path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_SAVE_AGAIN
+            ) from cause
 
 
 def refresh_checksums(data: bytearray) -> None:
@@ -106,108 +109,72 @@ def refresh_checksums(data: bytearray) -> None:
         position += 46 + sum(lengths)
 
 
-def _read_archive(path: Path, archive: zipfile.ZipFile, error: type[TensorFileError]) -> dict[str, TorchTensor]:
-    size_bytes = path.stat().st_size
-    members = archive.infolist()
-    pickles = [member for member in members if member.filename.endswith("/data.pkl")]
-    if len(pickles) != 1 or any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise error(path, found="no plain archive of tensors", expected="a torch file", remedy=_SAVE_AGAIN)
-    root = pickles[0].filename.removesuffix("data.pkl")
-    try:
-        # zipfile allocates as many bytes as the directory promises before it reads any.
-        if max(pickles[0].file_size, pickles[0].compress_size) > size_bytes:
-            raise ValueError(f"a pickle longer than the file's {size_bytes} bytes")
-        text = archive.read(pickles[0])
-        _refuse_bombs(text)
-        value = _TensorUnpickler(text).load()
-    except Exception as cause:  # A wild pickle can raise anything.
+def _read_archive(path: Path, file: BinaryIO, error: type[TensorFileError]) -> dict[str, TorchTensor]:
+    size_bytes = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        if len(members) != len(archive.infolist()):
+            raise ValueError("two members of one name")
+        if any(not 0 <= member.header_offset < size_bytes for member in members.values()):
+            raise ValueError("a member that lies outside of the file")
+        pickles = [name for name in members if name.endswith("/data.pkl")]
+        if len(pickles) != 1 or any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+            raise error(path, found="no plain archive of tensors", expected="a torch file", remedy=_SAVE_AGAIN)
+        value = _read_pickle(path, archive, members[pickles[0]], size_bytes, error)
+    root = pickles[0].removesuffix("data.pkl")
+    tensors: dict[str, TorchTensor] = {}
+    total_bytes = 0
+    for name, claim in (value if isinstance(value, dict) else {"": value}).items():
+        if not isinstance(name, str) or not isinstance(claim, TensorClaim) or not claim.is_contiguous:
+            raise error(
+                f"{path}: {name}", found="something that is no contiguous tensor", expected="tensors by name",
+                remedy=_SAVE_AGAIN,
+            )  # fmt: skip
+        tensors[name] = _locate(f"{path}: {name}", file, members[f"{root}data/{claim.key}"], claim, size_bytes, error)
+        total_bytes += tensor_bytes(claim.dtype, claim.shape)
+    if total_bytes > _MAX_SHARING * size_bytes:
         raise error(
-            path, found=str(cause) or type(cause).__name__, expected="tensors and nothing else", remedy=_SAVE_AGAIN
-        ) from cause
-    by_name = value if isinstance(value, dict) else {"": value}
-    tensors = {}
-    with path.open("rb") as file:
-        for name, tensor in by_name.items():
-            if not isinstance(name, str) or not isinstance(tensor, _Tensor) or not tensor.is_contiguous:
-                raise error(
-                    f"{path}: {name}", found="something that is no contiguous tensor", expected="tensors by name",
-                    remedy=_SAVE_AGAIN,
-                )  # fmt: skip
-            member = archive.getinfo(f"{root}data/{tensor.key}")
-            file.seek(member.header_offset)
-            begin_bytes = member.header_offset + _local_header_bytes(file.read(30))
-            item_bytes = tensor_bytes(tensor.dtype, (1,))
-            end_bytes = (tensor.offset + math.prod(tensor.shape)) * item_bytes
-            if end_bytes > member.file_size or begin_bytes + end_bytes > size_bytes:
-                raise error(
-                    f"{path}: {name}", found=f"{tensor.dtype} {list(tensor.shape)} behind its storage's end",
-                    expected=f"at most {member.file_size} bytes", remedy=_SAVE_AGAIN,
-                )  # fmt: skip
-            tensors[name] = TorchTensor(tensor.dtype, tensor.shape, begin_bytes + tensor.offset * item_bytes)
+            path, found=f"tensors of {total_bytes} bytes in a file of {size_bytes}, whose memory they share",
+            expected=f"at most {_MAX_SHARING} tensors on the same memory", remedy=_SAVE_AGAIN,
+        )  # fmt: skip
     return tensors
 
 
-def _refuse_bombs(text: bytes) -> None:
-    """Raise ValueError if a pickle ends early, or numbers what it remembers so that the table would not fit memory."""
-    for opcode, argument, _ in pickletools.genops(text):
-        if opcode.name.endswith("PUT") and int(argument or 0) > len(text):
-            raise ValueError(f"entry {argument} of a pickle of {len(text)} bytes")
+def _read_pickle(
+    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, size_bytes: int, error: type[TensorFileError]
+) -> Any:
+    """Return what the archive's pickle describes."""
+    try:
+        # zipfile allocates as many bytes as the directory promises before it reads any.
+        if max(member.file_size, member.compress_size) > size_bytes:
+            raise ValueError(f"a pickle longer than the file's {size_bytes} bytes")
+        return read_torch_pickle(archive.read(member))
+    except (ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, EOFError) as cause:
+        raise error(
+            path, found=str(cause) or type(cause).__name__, expected="tensors and nothing else", remedy=_SAVE_AGAIN
+        ) from cause
+
+
+def _locate(
+    where: str, file: BinaryIO, member: zipfile.ZipInfo, claim: TensorClaim, size_bytes: int,
+    error: type[TensorFileError],
+) -> TorchTensor:  # fmt: skip
+    """Return where a tensor lies in the file, all of it."""
+    header = os.pread(file.fileno(), 30, member.header_offset)
+    if not header.startswith(b"PK\x03\x04"):
+        raise ValueError(f"no member at byte {member.header_offset}, where {member.filename} is to be")
+    begin_bytes = member.header_offset + _local_header_bytes(header)
+    item_bytes = tensor_bytes(claim.dtype, (1,))
+    end_bytes = (claim.offset + math.prod(claim.shape)) * item_bytes
+    if end_bytes > member.file_size or begin_bytes + end_bytes > size_bytes:
+        raise error(
+            where, found=f"{claim.dtype} {list(claim.shape)} behind its storage's end",
+            expected=f"at most {member.file_size} bytes", remedy=_SAVE_AGAIN,
+        )  # fmt: skip
+    return TorchTensor(claim.dtype, claim.shape, begin_bytes + claim.offset * item_bytes)
 
 
 def _local_header_bytes(header: bytes | bytearray) -> int:
     """Return the length of a member's local header, of which the fixed part is given, with its name and extra field."""
     lengths: tuple[int, int] = struct.unpack_from("<HH", header, 26)
     return 30 + sum(lengths)
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    key: str
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether items follow each other: as in torch, strides of axes of one say nothing, nor those of no items."""
-        if len(self.strides) != len(self.shape):
-            return False
-        size = 1
-        for length, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if length != 1 and stride != size and 0 not in self.shape:
-                return False
-            size *= length
-        return True
-
-
-def _rebuild_tensor(storage: tuple[str, str], offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    if not all(type(size) is int and 0 <= size < 2**48 for size in (offset, *shape)) or len(shape) > _MAX_AXES:
-        raise ValueError(f"a tensor of shape {shape!r} from item {offset!r} on")
-    return _Tensor(storage[0], storage[1], offset, tuple(shape), tuple(strides))
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Unpickles tensors as their descriptions; every name that they do not need is an error."""
-
-    def __init__(self, text: bytes) -> None:
-        super().__init__(io.BytesIO(text))
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for a name in the pickle."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
-        raise ValueError(f"{module}.{name} in the pickle")
-
-    def persistent_load(self, pid: Any) -> tuple[str, str]:
-        """Return key and dtype of a storage."""
-        kind, dtype, key, *_ = pid
-        if kind != "storage" or dtype not in _DTYPES.values():
-            raise ValueError(f"a storage of {dtype!r}")
-        return str(key), dtype

@@ -19,7 +19,8 @@ HEAVY = {
 ROOT = Path(ripple_place.__file__).parent
 
 FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile", "placement", "tracking", "outputs",
-              "version", "paths", "arrays", "locks", "newfile", "printable", "extras", "inputfile", "storedarray"}  # fmt: skip
+              "version", "paths", "arrays", "locks", "newfile", "printable", "extras", "inputfile", "storedarray",
+              "torchpickle"}  # fmt: skip
 LAYERS = [
     {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering"},
     {"checkpoint", "flash", "graph"}, {"trace"}, FOUNDATION, {"kernels"},

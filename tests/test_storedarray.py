@@ -1,17 +1,21 @@
-"""Arrays that stay in their file: rows are read when asked for, from the file that was opened, as long as it is whole."""
+"""Arrays that stay in their file: rows are read when asked for, from the file opened, as long as it is whole."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from ripple_place.errors import TraceFormatError
-from ripple_place.storedarray import StoredArray
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.storedarray import StoredArray
 
 ARRAY = np.arange(60, dtype=np.int32).reshape(10, 3, 2)
 

@@ -28,7 +28,8 @@ def write_torch_file(
     with_descriptors : bool
         Checksums behind the data, as torch writes them, rather than before.
     **claims
-        What the pickle says of each tensor instead of the truth: `storage`, `rebuild`, `offset`, `shape`, `strides`.
+        What the pickle says of each tensor instead of the truth: `storage`, `key`,
+        `rebuild`, `offset`, `shape`, `strides`.
     """
     arrays = list(value.values()) if isinstance(value, dict) else [value]
     text = b"\x80\x02"
@@ -42,7 +43,7 @@ def write_torch_file(
     target: Any = _Unseekable() if with_descriptors else io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr("archive/data.pkl", text)
-        for i, array in enumerate(arrays):
+        for i, array in enumerate(arrays[:1] if "key" in claims else arrays):
             archive.writestr(f"archive/data/{i}", array.tobytes())
         archive.writestr("archive/version", b"3\n")
     path.write_bytes(target.getvalue())
@@ -75,14 +76,23 @@ def _number(value: int) -> bytes:
 
 
 def _tensor(
-    key: int, array: np.ndarray, *, storage: str | None = None, rebuild: str = "_rebuild_tensor_v2", offset: int = 0,
+    number: int, array: np.ndarray, *, key: int | None = None, storage: str | None = None,
+    rebuild: str = "_rebuild_tensor_v2", offset: int = 0,
     shape: tuple[int, ...] | None = None, strides: tuple[int, ...] | None = None,
 ) -> bytes:  # fmt: skip
     """Return the pickled call that rebuilds a tensor."""
     storage = storage or _STORAGES[array.dtype.str[1:]]
     if strides is None:
         strides = tuple(stride // array.itemsize for stride in np.ascontiguousarray(array).strides)
-    pid = b"(" + _text("storage") + b"ctorch\n" + storage.encode() + b"\n" + _text(str(key)) + _text("cpu")
+    pid = (
+        b"("
+        + _text("storage")
+        + b"ctorch\n"
+        + storage.encode()
+        + b"\n"
+        + _text(str(number if key is None else key))
+        + _text("cpu")
+    )
     pid += _number(array.size) + b"tQ"
     sizes = _tuple(*(array.shape if shape is None else shape)) + _tuple(*strides)
     arguments = b"(" + pid + _number(offset) + sizes + b"\x89"

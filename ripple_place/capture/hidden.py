@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.inputfile import open_stream
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -36,7 +38,7 @@ class HiddenStates:
 
         start, end = int(self._extents[i]), int(self._extents[i + 1])
         buffer = bytearray(end - start)
-        with self.path.open("rb") as file:
+        with open_stream(self.path) as file:
             file.seek(start)
             n_read = file.readinto(buffer)
         assert n_read == end - start, f"{self.path}: {n_read} bytes for batch {i}"

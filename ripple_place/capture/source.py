@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.run import run_capture
+from ripple_place.capture.text import read_text_file
 from ripple_place.capture.writer import is_capture
 from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.paths import as_paths
 from ripple_place.trace.activity_rules import ActivityRule
@@ -131,9 +133,9 @@ def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule
         return ()
     windows = params.windows
     content = {
-        "model": hashlib.sha256(config.read_bytes()).hexdigest(),
+        "model": hashlib.sha256(read_input(config)).hexdigest(),
         "weights": [[file.name, file.stat().st_size] for file in sorted(model.glob("*.safetensors"))],
-        "texts": [hashlib.sha256(text.read_bytes()).hexdigest() for text in texts],
+        "texts": [hashlib.sha256(read_text_file(text)).hexdigest() for text in texts],
         "windows": [windows.max_tokens, windows.length_of_segments, windows.sequence_length],
         "rule": str(rule or params.rule),
     }

@@ -7,6 +7,7 @@ recorded once, with at least half a window of context.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ripple_place.capture.batches import Batch, Window
 from ripple_place.errors import UsageError
+from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.capture.batches import BatchLayout
     from ripple_place.capture.params import WindowParams
+
+
+MAX_TEXT_BYTES = 1 << 30
+"""Of a text file, which is read and tokenised as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +127,19 @@ def _share_out(n: int, weights: Sequence[int]) -> list[int]:
     return shares
 
 
+def read_text_file(path: Path) -> bytes:
+    """Return the bytes of a text; what more than `MAX_TEXT_BYTES` say, a part of them says too.
+
+    Raises
+    ------
+    UsageError
+        If it is longer, or no regular file: a text is read twice, which a pipe is not.
+    OSError
+        If it cannot be read.
+    """
+    return read_input(path, MAX_TEXT_BYTES)
+
+
 def read_texts(paths: Sequence[Path], tokenizer: Any) -> list[Int32Array]:
     """Tokenise text files, each as a whole and without special tokens.
 
@@ -131,13 +150,14 @@ def read_texts(paths: Sequence[Path], tokenizer: Any) -> list[Int32Array]:
     """
     texts = []
     for path in paths:
-        if not path.is_file():
+        if path.is_dir() or not path.exists():
             raise UsageError(
                 path, found="a directory" if path.is_dir() else "nothing there", expected="a text file",
                 remedy="check the path",
             )  # fmt: skip
+        data = read_text_file(path)
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()  # Of any line ends makes newlines.
         except UnicodeDecodeError as cause:
             raise UsageError(
                 path, found=str(cause), expected="text in UTF-8", remedy="convert it, or give another file"

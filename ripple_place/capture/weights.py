@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.model import missing_tensor, quiet_transformers
 from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.inputfile import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +113,7 @@ class WeightSource:
         if extent.length_bytes == 0:
             return torch.empty(extent.shape, dtype=dtype)
         buffer = bytearray(extent.length_bytes)
-        with shard.path.open("rb") as file:
+        with open_stream(shard.path) as file:
             done = 0
             while done < extent.length_bytes:
                 n_read = os.preadv(file.fileno(), [memoryview(buffer)[done:]], extent.offset_bytes + done)

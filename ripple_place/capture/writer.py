@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import as_bytes
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
@@ -219,7 +220,7 @@ def read_state(directory: Path) -> dict[str, Any]:
     """
     path = directory / STATE_FILE
     try:
-        state = parse_json(path.read_text(encoding="utf-8"))
+        state = parse_json(read_input(path))
         for name, size in state["sizes"].items():
             if Path(name).name != name or len(name) > _MAX_NAME or type(size) is not int or size < 0:
                 raise ValueError(f"a file {name!r} of {size!r} bytes")

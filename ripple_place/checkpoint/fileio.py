@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import CheckpointError
+from ripple_place.inputfile import open_input, read_at
 from ripple_place.tensorfile import as_bytes
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Scratch:
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
     """Give a file descriptor for reading `path`; what fails meanwhile without naming a file is put down to it."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    descriptor = open_input(path)
     try:
         yield descriptor
     except OSError as error:
@@ -90,7 +91,7 @@ class OpenFiles:
         if found is None:
             if len(self._descriptors) >= self.LIMIT:
                 os.close(self._descriptors.pop(next(iter(self._descriptors))))
-            found = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            found = open_input(path)
         self._descriptors[path] = found
         return found
 
@@ -106,14 +107,12 @@ def read_into(descriptor: int, buffer: AnyArray, offset_bytes: int) -> None:
         If it cannot be read.
     """
     view = as_bytes(buffer)
-    while view:
-        n_bytes = os.preadv(descriptor, [view], offset_bytes)
-        if n_bytes == 0:
-            raise CheckpointError(
-                "checkpoint", found=f"the file's end at byte {offset_bytes}", expected=f"{len(view)} bytes more",
-                remedy="leave the checkpoint alone while it is read, and start again",
-            )  # fmt: skip
-        view, offset_bytes = view[n_bytes:], offset_bytes + n_bytes
+    n_missing = read_at(descriptor, view, offset_bytes)
+    if n_missing:
+        raise CheckpointError(
+            "checkpoint", found=f"the file's end at byte {offset_bytes + len(view) - n_missing}",
+            expected=f"{n_missing} bytes more", remedy="leave the checkpoint alone while it is read, and start again",
+        )  # fmt: skip
 
 
 def read_through(descriptor: int, offset_bytes: int, length_bytes: int) -> None:
@@ -171,9 +170,12 @@ def hash_files(paths: Iterable[Path], progress: Progress = ignore_progress) -> d
 
 def sync_directory(path: Path) -> None:
     """Flush the entries of a directory to storage, where directories can be flushed."""
-    with opened(path) as descriptor:
-        try:
-            os.fsync(descriptor)
-        except OSError as cause:
-            if cause.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
-                raise
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as cause:
+        if cause.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            cause.filename = str(path)
+            raise
+    finally:
+        os.close(descriptor)

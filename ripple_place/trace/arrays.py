@@ -13,6 +13,7 @@ import numpy as np
 
 from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.inputfile import open_stream
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
@@ -140,13 +141,13 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     if path.suffix == ".npy":
         name = block_in_name(path)
-        with path.open("rb") as file:
+        with open_stream(path) as file:
             return {name: _load(path, file)}
     if path.suffix != ".npz":
         raise UsageError(
             path, found=f"a file ending in {path.suffix!r}", expected=".npy or .npz", remedy="save it with numpy"
         )
-    with path.open("rb") as file:
+    with open_stream(path) as file:
         archive = _load(path, file)
         return _arrays_by_block(path, archive)
 
@@ -173,7 +174,7 @@ def read_npy(path: Path) -> BlockTrace:
     OSError
         If it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_stream(path) as file:
         return _bits(path, _load(path, file))
 
 
@@ -189,7 +190,7 @@ def read_npz(path: Path) -> dict[str, BlockTrace]:
     OSError
         If it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_stream(path) as file:
         archive = _load(path, file)
         if "format" not in archive.files:
             arrays = _arrays_by_block(path, archive)
@@ -197,7 +198,8 @@ def read_npz(path: Path) -> dict[str, BlockTrace]:
     from scipy import sparse
 
     with _decoding(path, "a matrix saved by scipy.sparse.save_npz", _SAVE_SPARSE):
-        matrix = sparse.load_npz(path)
+        with open_stream(path) as file:
+            matrix = sparse.load_npz(file)
         if matrix.ndim != 2 or 0 in matrix.shape:
             raise ValueError(f"shape {list(matrix.shape)}, not [n_tokens, n_neurons]")
         if math.prod(map(int, matrix.shape)) > 8 * (_DENSE_BYTES + _DENSE_PER_BYTE * path.stat().st_size):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.inputfile import open_stream
 from ripple_place.tensorfile import NUMPY_DTYPES, tensor_bytes
 from ripple_place.torchfile import read_torch_file
 
@@ -92,7 +93,7 @@ def _read_values(path: Path, tensor: TorchTensor) -> AnyArray | None:
     dtype = NUMPY_DTYPES.get(tensor.dtype)
     if dtype is None:
         return None
-    with path.open("rb") as file:
+    with open_stream(path) as file:
         file.seek(tensor.offset_bytes)
         data = file.read(tensor_bytes(tensor.dtype, tensor.shape))
     return np.frombuffer(data, dtype).reshape(tensor.shape)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
+from ripple_place.inputfile import open_stream
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.trace.adapters import AdapterSource, is_adapter, read_adapter
 from ripple_place.trace.arrays import block_in_name, read_npy, read_npz
@@ -190,7 +191,7 @@ def _magnitudes_end_to_end(parts: Sequence[BlockTrace]) -> Magnitudes | None:
 
 def _looks_like_safetensors(path: Path) -> bool:
     """Tell whether a file that is named anyhow (``wiki.profile``) has a JSON object where a header would start."""
-    with path.open("rb") as file:
+    with open_stream(path) as file:
         return file.read(9)[8:] == b"{"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,6 +100,48 @@ def mutate_container(data: bytes, rng: random.Random) -> bytes:
     if action == 8:
         return data[: 8 + length] + mutate_bytes(data[8 + length :], rng)
     return mutate_bytes(data, rng)
+
+
+_PIECES = (
+    *(bytes([opcode]) for opcode in b"]})(N\x88\x85\x86\x87teasuRbQo02\x81\x92\x93\x94."), b"K\x02",
+    b"J\xff\xff\xff\xff",
+    b"\x8a\x08" + bytes(range(8)), b"X\x01\0\0\0a", b"X\x01\0\0\x000", b"X\x07\0\0\0storage", b"ctorch\nFloatStorage\n",
+    b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n", b"ccollections\nOrderedDict\n",
+    b"cos\nsystem\n", b"\x82\x01", b"\x95" + b"\xff" * 8,
+)  # fmt: skip
+"""Opcodes of pickle, with what they take along."""
+
+
+def invent_torch_file(data: bytes, rng: random.Random) -> bytes:
+    """Return a torch file whose pickle is put together at random, or so goes on from somewhere in a sound one."""
+    source, target = io.BytesIO(data), io.BytesIO()
+    with zipfile.ZipFile(source) as sound, zipfile.ZipFile(target, "w") as archive:
+        for name in sound.namelist():
+            text = sound.read(name)
+            if name.endswith("/data.pkl"):
+                text = rng.choice((b"\x80\x02", text[: rng.randrange(len(text))])) + _invent_program(rng)
+            archive.writestr(name, text)
+    return target.getvalue()
+
+
+def _invent_program(rng: random.Random) -> bytes:
+    """Return opcodes that often take up again what was remembered last, so that values nest."""
+    program, remembered = rng.choice((b"", b"]q\0", b")q\0", b"}q\0")), 0
+    for _ in range(rng.choice((3, 30, 300))):
+        action = rng.randrange(4)
+        if action == 0:
+            program += rng.choice(_PIECES)
+        elif action == 1:
+            program += b"h" + bytes([max(0, remembered - rng.choice((0, 0, 0, 1, 9)))])
+        elif action == 2 and remembered < 255:
+            remembered += 1
+            program += b"q" + bytes([remembered])
+        else:
+            twice = 2 * (b"h" + bytes([remembered]))
+            program += rng.choice(
+                (twice + b"\x86", b"](" + twice + b"e", b"}(N" + twice[:2] + b"\x89" + twice[:2] + b"u")
+            )
+    return program + rng.choice((b".", b"", b"R.", b"s.", b"Q.", b"b."))
 
 
 def _places(value: Any) -> Any:

@@ -62,7 +62,8 @@ from tests.checkpoint.model.test_quantised import (
     write_quantised,
 )
 from tests.checkpoint.test_carriers import PEFT_CONFIG, gguf, lora, write_adapter
-from tests.hostile.mutations import mutate_bytes, mutate_container, mutate_json
+from tests.hostile.mutations import invent_torch_file, mutate_bytes, mutate_container, mutate_json
+from tests.hostile.special import SPECIAL, make_special, remove_special
 from tests.torch_files import write_torch_file
 from tests.trace_builders import block_of, planted_clusters
 
@@ -146,6 +147,7 @@ class Targets:
                 lambda: verify(self.opt, root / "out"),
             ),
             "torch file": (root / "model_0.pt", mutate_bytes, lambda: read_torch_file(root / "model_0.pt")),
+            "torch pickle": (root / "model_0.pt", invent_torch_file, lambda: read_torch_file(root / "model_0.pt")),
             "torch index": (torch / "pytorch_model.bin.index.json", as_json, lambda: self._convert(torch)),
             "adapter config": (
                 root / "adapter" / "adapter_config.json", as_json, lambda: self._plan(self.llama, root / "adapter")
@@ -209,11 +211,30 @@ class Targets:
         finally:
             path.write_bytes(data)
 
+    def attempt_special(self, kind: str, special: str) -> str | None:
+        """Read what is no regular file as the file of a kind; return the message, None if it was taken."""
+        path = self.kinds[kind][0]
+        data = path.read_bytes()
+        path.unlink()
+        try:
+            make_special(path, special)
+            return self._read(kind, 0)
+        except IsADirectoryError as error:
+            return str(error)
+        finally:
+            remove_special(path)
+            path.write_bytes(data)
+
     def read(self, kind: str, data: bytes) -> str | None:
         """Read other contents as the file of a kind, which they stay; return the message, None if they were taken."""
-        path, _, read = self.kinds[kind]
-        path.write_bytes(data)
-        message = None
+        self.kinds[kind][0].write_bytes(data)
+        message = self._read(kind, len(data))
+        # What is hashed must be refused however little is changed.
+        assert message is not None or kind not in ("manifest", "bundled") or data == self.sound[kind]
+        return message
+
+    def _read(self, kind: str, size_bytes: int) -> str | None:
+        read, message = self.kinds[kind][2], None
         tracemalloc.start()
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         try:
@@ -224,9 +245,7 @@ class Targets:
             signal.setitimer(signal.ITIMER_REAL, 0)
             allocated_bytes = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        assert allocated_bytes <= ALLOCATED_BYTES + PER_FILE_BYTE * len(data), (kind, allocated_bytes, len(data))
-        # What is hashed must be refused however little is changed.
-        assert message is not None or kind not in ("manifest", "bundled") or data == self.sound[kind]
+        assert allocated_bytes <= ALLOCATED_BYTES + PER_FILE_BYTE * size_bytes, (kind, allocated_bytes, size_bytes)
         if message is not None:
             assert message.isprintable(), message
             assert ": found " in message, message
@@ -268,6 +287,9 @@ def run(n_mutations: int, seed: int, root: Path) -> Counter[str]:
     targets = Targets(root)
     for kind in targets.kinds:
         print(kind, flush=True, file=sys.stderr)
+        for special in SPECIAL:
+            # Without a journal, there is nothing to go on with.
+            assert targets.attempt_special(kind, special) is not None or kind == "journal", special
         for number in range(n_mutations):
             rng = random.Random(f"{seed} {kind} {number}")
             try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.carriers.carrier import unsupported_error
 from ripple_place.errors import CheckpointError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 
 if TYPE_CHECKING:
@@ -92,8 +93,9 @@ def check_adapter_config(directory: Path) -> None:
 
 def _read(path: Path) -> Mapping[str, Any]:
     """Return a config that names its kind of adapter."""
+    text = read_input(path)
     try:
-        config: Any = parse_json(path.read_bytes())
+        config: Any = parse_json(text)
         if not isinstance(config["peft_type"], str):
             raise ValueError(f"peft_type {config['peft_type']!r}")
     except (ValueError, KeyError, TypeError) as cause:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.inputfile import read_input
 from ripple_place.placement import slots_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class CarrierFile:
         OSError
             If it cannot be read.
         """
-        return self.moved(bytearray(self.source.read_bytes()), orders, inverse=inverse)
+        return self.moved(bytearray(read_input(self.source, None)), orders, inverse=inverse)
 
     def moved(self, data: bytearray, orders: Mapping[str, Int32Array], *, inverse: bool = False) -> bytearray:
         """Return bytes that are laid out as the file's are, changed in place as by `permuted`."""

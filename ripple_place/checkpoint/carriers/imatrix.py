@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error
 from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
 from ripple_place.errors import CheckpointError
+from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def describe_imatrix(model: FfnModel, path: Path, name: str) -> CarrierFile:
     OSError
         If it cannot be read.
     """
-    data = path.read_bytes()
+    data = read_input(path, None)
     try:
         entries = list(_gguf_entries(data) if data[:4] == b"GGUF" else _dat_entries(data))
     except (struct.error, KeyError, ValueError, OverflowError, RecursionError) as cause:

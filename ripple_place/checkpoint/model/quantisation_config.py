@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.model.shards import is_file
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 
 if TYPE_CHECKING:
@@ -149,8 +150,9 @@ def _declared(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, dict
     for name, method in _SIDECARS.items():
         if not is_file(path / name):
             continue
+        document = read_input(path / name)
         try:
-            settings = parse_json((path / name).read_bytes())
+            settings = parse_json(document)
             if not isinstance(settings, dict):
                 raise ValueError(f"a JSON {type(settings).__name__}")
         except ValueError as cause:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorExtent, TensorFile
 
@@ -185,17 +186,18 @@ def _compare_index(index: Path, weight_map: Mapping[str, str], shard_of: Mapping
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file."""
     try:
-        value = parse_json(path.read_bytes())
-        if not isinstance(value, dict):
-            raise ValueError(f"a JSON {type(value).__name__}")
+        document = read_input(path)
     except FileNotFoundError:
-        found = "no such file"
+        raise CheckpointError(path, found="no such file", expected="a JSON object", remedy=_DOWNLOAD) from None
     except OSError as cause:
         if cause.errno not in (errno.ELOOP, errno.EISDIR):
             raise
         found = f"no file ({cause.strerror})"
+        raise CheckpointError(path, found=found, expected="a JSON object", remedy=_DOWNLOAD) from cause
+    try:
+        value = parse_json(document)
+        if not isinstance(value, dict):
+            raise ValueError(f"a JSON {type(value).__name__}")
     except ValueError as cause:
-        found = str(cause)
-    else:
-        return value
-    raise CheckpointError(path, found=found, expected="a JSON object", remedy=_DOWNLOAD)
+        raise CheckpointError(path, found=str(cause), expected="a JSON object", remedy=_DOWNLOAD) from cause
+    return value

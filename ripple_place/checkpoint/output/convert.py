@@ -13,6 +13,7 @@ from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_free_space, check_output, replacing_directory
 from ripple_place.checkpoint.output.sidefiles import copy_file
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.printable import without_surrogates
 from ripple_place.tensorfile import TensorSource, replacing, tensor_bytes, write_tensor_file
@@ -115,8 +116,9 @@ def _torch_files(path: Path) -> list[str]:
             path, found=f"neither {_SINGLE_TORCH_FILE} nor {_TORCH_INDEX_FILE}", expected="one of them",
             remedy="give the directory that holds the torch files",
         )  # fmt: skip
+    text = read_input(path / _TORCH_INDEX_FILE)
     try:
-        names = sorted(set(parse_json((path / _TORCH_INDEX_FILE).read_bytes())["weight_map"].values()))
+        names = sorted(set(parse_json(text)["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise CheckpointError(
             path / _TORCH_INDEX_FILE, found=str(cause), expected="a shard index", remedy="download it again"

@@ -18,6 +18,7 @@ from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.names import JOURNAL_FILE, JOURNAL_FORMAT, PLACEMENT_FILE
 from ripple_place.checkpoint.output.outdir import empty_directory
 from ripple_place.errors import UsageError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.placement import placement_pieces
 from ripple_place.tensorfile import replacing
@@ -167,7 +168,7 @@ def _hash_placement(placement: ModelPlacement) -> str:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the head of a journal and the hashes of the files it names, up to the line at which the run was killed."""
     documents = []
-    for line in path.read_bytes().splitlines():
+    for line in read_input(path).splitlines():
         try:
             document = parse_json(line)
         except ValueError:

@@ -13,6 +13,7 @@ from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, MANIFEST_
 from ripple_place.checkpoint.output.bundle import stride_bytes
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.version import __version__, is_later_version
 
@@ -193,7 +194,7 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
             out, found="a directory without " + MANIFEST_FILE if Path(out).is_dir() else "no directory",
             expected="an output of `ripple-place reorder`", remedy="give the directory that was named with --out",
         )  # fmt: skip
-    text = path.read_bytes()
+    text = read_input(path)
     found, remedy = None, "run `ripple-place reorder` again, with this version"
     try:
         document = parse_json(text)

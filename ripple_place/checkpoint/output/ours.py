@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ripple_place.checkpoint.fileio import sync_directory
 from ripple_place.checkpoint.names import JOURNAL_FILE, JOURNAL_FORMAT, MANIFEST_FILE, MANIFEST_FORMAT, OWN_DIRECTORY
 from ripple_place.errors import UsageError
+from ripple_place.inputfile import open_stream, read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.outputs import is_mount_point, not_ours
 
@@ -192,7 +193,7 @@ def _has_journal(partial: Path) -> bool:
     journal = partial / JOURNAL_FILE
     if not _is_file(journal):
         return False
-    with journal.open("rb") as file:
+    with open_stream(journal) as file:
         return file.read(len(_JOURNAL_START)) == _JOURNAL_START
 
 
@@ -203,8 +204,9 @@ def _named_files(directory: Path, manifest: str) -> Mapping[str, int | None] | N
     """
     if not _is_file(directory / manifest):
         return None
+    text = read_input(directory / manifest)
     try:
-        document = parse_json((directory / manifest).read_bytes())
+        document = parse_json(text)
     except ValueError:
         return None
     if not isinstance(document, dict) or not isinstance(files := document.get("files"), dict):

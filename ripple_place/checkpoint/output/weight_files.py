@@ -6,6 +6,8 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
+from ripple_place.inputfile import open_stream
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -55,7 +57,7 @@ def stale_reason(file: Path) -> str | None:
 
 def _begins_as_weights(file: Path) -> bool:
     """Tell whether a file begins as GGUF, HDF5, numpy, safetensors or an archive of torch does."""
-    with file.open("rb") as stream:
+    with open_stream(file) as stream:
         beginning = stream.read(_BEGINNING_BYTES)
     if beginning.startswith(_MAGICS):
         return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.checkpoint.carriers.plan import redescribe
 from ripple_place.checkpoint.proof.compare import AGAIN
 from ripple_place.errors import RipplePlaceError, VerificationError
+from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,9 +68,9 @@ def check_carriers(
         restored = file.permuted(orders, inverse=True)
         is_equal = file.kind == entry["kind"] and hashlib.sha256(restored).hexdigest() == entry["source_sha256"]
         if name in given:
-            is_equal &= restored == given[name].source.read_bytes()
+            is_equal &= restored == read_input(given[name].source, None)
         # Checksums within a file are put right on the way back, and so would hide there.
-        if not is_equal or file.moved(restored, orders) != file.source.read_bytes():
+        if not is_equal or file.moved(restored, orders) != read_input(file.source, None):
             raise VerificationError(
                 out / name, found="other contents", expected="the source's, in the order of the placement", remedy=AGAIN
             )

@@ -13,6 +13,7 @@ from ripple_place.checkpoint.names import BUNDLED_FILE
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
 from ripple_place.checkpoint.proof.compare import AGAIN, check_bundled_component, check_tensor, ranges_equal, slots_of
 from ripple_place.errors import CheckpointError, VerificationError
+from ripple_place.inputfile import open_stream
 from ripple_place.tensorfile import TensorFile, build_header
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def compare_bundled(
     path = out / BUNDLED_FILE
     file = TensorFile.open(path, CheckpointError)
     header = build_header(layout.tensors, layout.metadata, data_alignment_bytes=PAGE_BYTES)
-    with path.open("rb") as raw:
+    with open_stream(path) as raw:
         if raw.read(len(header)) != header:
             raise VerificationError(
                 path, found="another header or index", expected="what source and placement make of it", remedy=AGAIN

@@ -22,6 +22,7 @@ from ripple_place.checkpoint.proof.formats import check_stock_reader, compare_bu
 from ripple_place.checkpoint.proof.forward import compare_forward
 from ripple_place.checkpoint.proof.inventory import FOLDER_VIEW, Contents, Inventory
 from ripple_place.errors import CheckpointError, PlacementError, UsageError, VerificationError
+from ripple_place.inputfile import open_stream
 from ripple_place.placement import placement_pieces, read_placement
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def compare_output(
 def _check_placement(path: Path, expected: ModelPlacement | None) -> ModelPlacement:
     """Return the placement of an output, whose file must be, byte for byte, how it (or the expected one) is written."""
     placement = expected or read_placement(path)
-    with path.open("rb") as file:
+    with open_stream(path) as file:
         is_equal = all(file.read(piece.nbytes) == piece for piece in placement_pieces(placement)) and not file.read(1)
     if not is_equal:
         raise VerificationError(

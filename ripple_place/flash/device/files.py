@@ -9,6 +9,7 @@ from typing import Any
 
 from ripple_place.errors import DeviceConfigError, UsageError
 from ripple_place.flash.device.profile import DeviceProfile
+from ripple_place.inputfile import read_input
 
 DEFAULT_DEVICE = "ufs4-oneplus12-neuralink"
 """The device whose table is fitted to the most published points (benchmarks/fit_neuralink_table2.py)."""
@@ -51,10 +52,10 @@ def load_device(name_or_path: str) -> DeviceProfile:
             )
         return read_device(_SHIPPED / f"{name_or_path}.toml")
     path = Path(name_or_path)
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise UsageError(
             f"device {name_or_path}",
-            found="no such file",
+            found="a directory" if path.is_dir() else "no such file",
             expected="a device profile",
             remedy=f"give the path of a .toml file, or one of {', '.join(list_devices())}",
         )
@@ -63,9 +64,10 @@ def load_device(name_or_path: str) -> DeviceProfile:
 
 def read_device(path: Path) -> DeviceProfile:
     """Read and check one device file; see `load_device` for what it raises."""
+    text = read_input(path)
     try:
         # Some editors begin UTF-8 with a mark.
-        entries: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        entries: dict[str, Any] = tomllib.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as cause:  # Bad TOML, bad UTF-8, or brackets without end.
         raise DeviceConfigError(
             path, found=str(cause), expected="TOML in UTF-8", remedy="correct the file; docs/devices.md has an example"

@@ -71,7 +71,7 @@ def file_system_of(path: Path) -> FileSystem:
     OSError
         If it cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         return file_system(descriptor)
     finally:
