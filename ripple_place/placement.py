@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 PLACEMENT_FORMAT = "ripple-place.placement/1"
-MAX_BUNDLE_BYTES = 2**30
+MAX_BUNDLE_BYTES = 2**24
 """Weights of one neuron; no model's come near it, and products with numbers of neurons stay far below 2**63."""
 _PARTS = {"order": "I32", "order_2": "I32", "pinned": "I32", "frequency": "I64"}
 

@@ -18,6 +18,8 @@ _BYTE_UNITS = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 _TIME_UNITS_US = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "": 1.0, "ms": 1e3, "s": 1e6, "min": 60e6}
+_MAX_GAP = 2**30
+"""In neurons: more than any block has, and a number for any kernel."""
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Zµ]*)\s*")
 
 
@@ -173,7 +175,7 @@ def whole_gap(break_even_gap: float) -> int:
 
     A lambda that is whole but for rounding errors is that whole number.
 
-    >>> whole_gap(4.98), whole_gap(5.0), whole_gap(4.999999999999), whole_gap(0.0)
-    (4, 5, 5, 0)
+    >>> whole_gap(4.98), whole_gap(5.0), whole_gap(4.999999999999), whole_gap(0.0), whole_gap(1e12)
+    (4, 5, 5, 0, 1073741824)
     """
-    return math.floor(break_even_gap * (1 + 1e-9) + 1e-9)
+    return min(math.floor(break_even_gap * (1 + 1e-9) + 1e-9), _MAX_GAP)

@@ -15,6 +15,7 @@ import ripple_place
 from ripple_place.cli.main import cli
 from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, read_device
 from ripple_place.flash.device.profile import DeviceProfile
+from ripple_place.flash.device.ranges import RANGES
 from ripple_place.trace.adapters import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +96,10 @@ def test_the_documented_device_file_is_valid(tmp_path):
         assert f"`{key}`" in DOCS["devices.md"]
     for name in list_devices():
         assert f"`{name}`" in DOCS["devices.md"]
+    rows = dict(re.findall(r"^\| (`.*?) \| (.*?) \|", DOCS["devices.md"], re.MULTILINE))
+    for key, numbers in RANGES.items():
+        keys, ranges = next((keys, ranges) for keys, ranges in rows.items() if f"`{key}`" in keys)
+        assert ranges.split("; ")[keys.split(", ").index(f"`{key}`")].split(",")[0] == str(numbers), key
 
 
 def test_the_default_device_of_the_commands_is_the_library_s():

@@ -33,6 +33,8 @@ OPENS_BY_ITSELF = {
     "flash/storage/direct_file.py": {"os.open"},
     # A file of the package.
     "checkpoint/model/known_families.py": {"read_text"},
+    # Standard streams that the caller has closed.
+    "cli/streams.py": {"os.open", "open"},
     # Compiled code in a folder of ours; kernels import nothing of the package.
     "kernels/code_store.py": {"open", "read_bytes"},
 }  # fmt: skip

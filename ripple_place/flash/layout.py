@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from ripple_place.placement import ModelPlacement, NeuronPlacement
 
+MAX_BLOCK_BYTES = 2**36
+"""Of one copy of a block: 64 GiB, far above any model's; planners tabulate times by its pages."""
+MAX_OFFSET_BYTES = 2**60
 COPY_ALIGNMENT_BYTES = 4096
 """A second copy of a block starts on a multiple of this, counted from the first."""
 
@@ -34,7 +37,7 @@ class BlockExtent:
     Raises
     ------
     PlacementError
-        If a size is not positive or bundles overlap.
+        If a size is not positive, bundles overlap, or no file is as long.
     """
 
     bundle_bytes: int
@@ -42,9 +45,11 @@ class BlockExtent:
     base_offset_bytes: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 < self.bundle_bytes <= self.stride_bytes and self.base_offset_bytes >= 0):
+        sizes_fit = 0 < self.bundle_bytes <= self.stride_bytes <= MAX_BLOCK_BYTES
+        if not (sizes_fit and 0 <= self.base_offset_bytes <= MAX_OFFSET_BYTES):
             raise PlacementError(
-                "extent", found=str(self), expected="0 < bundle_bytes <= stride_bytes and an offset of at least 0",
+                "extent", found=str(self),
+                expected=f"0 < bundle_bytes <= stride_bytes <= {MAX_BLOCK_BYTES} and an offset of 0 to 2**60",
                 remedy="write the bundled file again",
             )  # fmt: skip
 
@@ -69,10 +74,24 @@ class BlockLayout:
 
     A second copy, where the placement has one, begins on the next multiple of `COPY_ALIGNMENT_BYTES` behind the first,
     as in every file that we write. Its slots count on from those of the first.
+
+    Raises
+    ------
+    PlacementError
+        If the block is longer than `MAX_BLOCK_BYTES`.
     """
 
     placement: NeuronPlacement
     extent: BlockExtent
+
+    def __post_init__(self) -> None:
+        n_bytes = self.n_neurons * self.extent.stride_bytes
+        if n_bytes > MAX_BLOCK_BYTES:
+            raise PlacementError(
+                "layout", found=f"a block of {self.n_neurons} neurons of {self.extent.stride_bytes} bytes each",
+                expected=f"at most {MAX_BLOCK_BYTES} bytes a block",
+                remedy="correct --bundle-bytes, or the bundle size that the placement records",
+            )  # fmt: skip
 
     @property
     def n_neurons(self) -> int:

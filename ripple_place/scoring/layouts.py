@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.output.manifest import read_manifest
-from ripple_place.errors import PlacementError, UsageError
+from ripple_place.errors import CheckpointError, PlacementError, UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ORIGINAL = "original"
 """Name of the layout in checkpoint order."""
+MAX_NEURONS = 2**24
+"""Of an output's blocks that were left in checkpoint order, whose orders no file holds: those of any model, twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +139,12 @@ def _read_output(name: str, path: Path) -> NamedLayout:
     """Return the layout of the bundled file in an output of `reorder`, whose manifest is the index."""
     manifest = read_manifest(path)
     placement = read_placement(manifest.placement_path)
+    n_neurons = sum(entry.n_neurons for entry in manifest.blocks.values() if not entry.placed)
+    if n_neurons > MAX_NEURONS:
+        raise CheckpointError(
+            f"--layout {name}", found=f"blocks in checkpoint order of {n_neurons} neurons",
+            expected=f"at most {MAX_NEURONS}", remedy="run `ripple-place reorder` again",
+        )  # fmt: skip
     blocks = {
         block: placement.blocks[block] if entry.placed else NeuronPlacement.original(entry.n_neurons)
         for block, entry in manifest.blocks.items()

@@ -16,6 +16,7 @@ from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from ripple_place.arrays import Int32Array
     from ripple_place.storedarray import StoredArray
@@ -24,6 +25,10 @@ TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
 METADATA_KEYS = ("activity", "thresholds", "perplexity", "perplexity_without_rule", "model", "dataset")
 SOURCES_KEY = "source_digests"
+_CLAIMED_TOKENS, _TOKENS_PER_BYTE = 2**20, 8
+_CLAIMED_NEURONS, _NEURONS_PER_BYTE = 2**22, 64
+"""Tokens and neurons that a file may name without a row for each, and so many more for each of its bytes: experts that
+few tokens reach have few rows, but whoever reads a trace keeps numbers for each token and each neuron."""
 
 
 def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str, int]]:
@@ -48,6 +53,9 @@ def open_trace_file(path: str | os.PathLike[str]) -> tuple[TensorFile, dict[str,
         for name, n_neurons in blocks.items():
             if not is_block_name(name) or type(n_neurons) is not int or not 0 < n_neurons < 2**31:
                 raise ValueError(f"{name!r}: {n_neurons!r}")
+        most = _CLAIMED_NEURONS + _NEURONS_PER_BYTE * file.size_bytes
+        if (n_neurons := sum(blocks.values())) > most:
+            raise ValueError(f"{n_neurons} neurons in {file.size_bytes} bytes, which hold at most {most}")
     except ValueError as cause:
         raise TraceFormatError(
             f"{path}: metadata 'blocks'", found=str(cause), expected='JSON such as {"layers.0": 4096}',
@@ -84,6 +92,16 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
         if "segment_starts" in file.tensors
         else np.zeros(1, np.int64)
     )
+    n_tokens = _count_tokens(file, blocks, tokens)
+    metadata = {key: file.metadata[key] for key in METADATA_KEYS if key in file.metadata}
+    try:
+        return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata, _read_sources(file))
+    except TraceFormatError as cause:
+        raise TraceFormatError.relocated(cause, f"{path}: {cause.where}") from cause
+
+
+def _count_tokens(file: TensorFile, blocks: Mapping[str, BlockTrace], tokens: Int32Array | None) -> int:
+    """Return how many tokens a trace is of: by its metadata, else by its token ids, else by its rows."""
     n_tokens = parse_count(file.metadata.get("n_tokens"))
     if n_tokens is None and tokens is not None:
         n_tokens = tokens.size
@@ -92,11 +110,12 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
             block.n_rows if block.token_index is None else int(block.token_index.max(initial=-1)) + 1
             for block in blocks.values()
         )
-    metadata = {key: file.metadata[key] for key in METADATA_KEYS if key in file.metadata}
-    try:
-        return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata, _read_sources(file))
-    except TraceFormatError as cause:
-        raise TraceFormatError.relocated(cause, f"{path}: {cause.where}") from cause
+    if n_tokens > (most := _CLAIMED_TOKENS + _TOKENS_PER_BYTE * file.size_bytes):
+        raise TraceFormatError(
+            f"{file.path}: n_tokens", found=f"{n_tokens} tokens in {file.size_bytes} bytes",
+            expected=f"at most {most}, for so few rows", remedy="correct n_tokens, or store the ids of the tokens too",
+        )  # fmt: skip
+    return n_tokens
 
 
 def write_trace(path: str | os.PathLike[str], trace: ActivationTrace) -> None:

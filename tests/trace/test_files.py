@@ -213,3 +213,24 @@ def test_a_hand_packed_byte(tmp_path: Path) -> None:
     trace = read_trace(write_stock_trace(tmp_path / "a", {"layers.0": np.zeros((1, 10))}, tensors=tensors))
     assert np.flatnonzero(unpack(trace.blocks["layers.0"])[0]).tolist() == [0, 9]
     np.testing.assert_array_equal(pack(unpack(trace.blocks["layers.0"])), tensors["layers.0.active"])
+
+
+@pytest.mark.parametrize("n_tokens", ["2147483648", None])
+def test_tokens_that_no_row_is_of(tmp_path: Path, n_tokens: str | None) -> None:
+    """A small file may say that few tokens reach an expert, not that there are two billion, for others make room."""
+    index = {"layers.0.experts.0.token_index": np.array([0, 2**31 - 1 if n_tokens is None else 5], np.int32)}
+    metadata = {} if n_tokens is None else {"n_tokens": n_tokens}
+    path = write_stock_trace(tmp_path / "a", {"layers.0.experts.0": np.ones((2, 3))}, tensors=index, **metadata)
+    with pytest.raises(TraceFormatError, match=r"a: n_tokens: found 2147483648 tokens in \d+ bytes; expected at most"):
+        read_trace(path)
+    few = write_stock_trace(tmp_path / "b", {"layers.0.experts.0": np.ones((2, 3))}, tensors=index, n_tokens="1000000")
+    if n_tokens is not None:
+        assert read_trace(few).n_tokens == 1_000_000
+
+
+def test_neurons_that_no_row_is_of(tmp_path: Path) -> None:
+    """A block without rows has as many neurons as its name is followed by, and no bytes that would account for them."""
+    empty = {"layers.0.active": np.zeros((0, 2**27), np.uint8)}
+    path = write_stock_trace(tmp_path / "a", {}, tensors=empty, blocks=json.dumps({"layers.0": 2**30}), n_tokens="1")
+    with pytest.raises(TraceFormatError, match=r"found 1073741824 neurons in \d+ bytes, which hold at most"):
+        read_trace(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import DeviceConfigError
+from ripple_place.flash.device.ranges import RANGES, is_in_range, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -44,35 +44,32 @@ def check_sources(where: str, sources: Mapping[str, str], numbers: Set[str]) -> 
         )
 
 
-def rate_problems(name: str, value: Any, *, is_optional: bool = False) -> Iterator[str]:
-    """Name a value that is no rate: no positive number, nor left out where it may be."""
-    if not (is_positive(value) or (is_optional and value is None)):
-        yield f"{name} = {value!r} is no rate"
+def number_problems(key: str, value: Any, kind: str) -> Iterator[str]:
+    """Name a value that is no number in the range of its key; `kind` is what such a number is."""
+    if not is_in_range(key, value):
+        yield f"{key} = {text_of(value)} is no {kind} ({RANGES[key]})"
 
 
-def ascend(sizes: Sequence[Any]) -> bool:
-    """Tell whether all are positive integers, each larger than the one before.
+def rate_problems(key: str, value: Any, *, is_optional: bool = False) -> Iterator[str]:
+    """Name a value that is no rate, nor left out where it may be."""
+    if not (is_optional and value is None):
+        yield from number_problems(key, value, "rate")
 
-    >>> ascend((4096, 8192)), ascend((4096, 4096)), ascend((0, 4096)), ascend(())
-    (True, False, False, True)
+
+def ascend(key: str, sizes: Sequence[Any]) -> bool:
+    """Tell whether all are integers in the range of their key, each larger than the one before.
+
+    >>> [ascend("size_bytes", sizes) for sizes in ((4096, 8192), (4096, 4096), (0, 4096), ())]
+    [True, False, False, True]
     """
-    return all(map(is_int, sizes)) and all(a < b for a, b in pairwise((0, *sizes)))
+    return all(is_int(size) and is_in_range(key, size) for size in sizes) and all(a < b for a, b in pairwise(sizes))
 
 
-def are_positive(values: Sequence[Any]) -> bool:
-    """Tell whether all are positive numbers."""
-    return all(map(is_positive, values))
+def are_in_range(key: str, values: Sequence[Any]) -> bool:
+    """Tell whether all are numbers in the range of their key."""
+    return all(is_in_range(key, value) for value in values)
 
 
 def is_int(value: Any) -> bool:
     """Tell whether a value is an integer; a boolean is none."""
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_positive(value: Any) -> bool:
-    """Tell whether a value is a number above 0 and below infinity.
-
-    >>> is_positive(0.5), is_positive(0), is_positive(float("inf")), is_positive(True), is_positive("1")
-    (True, False, False, False, False)
-    """
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -78,7 +78,12 @@ class ConditionedDevice(DeviceProfile):
     def extra_us(self) -> float:
         """Time that each request takes more than the form says; negative in a range smaller than the form's."""
         page_us = float(super().request_us(self.page_bytes))
-        return sum(page_us * (1 / factor - 1) for factor in self.one_page_throughput.values())
+        # What a small range saves are operations: in the ceiling form, a page takes no less time for its bytes.
+        operation_us = min(page_us, float(super().request_us(self.latency_form.shortest_bytes(self.page_bytes))))
+        return sum(
+            (page_us if factor <= 1 else operation_us) * (1 / factor - 1)
+            for factor in self.one_page_throughput.values()
+        )
 
     def request_us(self, size_bytes: npt.ArrayLike) -> Float64Array:
         """Return the time of single requests of the given sizes under the conditions."""

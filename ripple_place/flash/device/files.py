@@ -9,6 +9,7 @@ from typing import Any
 
 from ripple_place.errors import DeviceConfigError, UsageError
 from ripple_place.flash.device.profile import DeviceProfile
+from ripple_place.flash.device.ranges import text_of
 from ripple_place.inputfile import read_input
 
 DEFAULT_DEVICE = "ufs4-oneplus12-neuralink"
@@ -90,7 +91,7 @@ def read_device(path: Path) -> DeviceProfile:
     problems = [
         *(f"unknown key {key}" for key in sorted(entries.keys() - known)),
         *(f"no {key}" for key in sorted(required - entries.keys())),
-        *(f"{key} = {entries[key]!r}" for key in wrong_type),
+        *(f"{key} = {text_of(entries[key])}" for key in wrong_type),
     ]
     if problems:
         raise DeviceConfigError(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
-from ripple_place.flash.device.checks import are_positive, ascend, is_int, is_positive
+from ripple_place.flash.device.checks import are_in_range, ascend, is_int, number_problems
 from ripple_place.flash.device.part import ProfilePart
+from ripple_place.flash.device.ranges import MAX_PAGES, RANGES, is_in_range, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +24,17 @@ class SizeNumbers(ProfilePart):
 
     def problems(self) -> Iterator[str]:
         """Name each size that is none, or no whole number of pages."""
-        if not (is_int(self.page_bytes) and self.page_bytes > 0):
-            yield f"page_bytes = {self.page_bytes!r} is no size"
+        if not (is_int(self.page_bytes) and is_in_range("page_bytes", self.page_bytes)):
+            yield f"page_bytes = {text_of(self.page_bytes)} is no size ({RANGES['page_bytes']})"
             return
         sizes = {"max_request_bytes": self.max_request_bytes}
         if self.read_ahead_bytes is not None:
             sizes["read_ahead_bytes"] = self.read_ahead_bytes
         for name, value in sizes.items():
-            if not (is_int(value) and value > 0 and value % self.page_bytes == 0):
-                yield f"{name} = {value!r} is no multiple of page_bytes"
+            if not (is_int(value) and is_in_range(name, value) and value % self.page_bytes == 0):
+                yield f"{name} = {text_of(value)} is no multiple of page_bytes ({RANGES[name]})"
+            elif value > MAX_PAGES * self.page_bytes:
+                yield f"{name} = {value} is more than {MAX_PAGES} times page_bytes"
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,20 @@ class ConditionNumbers(ProfilePart):
             if len(keys) != len(factors):
                 yield f"{len(keys)} {names} and {len(factors)} {factors_name}"
             # Only a smaller range than the form's can make reads faster than the form.
-            if not are_positive(factors) or (names != "range_bytes" and any(factor > 1 for factor in factors)):
-                yield f"{factors_name} are not positive" + (" or above 1" if names != "range_bytes" else "")
+            if not are_in_range(factors_name, factors):
+                above = " or above 1" if names != "range_bytes" else ""
+                yield f"{factors_name} are not positive{above} ({RANGES[factors_name]})"
         for names in ("range_bytes", "queue_depths"):
-            if not ascend(getattr(self, names)):
-                yield f"{names} do not ascend"
+            if not ascend(names, getattr(self, names)):
+                yield f"{names} do not ascend ({RANGES[names]})"
         if not all(isinstance(core, str) and core for core in self.cores) or len(set(self.cores)) < len(self.cores):
             yield "cores are not different names"
         for factors_name in ("range_factor", "queue_factor"):
             factors = getattr(self, factors_name)
             falls = factors_name == "range_factor"
-            if are_positive(factors) and any(a < b if falls else a > b for a, b in pairwise(factors)):
+            if are_in_range(factors_name, factors) and any(a < b if falls else a > b for a, b in pairwise(factors)):
                 yield f"{factors_name} {'rise with the range' if falls else 'fall with the depth'}"
         if self.queue_factor and self.queue_factor[-1] != 1:
             yield "queue_factor does not end with 1, at saturation"
-        warm = self.warm_bandwidth_factor
-        if warm is not None and not (is_positive(warm) and warm <= 1):
-            yield f"warm_bandwidth_factor = {warm!r} is no share"
+        if self.warm_bandwidth_factor is not None:
+            yield from number_problems("warm_bandwidth_factor", self.warm_bandwidth_factor, "share")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ripple_place.arrays import Float64Array
+    from ripple_place.arrays import Float64Array, Int64Array
     from ripple_place.flash.device.forms.form import Form
 
 
@@ -30,6 +30,9 @@ __all__ = ["LINE_BUNDLES", "DeviceProfile", "LatencyLine"]
 LINE_BUNDLES = 16
 """The line of a table device is fitted over reads of 1 to 16 bundles: the lengths that placements reach on average
 (mean read length 3-7 bundles, arXiv 2410.19274v3, table of results)."""
+
+MAX_LINE_LENGTHS = 4096
+"""Lengths that a line is fitted to: bundles of a few bytes make millions of them."""
 
 
 @dataclass(frozen=True)
@@ -180,13 +183,20 @@ class DeviceProfile:
         -------
         ndarray of shape (max_length + 1,), float64
         """
-        n_pages = -(-np.arange(max_length + 1, dtype=np.int64) * bundle_bytes // self.page_bytes)
-        return self.read_us_by_pages(int(n_pages[-1]))[n_pages]
+        return self._run_us(bundle_bytes, np.arange(max_length + 1, dtype=np.int64))
+
+    def _run_us(self, bundle_bytes: int, lengths: Int64Array) -> Float64Array:
+        """Return the time of reads of some lengths in bundles."""
+        return self._read_us(-(-lengths * bundle_bytes // self.page_bytes))
 
     def read_us_by_pages(self, max_pages: int) -> Float64Array:
         """Return the time of one read by the pages that it touches, split at the maximum request; entry 0 is 0."""
+        return self._read_us(np.arange(max_pages + 1))
+
+    def _read_us(self, n_pages: Int64Array) -> Float64Array:
+        """Return the time of reads of some numbers of pages."""
         table_us = self.request_table_us()
-        n_full, n_rest = np.divmod(np.arange(max_pages + 1), table_us.size - 1)
+        n_full, n_rest = np.divmod(n_pages, table_us.size - 1)
         read_us: Float64Array = n_full * table_us[-1] + table_us[n_rest]
         return read_us
 
@@ -219,15 +229,16 @@ class DeviceProfile:
         A linear device is its own line, unless `max_iops` bends it. For others: the least-squares line, with overhead
         and slope not negative, through `run_cost_us` over 1 to `LINE_BUNDLES` bundles, or over as many pages where
         bundles are shorter than a page: below that the time hardly rises, and a line through it says that gaps cost
-        nothing. Twice as many for as long as the time does not rise over that range.
+        nothing. Twice as many for as long as the time does not rise over that range. Of more than `MAX_LINE_LENGTHS`
+        lengths, as many as that, spread evenly.
         """
         if (own := self.own_line()) is not None:
             return own
         n_bundles = max(LINE_BUNDLES, -(-LINE_BUNDLES * self.page_bytes // bundle_bytes))
         while True:
-            lengths = np.arange(1, n_bundles + 1)
-            cost_us = self.run_cost_us(bundle_bytes, n_bundles)[1:]
-            (overhead_us, bundle_us), _ = nnls(np.column_stack([np.ones(n_bundles), lengths]), cost_us)
+            lengths = np.unique(np.linspace(1, n_bundles, min(n_bundles, MAX_LINE_LENGTHS)).astype(np.int64))
+            cost_us = self._run_us(bundle_bytes, lengths)
+            (overhead_us, bundle_us), _ = nnls(np.column_stack([np.ones(lengths.size), lengths]), cost_us)
             if cost_us[-1] > cost_us[0] and bundle_us > 0:
                 return LatencyLine(float(overhead_us), bundle_bytes / float(bundle_us) * 1e6)
             n_bundles *= 2

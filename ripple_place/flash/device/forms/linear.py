@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ripple_place.flash.device.checks import is_positive, rate_problems
+from ripple_place.flash.device.checks import number_problems, rate_problems
 from ripple_place.flash.device.forms.form import Form, least_request_us
 from ripple_place.flash.device.latency import LatencyLine
 
@@ -37,8 +37,7 @@ class LinearForm(Form):
 
     def problems(self) -> Iterator[str]:
         """Name each number that is missing or out of range."""
-        if not (self.overhead_us == 0 or is_positive(self.overhead_us)):
-            yield f"overhead_us = {self.overhead_us!r} is no time"
+        yield from number_problems("overhead_us", self.overhead_us, "time")
         yield from rate_problems("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s)
         yield from rate_problems("max_iops", self.max_iops, is_optional=True)
 

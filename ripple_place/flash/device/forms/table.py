@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ripple_place.flash.device.checks import are_positive, ascend, rate_problems
+from ripple_place.flash.device.checks import are_in_range, ascend, rate_problems
 from ripple_place.flash.device.forms.form import Form, least_request_us
+from ripple_place.flash.device.ranges import RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,11 +46,11 @@ class TableForm(Form):
         sizes, times = self.size_bytes, self.latency_us
         if not sizes or len(sizes) != len(times):
             yield f"{len(sizes)} size_bytes and {len(times)} latency_us"
-        if not ascend(sizes):
-            yield "size_bytes do not ascend"
-        rises = len(times) < 2 or (are_positive(times) and times[-2] < times[-1])
-        if not (are_positive(times) and all(a <= b for a, b in pairwise(times)) and rises):
-            yield "latency_us are not positive, fall, or do not rise at the end"
+        if not ascend("size_bytes", sizes):
+            yield f"size_bytes do not ascend ({RANGES['size_bytes']})"
+        rises = are_in_range("latency_us", times) and all(a <= b for a, b in pairwise(times))
+        if not (rises and (len(times) < 2 or times[-2] < times[-1])):
+            yield f"latency_us are not positive, fall, or do not rise at the end ({RANGES['latency_us']})"
         yield from rate_problems("max_iops", self.max_iops, is_optional=True)
 
     def request_us(self, size_bytes: Float64Array, extra_us: float) -> Float64Array:

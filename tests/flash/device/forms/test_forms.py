@@ -70,13 +70,29 @@ def test_numbers_that_need_a_source() -> None:
     [
         (TableForm, ((), ()), "0 size_bytes and 0 latency_us"),
         (TableForm, ((4096, 8192), (1.0,)), "2 size_bytes and 1 latency_us"),
-        (TableForm, ((8192, 4096), (1.0, 2.0)), "size_bytes do not ascend"),
-        (TableForm, ((4096,), (0.0,)), "latency_us are not positive, fall, or do not rise at the end"),
-        (TableForm, ((4096,), (1.0,), 0), "max_iops = 0 is no rate"),
-        (LinearForm, (-1, 0), "overhead_us = -1 is no time; bandwidth_bytes_per_s = 0 is no rate"),
-        (LinearForm, (None, None), "overhead_us = None is no time; bandwidth_bytes_per_s = None is no rate"),
-        (LinearForm, (0, 1e9, True), "max_iops = True is no rate"),
-        (CeilingForm, (None, None), "bandwidth_bytes_per_s = None is no rate; max_iops = None is no rate"),
+        (TableForm, ((8192, 4096), (1.0, 2.0)), r"size_bytes do not ascend \(1 to 1073741824\)"),
+        (
+            TableForm,
+            ((4096,), (0.0,)),
+            r"latency_us are not positive, fall, or do not rise at the end \(0.001 to 1000000000\)",
+        ),
+        (TableForm, ((4096,), (1.0,), 0), r"max_iops = 0 is no rate \(0.001 to 1e\+10\)"),
+        (
+            LinearForm,
+            (-1, 0),
+            r"overhead_us = -1 is no time \(0 to 1000000000\); bandwidth_bytes_per_s = 0 is no rate \(1000 to 1e\+13\)",
+        ),
+        (
+            LinearForm,
+            (None, None),
+            r"overhead_us = None is no time \(.*\); bandwidth_bytes_per_s = None is no rate \(1000 to 1e\+13\)",
+        ),
+        (LinearForm, (0, 1e9, True), r"max_iops = True is no rate \(0.001 to 1e\+10\)"),
+        (
+            CeilingForm,
+            (None, None),
+            r"bandwidth_bytes_per_s = None is no rate \(.*\); max_iops = None is no rate \(0.001 to 1e\+10\)",
+        ),
     ],
 )
 def test_numbers_out_of_range(form: type[Form], numbers: tuple[Any, ...], found: str) -> None:

@@ -66,7 +66,7 @@ def test_a_profile_has_a_field_for_every_number(name: str) -> None:
         ("linear", UNSET | {"overhead_us": 0, "bandwidth_bytes_per_s": 1e9}, []),
         ("linear", UNSET | {"size_bytes": (1,)}, [
             "size_bytes and latency_us belong to the table form",
-            "overhead_us = None is no time; bandwidth_bytes_per_s = None is no rate",
+            "overhead_us = None is no time (0 to 1000000000); bandwidth_bytes_per_s = None is no rate (1000 to 1e+13)",
         ]),
     ],
 )  # fmt: skip
