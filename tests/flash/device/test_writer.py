@@ -28,7 +28,7 @@ def test_shipped_profiles_survive_a_round_trip(tmp_path: Path, name: str) -> Non
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(TEXT.filter(bool), TEXT, st.floats(1e-9, 1e9), st.booleans(), TEXT.filter(str.strip))
 def test_any_text_and_number_survives(
     tmp_path: Path, name: str, description: str, overhead_us: float, estimated: bool, source: str
@@ -60,7 +60,7 @@ def test_odd_texts_survive(tmp_path: Path, text: str) -> None:
     assert read_device(tmp_path / "device.toml") == device
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.floats(0.001, 1e9), min_size=2, max_size=20, unique=True).map(sorted), st.booleans())
 def test_any_table_survives(tmp_path: Path, latency_us: list[float], is_whole: bool) -> None:
     """Lists of any length, floats to the last digit; integers stay integers."""
