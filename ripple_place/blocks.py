@@ -1,8 +1,8 @@
 """Names of FFN blocks: their grammar, their order, and selections such as ``0-3,7``.
 
 A block is the unit that is reordered: ``layers.3``, ``layers.3.experts.7``, ``layers.3.shared_expert``,
-``encoder.layers.3``, ``decoder.layers.3``. Layer and expert numbers are compared as integers, so that layer 10 comes
-after layer 9.
+``encoder.layers.3``, ``decoder.layers.3``, or in a model of two towers ``text.layers.3``, ``vision.layers.3``. Layer
+and expert numbers are compared as integers, so that layer 10 comes after layer 9.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 _NUMBER = "(0|[1-9][0-9]{0,8})"
-_BLOCK = re.compile(rf"(?:(encoder|decoder)\.)?layers\.{_NUMBER}(?:\.experts\.{_NUMBER}|\.(shared_expert))?")
+_BLOCK = re.compile(
+    rf"(?:(encoder|decoder|text|vision)\.)?layers\.{_NUMBER}(?:\.experts\.{_NUMBER}|\.(shared_expert))?"
+)
 
 
 def is_block_name(name: str) -> bool:

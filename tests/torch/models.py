@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 import transformers as hf
 
@@ -122,6 +124,15 @@ QWEN4 = ONE_FULL | {
     "hc_lowrank": 8, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 8,
     "indexer_compress_ratio": 4, "heads_per_ngram": 2, "ngram_vocab_size_base": 50, "split_ngram_parts": 2,
 }  # fmt: skip
+NEMOTRON = {
+    "num_hidden_layers": 4, "layers_block_type": ["mlp", "full_attention", "moe", "linear_attention"],
+    "moe_shared_expert_intermediate_size": 40,
+}  # fmt: skip
+TOWER = {"image_size": 32, "patch_size": 8}
+WIDE = {
+    "use_double_wide_mlp": True, "num_kv_shared_layers": 1, "num_hidden_layers": 3,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+}  # fmt: skip
 NARROW = {"num_key_value_heads": 4}
 TINY: dict[str, dict] = {
     # Llama's names.
@@ -154,6 +165,38 @@ TINY: dict[str, dict] = {
     "jais2": {},
     "apertus": {},
     "nanochat": {},
+    "gemma4": {},
+    "gemma4-wide": {"text_config": WIDE},
+    "gemma4-experts": {"text_config": {"enable_moe_block": True}},
+    "gemma4_text": {"enable_moe_block": True, "num_experts": 3},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "falcon_h1": {},
+    "bamba": {"attn_layer_indices": [1]},
+    "bart": {},
+    "bart-decoder": {"is_encoder_decoder": False, "is_decoder": True},
+    "mbart": {},
+    "marian": {"activation_function": "relu"},
+    "pegasus": {},
+    "m2m_100": {},
+    "whisper": {"decoder_start_token_id": 1},
+    "modernbert": {"mlp_bias": True},
+    "clip": {},
+    "clip_text_model": {},
+    "clip_vision_model": TOWER,
+    "siglip": {},
+    "siglip_vision_model": TOWER,
+    "rwkv": {},
+    "zamba2": {
+        "num_hidden_layers": 3,
+        "layers_block_type": ["hybrid", "linear_attention", "hybrid"],
+        "adapter_rank": 4,
+    },
+    "zamba2-two-blocks": {
+        "num_hidden_layers": 3,
+        "layers_block_type": ["hybrid"] * 3,
+        "adapter_rank": 4,
+        "num_mem_blocks": 2,
+    },
 }
 """Model types whose tensors have the same names on disk as in transformers."""
 TINY_TWO_FORMS: dict[str, dict] = {
@@ -189,6 +232,16 @@ TINY_TWO_FORMS: dict[str, dict] = {
     "hy_v3": {},
     "minimax_m2": {},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "lfm3": {"layer_types": ["conv", "full_attention"]},
+    "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2, "expert_layer_offset": 1, "expert_layer_period": 2},
+    "nemotron_h": NEMOTRON,
+    "nemotron_h-latent": NEMOTRON | {"moe_latent_size": 16},
+    "deepseek_v4": {},
+    "kimi_k25": {"text_config": NARROW},
+    "kimi_linear": NARROW | ONE_FULL,
+    "mistral_large4": {"text_config": NARROW},
+    "vit": TOWER,
 }
 """Model types that transformers renames or fuses when it loads them, so that they have two forms on disk."""
 CONFIGS = DENSE | EXPERT_MODELS
@@ -201,7 +254,9 @@ CONFIGS |= {
 def auto_class(config: hf.PretrainedConfig) -> type:
     """Return the class that builds and loads a model with this config, the one that has all of it."""
     for auto in (
-        hf.AutoModelForImageTextToText, hf.AutoModelForCausalLM, hf.AutoModelForSeq2SeqLM, hf.AutoModelForMaskedLM
+        hf.AutoModelForImageTextToText, hf.AutoModelForCausalLM, hf.AutoModelForSeq2SeqLM, hf.AutoModelForMaskedLM,
+        hf.AutoModelForSpeechSeq2Seq, hf.AutoModelForZeroShotImageClassification, hf.AutoModelForImageClassification,
+        hf.AutoModel,
     ):  # fmt: skip
         is_fit = auto is not hf.AutoModelForCausalLM or not (config.is_encoder_decoder or config.model_type == "albert")
         if is_fit and type(config) in auto._model_mapping:
@@ -226,6 +281,17 @@ def logits(path, config: hf.PretrainedConfig) -> torch.Tensor:
     options = {"experts_implementation": "eager"} if config.model_type not in ("jetmoe", "dbrx") else {}
     model = auto_class(config).from_pretrained(path, dtype=torch.float64, **options).eval()
     tokens = torch.arange(48).reshape(2, 24) * 7 % 80
-    inputs = {"decoder_input_ids": tokens} if config.is_encoder_decoder else {}
+    inputs = {"input_ids": tokens}
+    if config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = tokens
+    if config.model_type == "whisper":
+        inputs["input_features"] = torch.linspace(-1, 1, 2 * 8 * 128, dtype=torch.float64).reshape(2, 8, 128)
+    if config.model_type in ("clip", "siglip", "vit") or config.model_type.endswith("_vision_model"):
+        inputs["pixel_values"] = torch.linspace(-1, 1, 2 * 3 * 32 * 32, dtype=torch.float64).reshape(2, 3, 32, 32)
+    taken = inspect.signature(model.forward).parameters
     with torch.no_grad():
-        return model(tokens, **inputs).logits
+        output = model(**{name: value for name, value in inputs.items() if name in taken})
+    for name in ("logits", "logits_per_image", "last_hidden_state"):
+        if name in output:
+            return output[name]
+    raise KeyError(config.model_type)

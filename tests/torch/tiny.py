@@ -25,6 +25,7 @@ SIZES = {
     "index_n_heads": 2, "index_head_dim": 16, "index_topk": 8,
     # Layers without attention.
     "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "linear_num_heads": 4, "linear_head_dim": 8,
     "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_expand": 2,
     "mamba_num_heads": 8, "mamba_head_dim": 8, "n_mamba_heads": 8, "mamba_d_ssm": 64, "ssm_state_size": 8,
     "n_groups": 1, "chunk_size": 8,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ripple_place.checkpoint.model.family import config_size
+from ripple_place.checkpoint.model.config_size import config_size
 from ripple_place.checkpoint.model.ffn_block import FfnBlock
 from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
+from ripple_place.checkpoint.model.patterns import fill, matching
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 from ripple_place.tensorfile import DTYPE_BITS
@@ -15,7 +16,7 @@ from ripple_place.tensorfile import DTYPE_BITS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ripple_place.checkpoint.model.family import BlockPattern, Family, TensorPattern
+    from ripple_place.checkpoint.model.family import BlockPattern, TensorPattern
     from ripple_place.checkpoint.model.quantised import Scheme
     from ripple_place.checkpoint.model.shards import Checkpoint
     from ripple_place.checkpoint.model.stored_tensors import Field
@@ -51,7 +52,7 @@ class _Sizes(NamedTuple):
 
 
 def describe_blocks(
-    checkpoint: Checkpoint, scheme: Scheme, family: Family, prefix: str, kind: BlockPattern, numbers: Mapping[str, str]
+    checkpoint: Checkpoint, scheme: Scheme, prefix: str, kind: BlockPattern, numbers: Mapping[str, str]
 ) -> list[FfnBlock]:
     """Describe the block of one layer (and expert), or those of all experts that share its tensors.
 
@@ -65,7 +66,7 @@ def describe_blocks(
     present = _find_tensors(checkpoint, scheme, prefix, kind, numbers)
     for stored in present:
         _check_form(checkpoint, stored)
-    sizes = _agreed_sizes(checkpoint, family, kind, present[0], int(numbers.get("layer", 0)))
+    sizes = _agreed_sizes(checkpoint, kind, present[0], int(numbers.get("layer", 0)))
     for stored in present:
         _check_shape(checkpoint, stored, sizes)
     blocks = []
@@ -88,7 +89,7 @@ def describe_blocks(
         if len({component.role for component in components}) < sum(len(part.roles) for part in kind.components):
             components = []
         blocks.append(FfnBlock(
-            kind.name.format(**of_expert), sizes.n_neurons, sizes.hidden, tuple(components), tuple(tensors),
+            fill(kind.name, of_expert), sizes.n_neurons, sizes.hidden, tuple(components), tuple(tensors),
             tuple(stored.extent.name for stored in present if stored.neuron_axis is None), weight_bytes,
         ))  # fmt: skip
     return blocks
@@ -99,19 +100,23 @@ def _find_tensors(
 ) -> list[_Stored]:
     """Return the stored tensors of a block, those of the first component first, its weights before its scales."""
     present: list[_Stored] = []
-    for pattern in kind.components + kind.carriers:
-        name = prefix + pattern.tensor.format(**numbers)
-        fields = scheme.fields(name, outputs=pattern.role != "down") if pattern in kind.components else []
+    for pattern in kind.components:
+        name = prefix + fill(pattern.tensor, numbers)
+        fields = scheme.fields(name, outputs=pattern.role != "down")
         if fields:
             present += [_Stored(pattern, checkpoint.extent(field.name), field) for field in fields]
         elif name in checkpoint.shard_of:
             present.append(_Stored(pattern, checkpoint.extent(name), None))
-        elif pattern in kind.components:
+        else:
             raise CheckpointError(
-                f"{checkpoint.path}: {kind.name.format(**{'expert': '*', **numbers})}", found=f"no tensor {name}",
+                f"{checkpoint.path}: {fill(kind.name, {'expert': '*', **numbers})}", found=f"no tensor {name}",
                 expected=f"all of {', '.join(pattern.role for pattern in kind.components)}",
                 remedy="download the checkpoint again",
             )  # fmt: skip
+    for pattern in kind.carriers:
+        name = prefix + fill(pattern.tensor, numbers)
+        names = [match[0] for match in matching(name, checkpoint.shard_of)] if "{use}" in name else [name]
+        present += [_Stored(pattern, checkpoint.extent(name), None) for name in names if name in checkpoint.shard_of]
     return present
 
 
@@ -130,14 +135,14 @@ def _check_form(checkpoint: Checkpoint, stored: _Stored) -> None:
         )  # fmt: skip
 
 
-def _agreed_sizes(checkpoint: Checkpoint, family: Family, kind: BlockPattern, first: _Stored, layer: int) -> _Sizes:
+def _agreed_sizes(checkpoint: Checkpoint, kind: BlockPattern, first: _Stored, layer: int) -> _Sizes:
     """Return the sizes by the config, or where it does not say, by the first component."""
     pattern, field = first.pattern, first.field
     configured = config_size(checkpoint.config, kind.n_neurons_keys, layer)
-    hidden = config_size(checkpoint.config, family.hidden_keys)
+    hidden = config_size(checkpoint.config, kind.hidden_keys)
     if hidden is None:
         if field is not None and (field.packing is not None or first.extent.dtype in _PACKED_DTYPES):
-            raise _config_error(checkpoint, "no width of the hidden state", " or ".join(family.hidden_keys))
+            raise _config_error(checkpoint, "no width of the hidden state", " or ".join(kind.hidden_keys))
         hidden = first.shape[pattern.axes.index("hidden")]
     n_experts = first.shape[0] if pattern.axes[0] == "expert" else None
     assert first.neuron_axis is not None, "weights have neurons"
@@ -167,6 +172,8 @@ def _check_shape(checkpoint: Checkpoint, stored: _Stored, sizes: _Sizes) -> None
     }
     # Neurons first: of all that may be wrong, they tell most.
     for axis in sorted(range(len(pattern.axes)), key=lambda axis: axis != pattern.neuron_axis):
+        if pattern.axes[axis] == "other":
+            continue
         size, what = expected[pattern.axes[axis]]
         if extent.shape[axis] != size:
             raise _shape_error(checkpoint, extent, f"{size} {what} along axis {axis}".replace("  ", " "))

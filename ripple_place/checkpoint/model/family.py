@@ -4,33 +4,35 @@
 when it applies and what stands before the tensor names; each of `blocks` is a kind of FFN block with the tensors that
 make up its neurons (`components`), those that are permuted along (`carriers`), and the names of their axes.
 
-In tensor names ``{layer}`` and ``{expert}`` stand for a number; in `module` and `free`, ``*`` stands for anything.
+In tensor names ``{layer}`` and ``{expert}`` stand for a number, ``{use}`` in carriers for any number; in `module` and
+`free`, ``*`` stands for anything.
 """
 
 from __future__ import annotations
 
-import math
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import is_block_name
+from ripple_place.checkpoint.model.patterns import PLACEHOLDERS, fill
 from ripple_place.checkpoint.model.usual_names import usual_free, with_wrappers
 from ripple_place.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-AXES = ("expert", "expert_neuron", "hidden", "neuron", "neuron_halves", "neuron_pairs")
+AXES = ("expert", "expert_neuron", "hidden", "neuron", "neuron_halves", "neuron_pairs", "other")
 """Names of axes in a family file. ``expert_neuron``: the neurons of one expert after the other; ``neuron_halves``: all
-gate neurons, then all up neurons; ``neuron_pairs``: gate and up neuron by turns."""
+gate neurons, then all up neurons; ``neuron_pairs``: gate and up neuron by turns; ``other``: of any size."""
 
 _FAMILY_KEYS = {
     "model_types": list, "prefixes": list, "n_layers_keys": list, "hidden_keys": list, "free": list, "blocks": list,
 }  # fmt: skip
 _BLOCK_KEYS = {"name": str, "n_neurons_keys": list, "module": list, "components": list}
-_OPTIONAL_BLOCK_KEYS = {"carriers": list, "free": list, "n_layers_keys": list}
+_OPTIONAL_BLOCK_KEYS = {"carriers": list, "free": list, "n_layers_keys": list, "hidden_keys": list}
 _TENSOR_KEYS = {"role": str, "tensor": str, "axes": list}
+_NEVER_EMPTY = ("prefixes", "blocks")
 _TABLES = ("blocks", "components", "carriers")
 _ROLES = ({"gate", "up", "down"}, {"up", "down"}, {"gate_up", "down"})
 
@@ -70,6 +72,7 @@ class BlockPattern:
     carriers: tuple[TensorPattern, ...]
     free: tuple[str, ...]
     n_layers_keys: tuple[str, ...]
+    hidden_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,42 +106,12 @@ class Family:
             raise CheckpointError(where, found=str(cause), expected="TOML", remedy="correct the family file") from cause
         _check_keys(where, table, _FAMILY_KEYS)
         blocks = tuple(
-            _parse_block(f"{where}: blocks[{i}]", block, tuple(table["n_layers_keys"]))
-            for i, block in enumerate(table.pop("blocks"))
+            _parse_block(f"{where}: blocks[{i}]", block, table) for i, block in enumerate(table.pop("blocks"))
         )
         components = [component.tensor for block in blocks for component in block.components]
         table["free"] += usual_free(components)
         table["prefixes"] = with_wrappers(table["prefixes"])
         return cls(name, blocks=blocks, **{key: tuple(values) for key, values in table.items()})
-
-
-def config_size(config: Mapping[str, Any], keys: Iterable[str], layer: int = 0) -> int | None:
-    """Return the first size that a config gives under one of some keys.
-
-    A key may be a path (``ffn_config.ffn_hidden_size``) or a product (``moe_intermediate_size * n_shared_experts``). A
-    list has one entry a layer. Models of text and images keep the sizes of the text model under ``text_config``, where
-    they are looked for first.
-
-    >>> config_size({"text_config": {"d": [4, 6]}, "n": 2}, ["absent", "d * n"], layer=1)
-    12
-    """
-    for key in keys:
-        factors = [_factor(config, name.strip(), layer) for name in key.split("*")]
-        if None not in factors:
-            return math.prod(factor for factor in factors if factor is not None)
-    return None
-
-
-def _factor(config: Mapping[str, Any], key: str, layer: int) -> int | None:
-    for root in (config.get("text_config"), config):
-        value: Any = root
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, list) and layer < len(value):
-            value = value[layer]
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None
 
 
 def _check_keys(where: str, table: Any, keys: Mapping[str, type], optional: Mapping[str, type] | None = None) -> None:
@@ -154,14 +127,33 @@ def _check_keys(where: str, table: Any, keys: Mapping[str, type], optional: Mapp
     for key, value in table.items():
         kind = keys.get(key) or optional[key]
         items = value if isinstance(value, list) else []
-        if type(value) is not kind or not all(isinstance(item, dict if key in _TABLES else str) for item in items):
+        if (
+            type(value) is not kind
+            or (key in _NEVER_EMPTY and not value)
+            or not all(isinstance(item, dict if key in _TABLES else str) for item in items)
+        ):
             raise CheckpointError(
-                f"{where}: {key}", found=repr(value), expected=f"a {kind.__name__}", remedy="correct the family file"
+                f"{where}: {key}", found=repr(value),
+                expected=f"a {kind.__name__}{', not empty' if key in _NEVER_EMPTY else ''}",
+                remedy="correct the family file",
+            )  # fmt: skip
+
+
+def _check_patterns(where: str, block: Mapping[str, Any], free: list[str]) -> None:
+    """Raise if a placeholder stands twice in a pattern: one name would give two numbers."""
+    for pattern in (*block["module"], *block.get("free", []), *free):
+        if any(pattern.count(placeholder) > 1 for placeholder in PLACEHOLDERS):
+            raise CheckpointError(
+                where,
+                found=pattern,
+                expected=f"each of {', '.join(PLACEHOLDERS)} once",
+                remedy="correct the family file",
             )
 
 
-def _parse_block(where: str, table: dict[str, Any], n_layers_keys: tuple[str, ...]) -> BlockPattern:
+def _parse_block(where: str, table: dict[str, Any], of_file: Mapping[str, Any]) -> BlockPattern:
     _check_keys(where, table, _BLOCK_KEYS, _OPTIONAL_BLOCK_KEYS)
+    _check_patterns(where, table, of_file["free"])
     name = table["name"]
     components, carriers = (
         tuple(_parse_tensor(f"{where}: {key}[{i}]", tensor, name) for i, tensor in enumerate(table.get(key, [])))
@@ -171,37 +163,41 @@ def _parse_block(where: str, table: dict[str, Any], n_layers_keys: tuple[str, ..
     if (
         set(roles) not in _ROLES
         or len(set(roles)) < len(roles)
-        or not is_block_name(name.format(layer=0, expert=0))
+        or not is_block_name(fill(name, {"layer": 0, "expert": 0}))
         or any((component.n_parts == 2) != (component.role == "gate_up") for component in components)
+        or any("{use}" in component.tensor or "other" in component.axes for component in components)
     ):
         raise CheckpointError(
             where, found=f"name {name}, components {', '.join(roles)}",
             expected="a block name such as layers.{layer}, and components (gate,) up, down, or gate_up (two parts), "
-            "down", remedy="correct the family file",
+            "down; {use} and the axis other in carriers only", remedy="correct the family file",
         )  # fmt: skip
     return BlockPattern(
         name, tuple(table["n_neurons_keys"]), tuple(table["module"]), components, carriers,
-        tuple(table.get("free", [])), tuple(table.get("n_layers_keys", n_layers_keys)),
+        tuple(table.get("free", [])), tuple(table.get("n_layers_keys", of_file["n_layers_keys"])),
+        tuple(table.get("hidden_keys", of_file["hidden_keys"])),
     )  # fmt: skip
 
 
 def _parse_tensor(where: str, table: dict[str, Any], block_name: str) -> TensorPattern:
     _check_keys(where, table, _TENSOR_KEYS)
     pattern = TensorPattern(table["role"], table["tensor"], tuple(table["axes"]))
-    axes = pattern.axes
-    of_expert = "{expert}" in pattern.tensor or any("expert" in axis for axis in axes)
+    tensor, axes = pattern.tensor, pattern.axes
+    of_expert = "{expert}" in tensor or any("expert" in axis for axis in axes)
     if (
-        "*" in pattern.tensor
+        not set(fill(tensor, dict.fromkeys(("layer", "expert", "use"), 0))).isdisjoint("*{}")
+        or any(tensor.count(placeholder) > 1 for placeholder in PLACEHOLDERS)
         or not set(axes) <= set(AXES)
         or sum("neuron" in axis for axis in axes) != 1
-        or sum("expert" in axis for axis in axes) + ("{expert}" in pattern.tensor) > 1
+        or sum("expert" in axis for axis in axes) + ("{expert}" in tensor) > 1
         or any("expert" in axis for axis in axes[1:])
         or of_expert != ("{expert}" in block_name)
+        or ("{layer}" in tensor) != ("{layer}" in block_name)
     ):
         raise CheckpointError(
-            where, found=f"{pattern.tensor}, axes {', '.join(axes)}",
-            expected=f"a name without *, axes of {', '.join(AXES)}, one of them of neurons, and experts where the "
-            "block's name has them, as the first axis or in the name",
+            where, found=f"{tensor}, axes {', '.join(axes)}",
+            expected=f"a name without *, with {{layer}} where the block's name has it; axes of {', '.join(AXES)}, one "
+            "of them of neurons; and experts where the block's name has them, as the first axis or in the name",
             remedy="correct the family file",
         )  # fmt: skip
     return pattern

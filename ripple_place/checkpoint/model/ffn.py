@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ripple_place.blocks import block_sort_key, format_ranges, sorted_blocks
+from ripple_place.checkpoint.model.config_size import config_size
 from ripple_place.checkpoint.model.coverage import refuse_unmapped
 from ripple_place.checkpoint.model.describe import describe_blocks
-from ripple_place.checkpoint.model.family import Family, config_size
 from ripple_place.checkpoint.model.known_families import family_of
-from ripple_place.checkpoint.model.patterns import matching
+from ripple_place.checkpoint.model.patterns import fill, matching
 from ripple_place.checkpoint.model.quantised import Scheme, logical_name
 from ripple_place.errors import CheckpointError, UnsupportedError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from ripple_place.checkpoint.model.family import BlockPattern
+    from ripple_place.checkpoint.model.family import BlockPattern, Family
     from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
     from ripple_place.checkpoint.model.shards import Checkpoint
@@ -29,6 +29,7 @@ Numbers = tuple[tuple[str, str], ...]
 """Layer and perhaps expert number of a block: items of a dict."""
 
 _MAX_MISSING_LAYERS = 10_000
+_FIRST = {"layer": 0, "expert": 0}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def describe_ffn(checkpoint: Checkpoint) -> FfnModel:
     for kind_name in dict.fromkeys(kind.name for kind in family.blocks):
         kinds = [kind for kind in family.blocks if kind.name == kind_name]
         for numbers, candidates in _candidates(weights, prefix, kinds).items():
-            for block in _describe_by_first_fit(checkpoint, scheme, family, prefix, candidates, dict(numbers)):
+            for block in _describe_by_first_fit(checkpoint, scheme, prefix, candidates, dict(numbers)):
                 blocks[block.name] = block
     _check_layers(checkpoint, family, blocks)
     model = FfnModel(checkpoint, family, {name: blocks[name] for name in sorted_blocks(blocks)})
@@ -117,14 +118,13 @@ def _candidates(
 
 
 def _describe_by_first_fit(
-    checkpoint: Checkpoint, scheme: Scheme, family: Family, prefix: str, kinds: Sequence[BlockPattern],
-    numbers: Mapping[str, str],
-) -> list[FfnBlock]:  # fmt: skip
+    checkpoint: Checkpoint, scheme: Scheme, prefix: str, kinds: Sequence[BlockPattern], numbers: Mapping[str, str]
+) -> list[FfnBlock]:
     """Describe the blocks of one layer (several where experts share a tensor) by the first kind whose shapes fit."""
     refusals: list[CheckpointError] = []
     for kind in kinds:
         try:
-            described = describe_blocks(checkpoint, scheme, family, prefix, kind, numbers)
+            described = describe_blocks(checkpoint, scheme, prefix, kind, numbers)
         except CheckpointError as refusal:
             refusals.append(refusal)
             if isinstance(refusal, UnsupportedError):
@@ -136,7 +136,7 @@ def _describe_by_first_fit(
 
 def _check_layers(checkpoint: Checkpoint, family: Family, blocks: Mapping[str, FfnBlock]) -> None:
     """Raise if the config promises layers of which no block was found, in a stack (encoder, decoder) that has any."""
-    keys_of = {block_sort_key(kind.name.format(layer=0, expert=0))[0]: kind.n_layers_keys for kind in family.blocks}
+    keys_of = {block_sort_key(fill(kind.name, _FIRST))[0]: kind.n_layers_keys for kind in family.blocks}
     for stack, keys in keys_of.items():
         present = {block_sort_key(name)[1] for name in blocks if block_sort_key(name)[0] == stack}
         n_layers = config_size(checkpoint.config, keys)

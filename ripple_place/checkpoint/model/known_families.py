@@ -12,6 +12,12 @@ from ripple_place.errors import UnsupportedArchitectureError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_HOLDERS = frozenset({
+    "aya_vision", "cohere2_vision", "deepseek_vl", "idefics3", "internvl", "lfm2_vl", "lfm3_vl", "llava", "llava_next",
+    "llava_onevision", "mistral3", "smolvlm",
+})  # fmt: skip
+"""Models of images and text that may have any text model inside, as their config's `text_config` says."""
+
 
 @lru_cache(maxsize=1)
 def families() -> Mapping[str, Family]:
@@ -30,8 +36,6 @@ def families() -> Mapping[str, Family]:
 def family_of(where: object, config: Mapping[str, Any]) -> Family:
     """Return the family that describes a model with this config.
 
-    A model of images and text may have any text model inside: where the config says which, that one decides.
-
     Raises
     ------
     UnsupportedArchitectureError
@@ -45,5 +49,5 @@ def family_of(where: object, config: Mapping[str, Any]) -> Family:
             remedy="ask for this architecture, or add a family file that names its FFN tensors (docs/families.md)",
         )  # fmt: skip
     inner = config.get("text_config")
-    inner_type = inner.get("model_type") if isinstance(inner, dict) else None
+    inner_type = inner.get("model_type") if model_type in _HOLDERS and isinstance(inner, dict) else None
     return families().get(inner_type, family) if isinstance(inner_type, str) else family

@@ -10,9 +10,21 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-_NUMBERS = {rf"\{{{name}\}}": rf"(?P<{name}>0|[1-9]\d*)" for name in ("layer", "expert", "use")}
+_NUMBER_NAMES = ("layer", "expert", "use")
+PLACEHOLDERS = tuple(f"{{{name}}}" for name in _NUMBER_NAMES)
+
+
+def fill(pattern: str, numbers: Mapping[str, object]) -> str:
+    """Return a pattern with its placeholders replaced by numbers; those that are not given stay.
+
+    >>> fill("layers.{layer}.experts.{expert}", {"layer": 3})
+    'layers.3.experts.{expert}'
+    """
+    for name, number in numbers.items():
+        pattern = pattern.replace(f"{{{name}}}", str(number))
+    return pattern
 
 
 @lru_cache(maxsize=4096)
@@ -23,8 +35,8 @@ def name_regex(pattern: str) -> re.Pattern[str]:
     '10'
     """
     text = re.escape(pattern).replace(r"\*", ".*")
-    for placeholder, number in _NUMBERS.items():
-        text = text.replace(placeholder, number)
+    for name, placeholder in zip(_NUMBER_NAMES, PLACEHOLDERS, strict=True):
+        text = text.replace(re.escape(placeholder), rf"(?P<{name}>0|[1-9]\d*)")
     return re.compile(text)
 
 

@@ -238,6 +238,66 @@ def fused_experts(model_type: str, *, transposed: bool, pairs: bool) -> Case:
     return Case(config, shapes, {f"layers.0.experts.{e}": N for e in range(n_experts)}, by_layer(1, layer))
 
 
+def mixture(model_type: str, config: dict[str, Any], modules: dict[str, str], names: tuple[str, ...]) -> Case:
+    """FFNs in tensors of their own, by block name: gate, up and down by `names`, or no gate; the sum of all."""
+    shapes = {
+        f"{module}.{name}.weight": (H, N) if name == names[-1] else (N, H)
+        for module in modules.values()
+        for name in names
+    }
+
+    def forward(t: Tensors, x: np.ndarray) -> np.ndarray:
+        out = 0 * x
+        for module in modules.values():
+            hidden = silu(linear(t, f"{module}.{names[0]}", x))
+            for name in names[1:-1]:
+                hidden = hidden * linear(t, f"{module}.{name}", x)
+            out = out + linear(t, f"{module}.{names[-1]}", hidden)
+        return out
+
+    sizes = {"hidden_size": H, "num_hidden_layers": 1, "moe_intermediate_size": N, "intermediate_size": N}
+    return Case({"model_type": model_type} | sizes | config, shapes, dict.fromkeys(modules, N), forward)
+
+
+def deepseek_v4() -> Case:
+    """DeepSeek V4 as the hub has it: no prefix, and a head for several tokens with an FFN like a layer's."""
+    modules = {f"layers.0.experts.{e}": f"layers.0.ffn.experts.{e}" for e in range(2)}
+    case = mixture(
+        "deepseek_v4", {}, modules | {"layers.0.shared_expert": "layers.0.ffn.shared_experts"}, ("w1", "w3", "w2")
+    )
+    others = {"embed.weight": (N, H), "head.weight": (N, H), "layers.0.attn.wo_b.weight": (H, N),
+              "layers.0.ffn.gate.weight": (2, H), "layers.0.hc_ffn_fn": (N, 4 * H), "hc_head_fn": (4, 4 * H),
+              "mtp.0.ffn.experts.0.w1.weight": (N, H), "mtp.0.ffn.experts.0.w2.weight": (H, N)}  # fmt: skip
+    return case._replace(shapes=case.shapes | others)
+
+
+def kimi_k25() -> Case:
+    """Kimi K2.5 as the hub has it: the text model inside, beside a tower whose layers are blocks."""
+    base = "language_model.model.layers.0.mlp"
+    modules = {
+        "layers.0": base,
+        "layers.0.experts.0": f"{base}.experts.0",
+        "layers.0.shared_expert": f"{base}.shared_experts",
+    }
+    text = {"text_config": {"model_type": "kimi_k2", "n_shared_experts": 1}}
+    case = mixture("kimi_k25", text, modules, ("gate_proj", "up_proj", "down_proj"))
+    others = {"vision_tower.encoder.blocks.0.mlp.fc0.weight": (N, H), "mm_projector.proj.0.weight": (N, H),
+              "language_model.lm_head.weight": (N, H), f"{base}.gate.weight": (1, H)}  # fmt: skip
+    return case._replace(shapes=case.shapes | others)
+
+
+def nemotron_h() -> Case:
+    """Nemotron-H as the hub has it: no gates, layers that are an FFN or experts, and one with a state space."""
+    mixer = "backbone.layers.{}.mixer"
+    modules = {"layers.0": mixer.format(0), "layers.2.experts.0": mixer.format(2) + ".experts.0",
+               "layers.2.shared_expert": mixer.format(2) + ".shared_experts"}  # fmt: skip
+    config = {"moe_shared_expert_intermediate_size": N, "num_hidden_layers": 3}
+    case = mixture("nemotron_h", config, modules, ("up_proj", "down_proj"))
+    others = {mixer.format(1) + ".in_proj.weight": (N, H), mixer.format(1) + ".out_proj.weight": (H, N),
+              "mtp.layers.0.mixer.up_proj.weight": (N, H), "backbone.embeddings.weight": (N, H)}  # fmt: skip
+    return case._replace(shapes=case.shapes | others)
+
+
 def relu(x: np.ndarray) -> np.ndarray:
     """Return the positive part."""
     return np.maximum(x, 0)
@@ -260,6 +320,9 @@ CASES = {
     "qwen3-vl-moe at run time": fused_experts("qwen3_vl_moe", transposed=False, pairs=False),
     "gpt-oss": fused_experts("gpt_oss", transposed=True, pairs=True),
     "gemma3n": gemma3n(),
+    "deepseek-v4": deepseek_v4(),
+    "kimi-k2.5": kimi_k25(),
+    "nemotron-h": nemotron_h(),
     "qwen3.5, several tokens": with_several_tokens(llama_shaped("qwen3_5", "model.language_model.", silu), "mtp."),
     "qwen3-next, several tokens": with_several_tokens(
         fused_experts("qwen3_next", transposed=False, pairs=False), "mtp."
@@ -307,7 +370,7 @@ def test_bundles(case: Case, tmp_path: Path) -> None:
     bundles = load_file(out / "ripple_place" / "bundled.safetensors")
     for name, n_neurons in case.blocks.items():
         order, block = placement.blocks[name].order, bundles[f"{name}.bundles"]
-        assert block.shape == (n_neurons, 3 if case.config["model_type"] != "phi-msft" else 2, H)
+        assert block.shape == (n_neurons, 2 if case.config["model_type"] in ("phi-msft", "nemotron_h") else 3, H)
         for component, rows in zip(model.blocks[name].components, block.swapaxes(0, 1), strict=True):
             tensor = tensors[component.name]
             if "experts." in component.name and tensor.ndim == 3:

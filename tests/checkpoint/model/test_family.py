@@ -11,7 +11,7 @@ from ripple_place.checkpoint.model import known_families
 from ripple_place.checkpoint.model.family import Family
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.known_families import families, family_of
-from ripple_place.checkpoint.model.patterns import matches_any
+from ripple_place.checkpoint.model.patterns import fill, matches_any
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError, UnsupportedError
 from tests.builders import llama_config, llama_tensors, write_checkpoint
@@ -41,7 +41,7 @@ def test_component_and_carrier_names_lie_in_the_module() -> None:
     for family in families().values():
         for kind in family.blocks:
             for pattern in kind.components + kind.carriers:
-                name = pattern.tensor.format(layer=3, expert=1)
+                name = fill(pattern.tensor, {"layer": 3, "expert": 1, "use": 2})
                 assert matches_any(kind.module, name)
                 assert not matches_any(kind.free + family.free, name)
 
@@ -106,6 +106,15 @@ def test_numbers_have_no_leading_zeros() -> None:
         (HEAD + BLOCK.replace('"up"', '"down"'), "components down, down; expected"),
         (HEAD + BLOCK.replace("{layer}.up", "*.up"), "expected a name without"),
         (HEAD + BLOCK.replace('name = "layers.{layer}"', 'name = "l{layer}"'), "expected a block name"),
+        (HEAD + BLOCK.replace("{layer}.up", "{i}.up"), "{i}.up, axes neuron, hidden; expected a name without"),
+        (HEAD + BLOCK.replace("{layer}.up", "{layer}.{layer}.up"), "expected a name without"),
+        (HEAD + BLOCK.replace("layers.{layer}.up", "0.up"), "with {layer} where the block's name has it"),
+        (HEAD + BLOCK.replace("{layer}.up", "{layer}.{use}.up"), "{use} and the axis other in carriers only"),
+        (HEAD + BLOCK.replace('["hidden", "neuron"]', '["other", "neuron"]'), "the axis other in carriers only"),
+        (HEAD + BLOCK.replace("module = []", 'module = ["{layer}.{layer}"]'), "expected each of {layer}, .* once"),
+        (HEAD.replace("free = []", 'free = ["{use}.{use}"]') + BLOCK, "found {use}.{use}; expected each of"),
+        (HEAD.replace('[""]', "[]") + BLOCK, r"prefixes: found \[\]; expected a list, not empty"),
+        (HEAD + "blocks = []\n", r"blocks: found \[\]; expected a list, not empty"),
         (HEAD + BLOCK + "free = [1]\n", r"free: found \[1\]"),
         (HEAD + BLOCK + "fre = []\n", r"missing: fre; expected .*, and perhaps carriers, free, n_layers_keys"),
     ],
