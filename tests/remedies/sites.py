@@ -154,13 +154,13 @@ def _is_strerror(node: ast.expr) -> bool:
 
 
 def _said(call: ast.Call, scope: Scope) -> str:
-    """Return the templates of what was found and expected, for a call that names them."""
-    return "; ".join(
-        text
-        for keyword in call.keywords
-        if keyword.arg in ("found", "expected")
-        for text in _texts(keyword.value, scope)[:1]
-    )
+    """Return the templates of what a call says beside the remedy: to tell the sites of a function apart."""
+    is_table = isinstance(call.func, ast.Attribute) and call.func.attr == "get"
+    literal = [
+        argument for argument in call.args if isinstance(argument, ast.Constant | ast.JoinedStr) and not is_table
+    ]
+    named = [keyword.value for keyword in call.keywords if keyword.arg in ("found", "expected")]
+    return "; ".join(text for part in (*literal, *named) for text in _texts(part, scope)[:1])
 
 
 def _texts(node: ast.expr, scope: Scope) -> list[str]:
@@ -197,7 +197,7 @@ def _texts_of_name(name: str, scope: Scope) -> list[str]:
         parameters = {parameter.arg for parameter in (*function.args.args, *function.args.kwonlyargs)}
         if name == "remedy" and name in parameters:
             return []
-        values = _assigned(name, [function])
+        values = [value for value in _assigned(name, [function]) if name not in _names_in(value)]
         if values:
             return [text for value in values for text in _texts(value, scope)]
     values = _assigned(name, trees()[scope.module].body, deep=False)
@@ -211,12 +211,24 @@ def _assigned(name: str, body: list[ast.stmt] | list[Function], *, deep: bool = 
     """Return the values that are assigned to a name."""
     nodes = (inner for node in body for inner in (ast.walk(node) if deep else [node]))
     return [
-        node.value
+        value
         for node in nodes
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name) and target.id == name
+        for part, value in _pairs(target, node.value)
+        if isinstance(part, ast.Name) and part.id == name
     ]
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """Return targets with their values: several, where a tuple is assigned to a tuple."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        return list(zip(target.elts, value.elts, strict=True))
+    return [(target, value)]
+
+
+def _names_in(node: ast.expr) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
 def _returned(name: str, module: str) -> list[tuple[ast.expr, Scope]]:

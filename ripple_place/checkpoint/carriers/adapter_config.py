@@ -56,6 +56,8 @@ _MEANING = {
     "enable_lora": "LoRA on parts of a merged projection, as peft before 0.3 had it",
 }
 """Keys that change what a tensor's name or rows mean, with what they say when they are set."""
+_PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT")
+"""Adapters that add tokens, or keys and values of attention, and cannot be merged."""
 _PLAIN_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 """What `init_lora_weights` may be: these set A and B only, and the file overwrites both. PiSSA, OLoRA, CorDA, LoftQ and
 LoRA-GA also subtract a product from the base model whenever the adapter is loaded. QR (OLoRA), quantisation blocks
@@ -76,8 +78,11 @@ def check_adapter_config(directory: Path) -> None:
     """
     path = directory / CONFIG_FILE
     config = _read(path)
+    if config["peft_type"] in _PROMPTS:
+        remedy = "leave --adapter out: this one has nothing by neuron, and fits the reordered model as it is"
+        raise unsupported_error(directory, config["peft_type"], "LoRA on linear layers", remedy)
     if config["peft_type"] != "LORA":
-        raise unsupported_error(directory, config["peft_type"], "LoRA on linear layers", MERGE)
+        raise unsupported_error(directory, config["peft_type"], "LoRA", MERGE)
     for key, value in config.items():
         if key in _HARMLESS or _is_unset(value):
             continue
