@@ -2,9 +2,9 @@
 
     .venv-torch/bin/python -m benchmarks.bench_swiglu --model qwen2.5-coder-0.5b --text train.txt --held-out test.txt
 
-The model is a Hugging Face checkpoint directory with weights (Qwen2.5-Coder-0.5B-Instruct was used); profiled is the one
+The model is a checkpoint directory (of Qwen2.5-Coder-0.5B-Instruct in the figures of README.md); profiled is the one
 text, judged on the other. Prints what each command prints, with its wall clock and processor time and its peak memory.
-Needs torch and transformers, 1 GB of room for the output and 4 GB of memory; says so and ends where the model is absent.
+Needs torch and transformers; says so and ends where the model is absent.
 """
 
 from __future__ import annotations
