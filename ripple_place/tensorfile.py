@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ripple_place.errors import TensorFileError
+from ripple_place.foreign import file_error
 from ripple_place.inputfile import InputFile
 from ripple_place.newfile import file_beside
 from ripple_place.printable import without_surrogates
@@ -122,7 +123,8 @@ class TensorFile:
         prefix = os.pread(file.descriptor, 8, 0)
         length_bytes = int.from_bytes(prefix, "little")
         if len(prefix) < 8 or length_bytes > min(MAX_HEADER_BYTES, size_bytes - 8):
-            raise error(
+            raise file_error(
+                error,
                 path,
                 found=f"{size_bytes} bytes" + (f" and a header of {length_bytes} bytes" if len(prefix) == 8 else ""),
                 expected="a safetensors file: 8 bytes of header length, a header of at most 100 MB, tensor data",
@@ -151,11 +153,14 @@ class TensorFile:
                 )
             position += extent.length_bytes
         if position != size_bytes:
-            raise error(
+            raise file_error(
+                error,
                 path,
                 found=f"{size_bytes} bytes",
                 expected=f"{position} by the header",
-                remedy="copy or download the file again; it is truncated or has a foreign tail",
+                remedy="copy or download the file again, after what writes it has ended; it is truncated"
+                if position > size_bytes
+                else "copy or download the file again; something was appended to it",
             )
         tensors = {extent.name: extent for extent in extents}
         return cls(path, tensors, metadata, start_bytes, size_bytes, error, file if keep_open else None)
@@ -422,8 +427,9 @@ def _parse_json(path: Path, text: bytes, error: type[TensorFileError]) -> dict[s
         if not isinstance(entries, dict):
             raise ValueError(f"a JSON {type(entries).__name__}")
     except (ValueError, RecursionError) as cause:
-        raise error(
-            f"{path}: header", found=str(cause), expected="a JSON object in UTF-8 without duplicate keys",
+        raise file_error(
+            error, path, where=f"{path}: header", found=str(cause),
+            expected="a JSON object in UTF-8 without duplicate keys",
             remedy=_COPY_AGAIN,
         ) from cause  # fmt: skip
     return entries

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ripple_place.errors import TensorFileError, UnsupportedError
+from ripple_place.foreign import file_error
 from ripple_place.inputfile import open_stream
 from ripple_place.tensorfile import tensor_bytes
 from ripple_place.torchpickle import TensorClaim, read_torch_pickle
@@ -79,7 +80,9 @@ def read_torch_file(path: Path, error: type[TensorFileError] = TensorFileError) 
                 raise UnsupportedError(
                     path, found="the format of torch before 1.6", expected=expected, remedy=_SAVE_AGAIN
                 ) from cause
-            raise error(path, found="no zip archive", expected=expected, remedy=_SAVE_AGAIN) from cause
+            raise file_error(
+                error, path, found="no zip archive", expected=expected, remedy=_SAVE_AGAIN, formats=("zip", "torch")
+            ) from cause
         except (ValueError, KeyError, NotImplementedError, RuntimeError, OSError, struct.error, OverflowError) as cause:
             # A damaged archive has zipfile seek to where nothing can be.
             if isinstance(cause, OSError) and cause.errno != errno.EINVAL:

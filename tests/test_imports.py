@@ -20,7 +20,7 @@ ROOT = Path(ripple_place.__file__).parent
 
 FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile", "placement", "tracking", "outputs",
               "version", "paths", "arrays", "locks", "newfile", "printable", "extras", "inputfile", "storedarray",
-              "torchpickle"}  # fmt: skip
+              "torchpickle", "hub", "foreign"}  # fmt: skip
 LAYERS = [
     {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering"},
     {"checkpoint", "flash", "graph"}, {"trace"}, FOUNDATION, {"kernels"},

@@ -313,7 +313,7 @@ GOOD = {"a": entry(0, 2), "b": entry(2, 4)}
         pytest.param(
             {"a": entry(0, 2), "v": entry(1, 1)}, b"ab", None, "tensor v: found data at byte 1", id="void-inside"
         ),
-        pytest.param(GOOD, b"abcde", None, "found .* bytes; expected .* by the header. .* foreign tail", id="tail"),
+        pytest.param(GOOD, b"abcde", None, "found .* bytes; expected .* by the header. .* appended", id="tail"),
         pytest.param(
             GOOD, b"abc", None, "found .* bytes; expected .* by the header. .* truncated", id="truncated-data"
         ),
@@ -332,7 +332,7 @@ def test_cut_within_the_length_field(tmp_path: Path, n_bytes: int) -> None:
     """A download that stopped at once; a length field alone promises a header that is not there."""
     write_raw(tmp_path / "a.safetensors", GOOD, b"abcd")
     (tmp_path / "cut").write_bytes((tmp_path / "a.safetensors").read_bytes()[:n_bytes])
-    with pytest.raises(TensorFileError, match=f"found {n_bytes} bytes"):
+    with pytest.raises(TensorFileError, match=f"found {n_bytes} bytes" if n_bytes else "found an empty file"):
         TensorFile.open(tmp_path / "cut")
 
 

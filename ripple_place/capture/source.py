@@ -16,7 +16,9 @@ from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.run import run_capture
 from ripple_place.capture.text import read_text_file
 from ripple_place.capture.writer import is_capture
-from ripple_place.errors import RipplePlaceError, TraceFormatError, UsageError
+from ripple_place.checkpoint.model.shards import read_config
+from ripple_place.errors import CheckpointError, RipplePlaceError, TraceFormatError, UsageError
+from ripple_place.hub import CONFIG_FILE, directory_error
 from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.paths import as_paths
@@ -144,11 +146,18 @@ def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule
 
 def _model_and_params(models: Sequence[Path], params: CaptureParams | None) -> tuple[Path, CaptureParams]:
     """Return the one model and its parameters, or raise if the model, the extra or the text is missing."""
-    if not (models[0] / "config.json").is_file():
+    if (error := directory_error(models[0])) is not None:
+        raise error
+    try:
+        read_config(models[0])
+    except CheckpointError as cause:
+        if (models[0] / CONFIG_FILE).exists():
+            raise
         raise UsageError(
-            models[0], found="a directory without config.json", expected="a Hugging Face checkpoint, or a trace file",
-            remedy="give the directory that holds config.json and the weights",
-        )  # fmt: skip
+            models[0], found=f"a directory without {CONFIG_FILE}",
+            expected="a Hugging Face checkpoint, or a trace file",
+            remedy=f"give trace files by their names; for a model, {cause.remedy}",
+        ) from cause  # fmt: skip
     require_capture_extra(models[0])
     if len(models) > 1:
         raise UsageError(

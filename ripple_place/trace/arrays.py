@@ -13,6 +13,7 @@ import numpy as np
 
 from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.foreign import file_error
 from ripple_place.inputfile import open_stream
 from ripple_place.trace.activation_trace import BlockTrace
 
@@ -64,9 +65,10 @@ def _decoding(path: Path, expected: str, remedy: str) -> Iterator[None]:
         # A damaged archive has zipfile seek to where nothing can be.
         if isinstance(cause, OSError) and cause.errno != errno.EINVAL:
             raise
-        raise TraceFormatError(
-            path, found=str(cause) or type(cause).__name__, expected=expected, remedy=remedy
-        ) from cause
+        raise file_error(
+            TraceFormatError, path, found=str(cause) or type(cause).__name__, expected=expected,
+            remedy=remedy, formats=("numpy", "zip"),
+        ) from cause  # fmt: skip
 
 
 def _check_size(file: IO[bytes], size_bytes: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
+from ripple_place.hub import remedy_for_nothing
 from ripple_place.inputfile import open_stream
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.trace.adapters import AdapterSource, is_adapter, read_adapter
@@ -51,7 +52,7 @@ def read_source(path: Path) -> ActivationTrace:
     if not path.exists():
         raise UsageError(
             path, found="nothing there", expected=f"a trace, or {' or '.join(synthetic_names())}",
-            remedy="check the path",
+            remedy=remedy_for_nothing(path, "check the path"),
         )  # fmt: skip
     if path.is_dir():
         raise UnsupportedError(

@@ -135,7 +135,7 @@ def test_a_lora_adapter_of_fused_projections(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "tensors", "error", "message"),
     [
-        ({"peft_type": 3}, lora(), CheckpointError, "found peft_type 3; expected a peft config"),
+        ({"peft_type": 3}, lora(), CheckpointError, "found peft_type 3; expected a config that peft saved"),
         ({"peft_type": "LOHA"}, lora(), UnsupportedError, "found LOHA; expected LoRA.*[Mm]erge the adapter"),
         ({"target_parameters": ["x"]}, lora(), UnsupportedError, "fused experts"),
         ({}, lora(n_neurons=23), CheckpointError, r"shape \[.*expected 24 neurons"),
@@ -208,7 +208,7 @@ def test_what_is_no_adapter(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="Save it again with peft"):
         rewrite(source, tmp_path / "out", adapter=adapter)
     (adapter / "adapter_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="expected a peft config"):
+    with pytest.raises(CheckpointError, match="expected a JSON object"):
         rewrite(source, tmp_path / "out", adapter=adapter)
 
 
@@ -353,7 +353,8 @@ def test_an_importance_matrix_of_experts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no entries"),
+        (b"", "an empty file"),
+        (bytes(3), "no entries"),
         (struct.pack("<i", -1), "-1 entries"),
         (dat({"blk.0.ffn_down.weight": np.zeros(24)})[:40], "24 values"),
         (gguf({"blk.0.ffn_down.weight": np.zeros(24)})[:-90], "behind the file's end"),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.carriers.carrier import unsupported_error
 from ripple_place.errors import CheckpointError
-from ripple_place.inputfile import read_input
-from ripple_place.jsontext import parse_json
+from ripple_place.hub import download_command
+from ripple_place.jsontext import read_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,17 +98,15 @@ def check_adapter_config(directory: Path) -> None:
 
 def _read(path: Path) -> Mapping[str, Any]:
     """Return a config that names its kind of adapter."""
-    text = read_input(path)
-    try:
-        config: Any = parse_json(text)
-        if not isinstance(config["peft_type"], str):
-            raise ValueError(f"peft_type {config['peft_type']!r}")
-    except (ValueError, KeyError, TypeError) as cause:
+    again = (
+        f"download it, or save the adapter again with peft: {download_command(path.parent, [path.name], force=True)}"
+    )
+    config = read_json_object(path, CheckpointError, remedy=again)
+    if not isinstance(config.get("peft_type"), str):
         raise CheckpointError(
-            path, found=str(cause), expected="a peft config", remedy="copy or download it again"
-        ) from cause
-    checked: Mapping[str, Any] = config
-    return checked
+            path, found=f"peft_type {config.get('peft_type')!r}", expected="a config that peft saved", remedy=again
+        )
+    return config
 
 
 def _is_unset(value: Any) -> bool:

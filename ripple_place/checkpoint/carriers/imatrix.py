@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ripple_place.checkpoint.carriers.carrier import CarrierFile, CarrierPart, foreign_error
 from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
 from ripple_place.errors import CheckpointError
+from ripple_place.foreign import file_error
 from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
@@ -45,12 +46,10 @@ def describe_imatrix(model: FfnModel, path: Path, name: str) -> CarrierFile:
     try:
         entries = list(_gguf_entries(data) if data[:4] == b"GGUF" else _dat_entries(data))
     except (struct.error, KeyError, ValueError, OverflowError, RecursionError) as cause:
-        raise CheckpointError(
-            path,
-            found=f"no entries ({cause})",
-            expected="an importance matrix of llama.cpp",
-            remedy="give one that llama.cpp wrote, or copy this one again",
-        ) from cause
+        raise file_error(
+            CheckpointError, path, found=f"no entries ({cause})", expected="an importance matrix of llama.cpp",
+            remedy="give one that llama.cpp wrote, or copy this one again", formats=("GGUF",),
+        ) from cause  # fmt: skip
     parts: list[CarrierPart] = []
     for entry, offset_bytes, n_values in entries:
         match = _DOWN.fullmatch(entry)

@@ -16,10 +16,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.checkpoint.model.shards import is_file
+from ripple_place.checkpoint.model.weights import is_file
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
-from ripple_place.inputfile import read_input
-from ripple_place.jsontext import parse_json
+from ripple_place.hub import download_command
+from ripple_place.jsontext import read_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -150,15 +150,8 @@ def _declared(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, dict
     for name, method in _SIDECARS.items():
         if not is_file(path / name):
             continue
-        document = read_input(path / name)
-        try:
-            settings = parse_json(document)
-            if not isinstance(settings, dict):
-                raise ValueError(f"a JSON {type(settings).__name__}")
-        except ValueError as cause:
-            raise CheckpointError(
-                path / name, found=str(cause), expected="a JSON object", remedy="download the checkpoint again"
-            ) from cause
+        again = f"remove it if nothing reads it, or download it: {download_command(path, [name], force=True)}"
+        settings = read_json_object(path / name, CheckpointError, remedy=again)
         yield name, _renamed(settings), settings.get("quant_method", "gptq" if "desc_act" in settings else method)
 
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import errno
-import re
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
-from ripple_place.inputfile import read_input
-from ripple_place.jsontext import parse_json
+from ripple_place.checkpoint.model.weights import WeightFiles, find_weights, is_file, no_weights_error
+from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.foreign import file_error
+from ripple_place.hub import CONFIG_FILE, directory_error, download_command
+from ripple_place.jsontext import read_json_object
 from ripple_place.tensorfile import TensorExtent, TensorFile
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-_OTHER_WEIGHTS = (".bin", ".pth", ".pt", ".ckpt", ".gguf", ".h5", ".msgpack")
-_CONVERT = (
-    'convert the weights first: python -c "from ripple_place.checkpoint.output.convert import convert; '
-    "convert('{path}', '{path}-safetensors')\""
-)
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_OTHER_REMEDY = "download the safetensors files of this model, or save it as such with the tool that wrote it"
-_DOWNLOAD = "download the checkpoint again"
+_ADAPTER_FILE = "adapter_config.json"
+_ORIGINAL_FORMAT = "params.json"
+"""Config of the format in which Meta and Mistral publish models beside that of transformers."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,11 @@ class Checkpoint:
     shard_of : mapping of str to str
         Tensor name -> shard name, in the order in which the data lies in the files.
     index_name : str or None
-        File name of the shard index, None for a single file.
+        File name of the shard index, None where there is none.
+    unstored : mapping of str to str
+        Tensors that the index names and no shard has, each with the shard in which it should be.
+    notes : tuple of str
+        What the user should know of how the weights were found.
     """
 
     path: Path
@@ -52,6 +49,8 @@ class Checkpoint:
     shards: Mapping[str, TensorFile]
     shard_of: Mapping[str, str]
     index_name: str | None
+    unstored: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -69,39 +68,25 @@ class Checkpoint:
             If a file cannot be read.
         """
         path = Path(path)
-        if not path.is_dir():
-            remedy = "give the directory that holds config.json and the safetensors files"
-            if not path.exists() and _HUB_NAME.fullmatch(str(path)):
-                remedy = (
-                    f"if that is a model of the hub, download it first (hf download {path} --local-dir {path.name}) "
-                    f"and give the directory {path.name}"
-                )
-            raise UsageError(
-                path, found="a file" if path.exists() else "nothing there", expected="a checkpoint directory",
-                remedy=remedy,
-            )  # fmt: skip
-        if (path / "adapter_config.json").exists():
-            raise UnsupportedError(
-                path, found="adapter_config.json, an adapter whose matrices carry the neuron axis too",
-                expected="a whole model and no adapter beside it",
-                remedy="move the adapter elsewhere and give it with --adapter, or merge it into its base model first "
-                "(peft: merge_and_unload)",
-            )  # fmt: skip
-        config = _read_json(path / "config.json")
-        names, weight_map = _find_shards(path)
-        shards = {name: _open_shard(path, name) for name in names}
+        if (error := directory_error(path)) is not None:
+            raise error
+        if (path / _ADAPTER_FILE).exists():
+            raise _adapter_error(path)
+        config = read_config(path)
+        files = find_weights(path, config)
+        shards = {name: _open_shard(path, name) for name in files.names}
         shard_of: dict[str, str] = {}
         for name, shard in shards.items():
             for tensor in shard.tensors:
                 if tensor in shard_of:
                     raise CheckpointError(
                         f"{path}: tensor {tensor}", found=f"it in {shard_of[tensor]} and in {name}",
-                        expected="each tensor in one shard", remedy=_DOWNLOAD,
+                        expected="each tensor in one shard",
+                        remedy="move the file that does not belong to this model elsewhere, or, if both do, load it "
+                        "with transformers and save it again with save_pretrained",
                     )  # fmt: skip
                 shard_of[tensor] = name
-        if weight_map is not None:
-            _compare_index(path / INDEX_FILE, weight_map, shard_of)
-        return cls(path, config, shards, shard_of, None if weight_map is None else INDEX_FILE)
+        return cls(path, config, shards, shard_of, files.index_name, *_compare_index(path, files, shard_of))
 
     def extent(self, tensor: str) -> TensorExtent:
         """Return where a tensor lies in its shard."""
@@ -112,92 +97,81 @@ class Checkpoint:
         return self.shards[self.shard_of[tensor]].path
 
 
-def _find_shards(path: Path) -> tuple[list[str], dict[str, str] | None]:
-    """Return the shard names, sorted, and the index's weight map where there is an index."""
-    if (path / INDEX_FILE).exists():
-        weight_map = _read_weight_map(path / INDEX_FILE)
-        names = sorted(set(weight_map.values()))
-        if names != [SINGLE_FILE] and (path / SINGLE_FILE).exists():
-            raise CheckpointError(
-                path, found=f"both {SINGLE_FILE} and an index of other shards", expected="one of the two",
-                remedy="remove the stale one: loaders disagree on which of them is the model",
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the config.json of a checkpoint directory.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is no JSON object.
+    UnsupportedError
+        If there is none, and weights in another format alone.
+    OSError
+        If it cannot be read.
+    """
+    file = path / CONFIG_FILE
+    if not file.exists() and not file.is_symlink():
+        if (path / _ORIGINAL_FORMAT).exists():
+            raise UnsupportedError(
+                file, found=f"no such file, but {_ORIGINAL_FORMAT}: the model in its publisher's own format",
+                expected="the format of transformers", remedy="download config.json and the files model*.safetensors "
+                f"of the model: {download_command(path)}",
             )  # fmt: skip
-        return names, weight_map
-    if (path / SINGLE_FILE).exists():
-        return [SINGLE_FILE], None
-    others = sorted(file.name for file in path.iterdir() if file.name.endswith(_OTHER_WEIGHTS))
-    if others:
-        raise UnsupportedError(
-            path, found=f"weights in {others[0]} only", expected="safetensors",
-            remedy=_CONVERT.format(path=path) if others[0].endswith((".bin", ".pt", ".pth")) else _OTHER_REMEDY,
-        )  # fmt: skip
-    raise CheckpointError(path, found="no weights", expected=f"{SINGLE_FILE} or {INDEX_FILE}", remedy=_DOWNLOAD)
+        if not any(path.glob("*.safetensors")) and isinstance(error := no_weights_error(path), UnsupportedError):
+            raise error
+    return read_json_object(file, CheckpointError, remedy=f"download it: {download_command(path, [CONFIG_FILE])}")
 
 
-def _read_weight_map(path: Path) -> dict[str, str]:
-    """Return the weight map of a shard index: tensor name -> shard name."""
-    weight_map = _read_json(path).get("weight_map")
-    if (
-        not isinstance(weight_map, dict)
-        or not weight_map
-        or not all(isinstance(name, str) for name in weight_map.values())
-    ):
-        raise CheckpointError(
-            path, found=f"weight_map {type(weight_map).__name__}", expected="an object: tensor -> shard",
-            remedy=_DOWNLOAD,
-        )  # fmt: skip
-    for name in set(weight_map.values()):
-        pure = PurePosixPath(name)
-        if not name or "\\" in name or pure.is_absolute() or ".." in pure.parts or str(pure) != name:
-            raise CheckpointError(
-                path, found=f"shard {name!r}", expected="a plain file name inside the checkpoint",
-                remedy="do not trust this index: it points outside of its directory",
-            )  # fmt: skip
-    return weight_map
+def _adapter_error(path: Path) -> UnsupportedError:
+    """Return the error for an adapter, alone or beside a model."""
+    if (path / CONFIG_FILE).exists():
+        found, where = "adapter_config.json, an adapter whose matrices carry the neuron axis too", "elsewhere"
+        remedy = f"move the adapter {where} and give it with --adapter, or merge it into its base model first (peft: "
+    else:
+        found = "an adapter, and no model"
+        remedy = "give the model that it adapts, and this directory with --adapter, or merge the two first (peft: "
+    return UnsupportedError(
+        path, found=found, expected="a whole model and no adapter beside it", remedy=f"{remedy}merge_and_unload)"
+    )
 
 
 def _open_shard(path: Path, name: str) -> TensorFile:
     if not is_file(path / name):
-        raise CheckpointError(path / name, found="no such file", expected="the shard that the index names",
-                              remedy=_DOWNLOAD)  # fmt: skip
+        raise file_error(
+            CheckpointError, path / name, found="no such file", expected="a file of weights",
+            remedy=f"download it: {download_command(path, [name])}",
+        )  # fmt: skip
     return TensorFile.open(path / name, CheckpointError)
 
 
-def is_file(path: Path) -> bool:
-    """Tell whether a path names a file; one that the system cannot look up, looping links included, names none."""
-    try:
-        return path.is_file()
-    except OSError as cause:
-        if cause.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-            return False
-        raise
+def _compare_index(
+    path: Path, files: WeightFiles, shard_of: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return what the index names in vain, and notes: loaders take what is in the shards, whatever an index says.
 
-
-def _compare_index(index: Path, weight_map: Mapping[str, str], shard_of: Mapping[str, str]) -> None:
-    for tensor in sorted({*weight_map, *shard_of}):
-        named, lies = weight_map.get(tensor), shard_of.get(tensor)
-        if named != lies:
-            raise CheckpointError(
-                f"{index}: tensor {tensor}", found=f"it named in {named or 'no shard'}",
-                expected=f"where it lies: {lies or 'in no shard'}", remedy=_DOWNLOAD,
-            )  # fmt: skip
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file."""
-    try:
-        document = read_input(path)
-    except FileNotFoundError:
-        raise CheckpointError(path, found="no such file", expected="a JSON object", remedy=_DOWNLOAD) from None
-    except OSError as cause:
-        if cause.errno not in (errno.ELOOP, errno.EISDIR):
-            raise
-        found = f"no file ({cause.strerror})"
-        raise CheckpointError(path, found=found, expected="a JSON object", remedy=_DOWNLOAD) from cause
-    try:
-        value = parse_json(document)
-        if not isinstance(value, dict):
-            raise ValueError(f"a JSON {type(value).__name__}")
-    except ValueError as cause:
-        raise CheckpointError(path, found=str(cause), expected="a JSON object", remedy=_DOWNLOAD) from cause
-    return value
+    Raises
+    ------
+    CheckpointError
+        If it names none of the tensors that are there.
+    """
+    if files.index_name is None or files.weight_map is None:
+        return {}, files.notes
+    weight_map, index = files.weight_map, path / files.index_name
+    unstored = {tensor: name for tensor, name in weight_map.items() if tensor not in shard_of}
+    if len(unstored) == len(weight_map):
+        raise CheckpointError(
+            index, found=f"none of the tensors in its shards, but others such as {min(unstored)}",
+            expected="an index of these shards", remedy="remove it, so that the shards' own headers count",
+        )  # fmt: skip
+    unnamed = sorted(shard_of.keys() - weight_map.keys())
+    elsewhere = sorted(tensor for tensor, name in weight_map.items() if shard_of.get(tensor, name) != name)
+    notes = []
+    for tensors, what in (
+        (sorted(unstored), "names {n} tensors that no shard has, such as {first}: loaders leave them out"),
+        (unnamed, "does not name {n} tensors of its shards, such as {first}: they are taken as the shards have them"),
+        (elsewhere, "places {n} tensors in other shards than those that have them, such as {first}: loaders that go by "
+         "the index alone do not find them, in the output as in the source"),
+    ):  # fmt: skip
+        if tensors:
+            notes.append(f"{index} {what.format(n=len(tensors), first=tensors[0])}")
+    return unstored, (*files.notes, *notes)

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.fileio import chunks, opened
-from ripple_place.checkpoint.model.shards import INDEX_FILE, SINGLE_FILE, is_file
+from ripple_place.checkpoint.model.weights import INDEX_FILE, SINGLE_FILE, is_file
 from ripple_place.checkpoint.names import OWN_DIRECTORY
 from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_free_space, check_output, replacing_directory
 from ripple_place.checkpoint.output.sidefiles import copy_file
 from ripple_place.errors import CheckpointError, UsageError
-from ripple_place.inputfile import read_input
-from ripple_place.jsontext import parse_json
+from ripple_place.foreign import file_error
+from ripple_place.hub import download_command
+from ripple_place.jsontext import read_json_object
 from ripple_place.printable import without_surrogates
 from ripple_place.tensorfile import TensorSource, replacing, tensor_bytes, write_tensor_file
 from ripple_place.torchfile import read_torch_file
@@ -116,20 +117,24 @@ def _torch_files(path: Path) -> list[str]:
             path, found=f"neither {_SINGLE_TORCH_FILE} nor {_TORCH_INDEX_FILE}", expected="one of them",
             remedy="give the directory that holds the torch files",
         )  # fmt: skip
-    text = read_input(path / _TORCH_INDEX_FILE)
-    try:
-        names = sorted(set(parse_json(text)["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
-        raise CheckpointError(
-            path / _TORCH_INDEX_FILE, found=str(cause), expected="a shard index", remedy="download it again"
-        ) from cause
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not is_file(path / name):
+    index = path / _TORCH_INDEX_FILE
+    again = f"download it: {download_command(path, [_TORCH_INDEX_FILE], force=True)}"
+    weight_map = read_json_object(index, CheckpointError, remedy=again).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(index, found="no weight_map", expected="an object: tensor -> shard", remedy=again)
+    names = {str(name) for name in weight_map.values()}
+    for name in sorted(names):
+        if Path(name).name != name:
             raise CheckpointError(
-                path / _TORCH_INDEX_FILE, found=f"shard {name!r}", expected="a file beside the index",
-                remedy="download the checkpoint again",
+                index, found=f"shard {name!r}", expected="a file beside the index",
+                remedy="do not trust this file, which points outside of its directory; download the model elsewhere",
             )  # fmt: skip
-    return names
+        if not is_file(path / name):
+            raise file_error(
+                CheckpointError, path / name, found="no such file", expected="the shard that the index names",
+                remedy=f"download it: {download_command(path, [name])}",
+            )  # fmt: skip
+    return sorted(names)
 
 
 def _pieces(descriptor: int, tensor: TorchTensor) -> Iterator[UInt8Array]:

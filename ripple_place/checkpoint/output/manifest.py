@@ -13,6 +13,7 @@ from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, MANIFEST_
 from ripple_place.checkpoint.output.bundle import stride_bytes
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.foreign import file_error
 from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.version import __version__, is_later_version
@@ -211,8 +212,8 @@ def read_manifest(out: str | os.PathLike[str]) -> Manifest:
     except ValueError as cause:
         found = str(cause)
     if found is not None:
-        raise CheckpointError(
-            path, found=found, expected=f"a whole {MANIFEST_FORMAT}", remedy=remedy
+        raise file_error(
+            CheckpointError, path, found=found, expected=f"a whole {MANIFEST_FORMAT}", remedy=remedy
         )  # fmt: skip
     return Manifest(Path(out), document)
 

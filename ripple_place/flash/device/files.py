@@ -10,6 +10,7 @@ from typing import Any
 from ripple_place.errors import DeviceConfigError, UsageError
 from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.device.ranges import text_of
+from ripple_place.foreign import file_error
 from ripple_place.inputfile import read_input
 
 DEFAULT_DEVICE = "ufs4-oneplus12-neuralink"
@@ -70,9 +71,10 @@ def read_device(path: Path) -> DeviceProfile:
         # Some editors begin UTF-8 with a mark.
         entries: dict[str, Any] = tomllib.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as cause:  # Bad TOML, bad UTF-8, or brackets without end.
-        raise DeviceConfigError(
-            path, found=str(cause), expected="TOML in UTF-8", remedy="correct the file; docs/devices.md has an example"
-        ) from cause
+        raise file_error(
+            DeviceConfigError, path, found=str(cause), expected="TOML in UTF-8",
+            remedy="correct the file; docs/devices.md has an example",
+        ) from cause  # fmt: skip
     known = {key.name for key in fields(DeviceProfile)}
     required = {
         key.name for key in fields(DeviceProfile) if key.default is MISSING and key.default_factory is MISSING
