@@ -47,7 +47,7 @@ def check_profile_of(model: FfnModel, profile: Profile, names: Sequence[str]) ->
 
 
 def model_warnings(model: FfnModel, profile: Profile) -> tuple[str, ...]:
-    """Return a warning if the profile's trace is of a model by another name than the checkpoint's.
+    """Return what the model's description notes, and a warning if the trace is of a model by another name.
 
     Blocks and their widths are the same (`check_profile_of`), but a name is no proof: a copy has another one, and a
     model trained further may keep it. The checkpoint's names are its directory and what its config was saved under.
@@ -58,8 +58,9 @@ def model_warnings(model: FfnModel, profile: Profile) -> tuple[str, ...]:
     directory = without_surrogates(model.checkpoint.path.resolve().name)  # As metadata has it.
     known = {directory, PurePath(saved_as).name if isinstance(saved_as, str) else directory}
     if known.issuperset(named):
-        return ()
+        return model.notes
     return (
+        *model.notes,
         f"the profile's trace names the model {recorded}, the checkpoint is {directory}: blocks and widths are the "
         "same, but orders of another model bring little; profile this one unless it is a copy",
     )

@@ -147,7 +147,8 @@ def apply_placement(
         metadata["bundle_bytes"] = str(sizes.pop())
     selected = {name: given.blocks[name] for name in select_layers(given.blocks, layers)}
     plan = writing.plan(model, ModelPlacement(selected, metadata), out)
-    report = _write(plan, writing, ReorderReport(given.metadata.get("ordering", "unknown"), 0.0, {}), track)
+    report = ReorderReport(given.metadata.get("ordering", "unknown"), 0.0, {}, warnings=model.notes)
+    report = _write(plan, writing, report, track)
     return replace(report, seconds=time.perf_counter() - started)
 
 

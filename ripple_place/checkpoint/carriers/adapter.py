@@ -117,7 +117,7 @@ def _base_parts(model: FfnModel, names: list[str]) -> list[tuple[NeuronTensor, s
     for name in names:
         short = _without_prefix(model, name)
         for prefix in ("", *model.family.prefixes):
-            if parts := model.parts.get(prefix + short):
+            if parts := model.parts.get(model.prefix.wrapper + prefix + short):
                 return list(parts)
     return None
 

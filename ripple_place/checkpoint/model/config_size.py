@@ -31,8 +31,9 @@ def _factor(config: Mapping[str, Any], key: str, layer: int) -> int | None:
         value: Any = root
         for name in key.split("."):
             value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, list) and layer < len(value):
-            value = value[layer]
+            # A list of sizes, or of what each layer is made of.
+            if isinstance(value, list) and layer < len(value):
+                value = value[layer]
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     return None

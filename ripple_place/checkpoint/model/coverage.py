@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ripple_place.checkpoint.model.family import Family
+    from ripple_place.checkpoint.model.prefix import NamePrefix
     from ripple_place.checkpoint.model.shards import Checkpoint
 
 _FFN_MODULES = frozenset({
@@ -32,7 +33,7 @@ _QUANTISED_ENDINGS = (
 
 
 def refuse_unmapped(
-    checkpoint: Checkpoint, family: Family, prefix: str, *, mapped: AbstractSet[str], sizes: AbstractSet[int]
+    checkpoint: Checkpoint, family: Family, prefix: NamePrefix, *, mapped: AbstractSet[str], sizes: AbstractSet[int]
 ) -> None:
     """Raise if a tensor might carry the neuron axis and the family file does not say whether it does.
 
@@ -40,7 +41,7 @@ def refuse_unmapped(
     ----------
     checkpoint : Checkpoint
     family : Family
-    prefix : str
+    prefix : NamePrefix
         What stands before the family's tensor names in this checkpoint.
     mapped : set of str
         Tensors that will be permuted.
@@ -58,7 +59,7 @@ def refuse_unmapped(
     for tensor in checkpoint.shard_of:
         if tensor in mapped:
             continue
-        name = tensor.removeprefix(prefix)
+        name = prefix.without(tensor)
         shape = checkpoint.extent(tensor).shape
         kind = next((kind for kind in family.blocks if matches_any(kind.module, name)), None)
         if kind is not None:

@@ -9,8 +9,10 @@ from ripple_place.checkpoint.model.config_size import config_size
 from ripple_place.checkpoint.model.ffn_block import FfnBlock
 from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 from ripple_place.checkpoint.model.patterns import fill, matching
+from ripple_place.checkpoint.model.prefix import wrapper_advice
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
+from ripple_place.hub import download_command, listed
 from ripple_place.tensorfile import DTYPE_BITS
 
 if TYPE_CHECKING:
@@ -44,11 +46,16 @@ class _Stored(NamedTuple):
 
 
 class _Sizes(NamedTuple):
-    """What all tensors of a block must agree on; `n_experts` is None where experts have tensors of their own."""
+    """What all tensors of a block must agree on.
+
+    `n_experts` is None where experts have tensors of their own, `key` the config's that says how many neurons there
+    are, None where the weights do.
+    """
 
     n_neurons: int
     hidden: int
     n_experts: int | None
+    key: str | None = None
 
 
 def describe_blocks(
@@ -108,16 +115,35 @@ def _find_tensors(
         elif name in checkpoint.shard_of:
             present.append(_Stored(pattern, checkpoint.extent(name), None))
         else:
-            raise CheckpointError(
-                f"{checkpoint.path}: {fill(kind.name, {'expert': '*', **numbers})}", found=f"no tensor {name}",
-                expected=f"all of {', '.join(pattern.role for pattern in kind.components)}",
-                remedy="download the checkpoint again",
-            )  # fmt: skip
+            raise _missing_error(checkpoint, kind, numbers, name)
     for pattern in kind.carriers:
         name = prefix + fill(pattern.tensor, numbers)
         names = [match[0] for match in matching(name, checkpoint.shard_of)] if "{use}" in name else [name]
         present += [_Stored(pattern, checkpoint.extent(name), None) for name in names if name in checkpoint.shard_of]
     return present
+
+
+def _missing_error(
+    checkpoint: Checkpoint, kind: BlockPattern, numbers: Mapping[str, str], name: str
+) -> CheckpointError:
+    """Return the error for an FFN of which one component is missing and another is there."""
+    module = name.removesuffix(".weight").rpartition(".")[0] + "."
+    held = sorted(tensor for tensor in checkpoint.shard_of if tensor.startswith(module) and tensor != name)
+    found, remedy = f"no tensor {name}" + (f", only {listed(held)}" if held else ""), None
+    if shard := checkpoint.unstored.get(name):
+        found = f"no tensor {name} in {shard}, where the index has it"
+        remedy = (
+            "download both again, of one revision: "
+            f"{download_command(checkpoint.path, [shard, str(checkpoint.index_name)], force=True)}"
+        )
+    else:
+        remedy = next(filter(None, map(wrapper_advice, held)), None)
+    return CheckpointError(
+        f"{checkpoint.path}: {fill(kind.name, {'expert': '*', **numbers})}", found=found,
+        expected=f"all of {', '.join(pattern.role for pattern in kind.components)}",
+        remedy=remedy or "give a copy of the model that has it; if the model has none, add a family file that names "
+        "its tensors (docs/families.md), or ask for this architecture",
+    )  # fmt: skip
 
 
 def _check_form(checkpoint: Checkpoint, stored: _Stored) -> None:
@@ -154,7 +180,10 @@ def _agreed_sizes(checkpoint: Checkpoint, kind: BlockPattern, first: _Stored, la
         n_experts = n_places // configured
     if field is not None and field.packing is not None:
         n_places = n_places * DTYPE_BITS[first.extent.dtype] // field.packing.bits
-    return _Sizes(n_places // pattern.n_parts if configured is None else configured, hidden, n_experts)
+    if configured is None:
+        return _Sizes(n_places // pattern.n_parts, hidden, n_experts)
+    key = next(key for key in kind.n_neurons_keys if config_size(checkpoint.config, [key], layer) is not None)
+    return _Sizes(configured, hidden, n_experts, key)
 
 
 def _check_shape(checkpoint: Checkpoint, stored: _Stored, sizes: _Sizes) -> None:
@@ -176,7 +205,8 @@ def _check_shape(checkpoint: Checkpoint, stored: _Stored, sizes: _Sizes) -> None
             continue
         size, what = expected[pattern.axes[axis]]
         if extent.shape[axis] != size:
-            raise _shape_error(checkpoint, extent, f"{size} {what} along axis {axis}".replace("  ", " "))
+            length = f"{size} {what} along axis {axis}".replace("  ", " ")
+            raise _shape_error(checkpoint, extent, length, sizes.key if axis == pattern.neuron_axis else None)
 
 
 def _check_quantised_shape(checkpoint: Checkpoint, stored: _Stored, field: Field, sizes: _Sizes) -> None:
@@ -232,8 +262,14 @@ def _config_error(checkpoint: Checkpoint, found: str, expected: str) -> Checkpoi
     )  # fmt: skip
 
 
-def _shape_error(checkpoint: Checkpoint, extent: TensorExtent, expected: str) -> CheckpointError:
+def _shape_error(
+    checkpoint: Checkpoint, extent: TensorExtent, expected: str, width_key: str | None = None
+) -> CheckpointError:
+    """Return the error for a tensor whose shape does not fit; `width_key` is the config's for the number of neurons."""
+    remedy = "make sure that config.json and the weights belong to the same model"
+    if width_key is not None and "*" not in width_key:
+        remedy += f"; if layers differ in width, give config.json a list in {width_key}, one number for each layer"
     return CheckpointError(
         f"{checkpoint.path}: tensor {extent.name}", found=f"shape {list(extent.shape)}", expected=expected,
-        remedy="make sure that config.json and the weights belong to the same model",
+        remedy=remedy,
     )  # fmt: skip

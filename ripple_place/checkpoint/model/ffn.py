@@ -12,9 +12,11 @@ from ripple_place.checkpoint.model.config_size import config_size
 from ripple_place.checkpoint.model.coverage import refuse_unmapped
 from ripple_place.checkpoint.model.describe import describe_blocks
 from ripple_place.checkpoint.model.known_families import family_of
-from ripple_place.checkpoint.model.patterns import fill, matching
+from ripple_place.checkpoint.model.patterns import fill, matches_any, matching
+from ripple_place.checkpoint.model.prefix import NamePrefix, find_prefix
 from ripple_place.checkpoint.model.quantised import Scheme, logical_name
 from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.hub import download_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,11 +36,24 @@ _FIRST = {"layer": 0, "expert": 0}
 
 @dataclass(frozen=True)
 class FfnModel:
-    """A checkpoint and its FFN blocks, by name and in model order."""
+    """A checkpoint and its FFN blocks, by name and in model order.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    family : Family
+    blocks : mapping of str to FfnBlock
+    prefix : NamePrefix
+        What stands before the family's tensor names.
+    notes : tuple of str
+        What the user should know of how the model was read.
+    """
 
     checkpoint: Checkpoint
     family: Family
     blocks: Mapping[str, FfnBlock]
+    prefix: NamePrefix
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def parts(self) -> Mapping[str, Sequence[tuple[NeuronTensor, str]]]:
@@ -64,37 +79,20 @@ def describe_ffn(checkpoint: Checkpoint) -> FfnModel:
     family = family_of(checkpoint.path / "config.json", checkpoint.config)
     scheme = Scheme.of(checkpoint)
     weights = {logical_name(tensor) for tensor in checkpoint.shard_of}
-    prefix = _find_prefix(checkpoint, family, weights)
+    prefix = find_prefix(checkpoint.path, family, weights)
     blocks: dict[str, FfnBlock] = {}
     for kind_name in dict.fromkeys(kind.name for kind in family.blocks):
         kinds = [kind for kind in family.blocks if kind.name == kind_name]
-        for numbers, candidates in _candidates(weights, prefix, kinds).items():
-            for block in _describe_by_first_fit(checkpoint, scheme, prefix, candidates, dict(numbers)):
+        for numbers, candidates in _candidates(weights, prefix.text, kinds).items():
+            for block in _describe_by_first_fit(checkpoint, scheme, prefix.text, candidates, dict(numbers)):
                 blocks[block.name] = block
-    _check_layers(checkpoint, family, blocks)
-    model = FfnModel(checkpoint, family, {name: blocks[name] for name in sorted_blocks(blocks)})
+    notes = (*checkpoint.notes, *_check_layers(checkpoint, family, prefix, blocks))
+    _refuse_unstored(checkpoint, family, prefix)
+    model = FfnModel(checkpoint, family, {name: blocks[name] for name in sorted_blocks(blocks)}, prefix, notes)
     untouched = {name for block in blocks.values() for name in block.untouched}
     sizes = {block.n_neurons for block in blocks.values()}
     refuse_unmapped(checkpoint, family, prefix, mapped=model.parts.keys() | untouched, sizes=sizes)
     return model
-
-
-def _find_prefix(checkpoint: Checkpoint, family: Family, weights: AbstractSet[str]) -> str:
-    """Return the family's prefix that this checkpoint puts before its tensor names."""
-    patterns = [component.tensor for kind in family.blocks for component in kind.components]
-    used = [
-        prefix
-        for prefix in family.prefixes
-        if any(True for pattern in patterns for _ in matching(prefix + pattern, weights))
-    ]
-    if len(used) != 1:
-        raise CheckpointError(
-            checkpoint.path,
-            found="FFN tensors under " + " and ".join(repr(prefix) for prefix in used) if used else "no FFN tensors",
-            expected=f"one model with tensors such as {family.prefixes[0]}{patterns[0]}",
-            remedy="give a whole checkpoint of one model",
-        )
-    return used[0]
 
 
 def _candidates(
@@ -134,16 +132,56 @@ def _describe_by_first_fit(
     raise refusals[-1] if isinstance(refusals[-1], UnsupportedError) else refusals[0]
 
 
-def _check_layers(checkpoint: Checkpoint, family: Family, blocks: Mapping[str, FfnBlock]) -> None:
-    """Raise if the config promises layers of which no block was found, in a stack (encoder, decoder) that has any."""
-    keys_of = {block_sort_key(fill(kind.name, _FIRST))[0]: kind.n_layers_keys for kind in family.blocks}
-    for stack, keys in keys_of.items():
+def _check_layers(
+    checkpoint: Checkpoint, family: Family, prefix: NamePrefix, blocks: Mapping[str, FfnBlock]
+) -> list[str]:
+    """Return notes on layers without an FFN, in a stack (encoder, decoder) that has any.
+
+    Raises
+    ------
+    CheckpointError
+        If the config promises layers of which there is no tensor at all.
+    """
+    notes = []
+    for stack in {block_sort_key(fill(kind.name, _FIRST))[0]: None for kind in family.blocks}:
+        kinds = [kind for kind in family.blocks if block_sort_key(fill(kind.name, _FIRST))[0] == stack]
         present = {block_sort_key(name)[1] for name in blocks if block_sort_key(name)[0] == stack}
-        n_layers = config_size(checkpoint.config, keys)
+        n_layers = config_size(checkpoint.config, kinds[-1].n_layers_keys)
         # A config may promise any number; no more are counted than it takes to say so.
         n_counted = min(n_layers or 0, max(present, default=0) + _MAX_MISSING_LAYERS)
-        if present and (missing := set(range(n_counted)) - present):
+        missing = set(range(n_counted)) - present if present else set()
+        if not missing:
+            continue
+        stored = _stored_layers(checkpoint, prefix, kinds)
+        if absent := missing - stored:
             raise CheckpointError(
-                checkpoint.path, found=f"no FFN in layers {format_ranges(missing)}",
-                expected=f"one in each of {n_layers}", remedy="download the checkpoint again",
+                checkpoint.path, found=f"no FFN in layers {format_ranges(absent)}, and no other tensors of theirs",
+                expected=f"one in each of {n_layers}",
+                remedy=f"if layers were cut out, set {kinds[-1].n_layers_keys[0]} in config.json to the number left, "
+                f"and number these from 0; otherwise weights are missing: {download_command(checkpoint.path)}",
+            )  # fmt: skip
+        notes.append(f"layers {format_ranges(missing)} have no FFN by the names of family {family.name}: they stay as "
+                     "they are")  # fmt: skip
+    return notes
+
+
+def _stored_layers(checkpoint: Checkpoint, prefix: NamePrefix, kinds: Sequence[BlockPattern]) -> set[int]:
+    """Return the numbers of the layers of which there is any tensor."""
+    starts = {component.tensor.partition("{layer}")[0] for kind in kinds for component in kind.components}
+    return {
+        int(match["layer"])
+        for start in starts
+        for match in matching(f"{prefix.text}{start}{{layer}}.*", checkpoint.shard_of)
+    }
+
+
+def _refuse_unstored(checkpoint: Checkpoint, family: Family, prefix: NamePrefix) -> None:
+    """Raise if the index names a tensor of an FFN that no shard has: loaders would make something up for it."""
+    for tensor, shard in checkpoint.unstored.items():
+        if any(matches_any(kind.module, prefix.without(tensor)) for kind in family.blocks):
+            raise CheckpointError(
+                f"{checkpoint.path}/{checkpoint.index_name}: tensor {tensor}",
+                found=f"it named in {shard}, which does not have it", expected="every tensor of an FFN in a shard",
+                remedy=f"remove {checkpoint.index_name} if it is of another build of the model (the shards have all "
+                f"FFNs without it), or download {shard} and the index of one revision",
             )  # fmt: skip

@@ -211,6 +211,53 @@ def with_several_tokens(case: Case, prefix: str) -> Case:
     return case._replace(shapes=case.shapes | head)
 
 
+def openelm(*, gated: bool) -> Case:
+    """Halves, proj_2(silu(first) * second), or one matrix; every layer of its own width, which no config key says."""
+    base, widths = "transformer.layers.{}.ffn.", (N, 16)
+    shapes: dict[str, tuple[int, ...]] = {"transformer.token_embeddings.weight": (2 * N, H)}
+    for i, n in enumerate(widths):
+        shapes |= {
+            base.format(i) + "proj_1.weight": (2 * n if gated else n, H),
+            base.format(i) + "proj_2.weight": (H, n),
+        }
+
+    def layer(t: Tensors, x: np.ndarray, i: int) -> np.ndarray:
+        hidden = linear(t, base.format(i) + "proj_1", x)
+        if gated:
+            first, second = np.split(hidden, 2, axis=-1)
+            return linear(t, base.format(i) + "proj_2", silu(first) * second)
+        return linear(t, base.format(i) + "proj_2", silu(hidden))
+
+    config = {"model_type": "openelm", "ffn_multipliers": [3.0, 2.0], "model_dim": H, "num_transformer_layers": 2}
+    return Case(config, shapes, {f"layers.{i}": n for i, n in enumerate(widths)}, by_layer(2, layer))
+
+
+def nemotron_nas(*, says_widths: bool) -> Case:
+    """Llama's names; of four layers one has no FFN, and one a single matrix in its place."""
+    base, widths = "model.layers.{}.mlp.", {0: N, 3: 16}
+    shapes: dict[str, tuple[int, ...]] = {base.format(1) + "linear_mlp.weight": (H, H), "lm_head.weight": (N, H)}
+    shapes["model.layers.2.input_layernorm.weight"] = (H,)
+    for i, n in widths.items():
+        shapes |= {base.format(i) + f"{name}_proj.weight": s
+                   for name, s in (("gate", (n, H)), ("up", (n, H)), ("down", (H, n)))}  # fmt: skip
+
+    def layer(t: Tensors, x: np.ndarray, i: int) -> np.ndarray:
+        m = base.format(i)
+        if i == 1:
+            return linear(t, m + "linear_mlp", x)
+        return (
+            0 * x
+            if i == 2
+            else linear(t, m + "down_proj", silu(linear(t, m + "gate_proj", x)) * linear(t, m + "up_proj", x))
+        )
+
+    ffns = [{"no_op": i == 2, "replace_with_linear": i == 1, "ffn_mult": 1.5,
+             "intermediate_size": widths.get(i) if says_widths else None} for i in range(4)]  # fmt: skip
+    config = {"model_type": "nemotron-nas", "hidden_size": H, "num_hidden_layers": 4, "intermediate_size": None,
+              "block_configs": [{"attention": {}, "ffn": ffn} for ffn in ffns]}  # fmt: skip
+    return Case(config, shapes, {f"layers.{i}": n for i, n in widths.items()}, by_layer(4, layer))
+
+
 def fused_experts(model_type: str, *, transposed: bool, pairs: bool) -> Case:
     """All experts in one tensor, [E, 2I, H] or [E, H, 2I], gate and up as halves or by turns."""
     base, n_experts = "model.layers.0.mlp.experts.", 3
@@ -318,6 +365,10 @@ CASES = {
     "awq's scaled activation": llama_shaped("llama", "", silu, "act.scales"),
     "qwen3-vl-moe on disk": fused_experts("qwen3_vl_moe", transposed=True, pairs=False),
     "qwen3-vl-moe at run time": fused_experts("qwen3_vl_moe", transposed=False, pairs=False),
+    "openelm": openelm(gated=True),
+    "openelm without gates": openelm(gated=False),
+    "nemotron-nas": nemotron_nas(says_widths=False),
+    "nemotron-nas that says widths": nemotron_nas(says_widths=True),
     "gpt-oss": fused_experts("gpt_oss", transposed=True, pairs=True),
     "gemma3n": gemma3n(),
     "deepseek-v4": deepseek_v4(),
@@ -370,7 +421,7 @@ def test_bundles(case: Case, tmp_path: Path) -> None:
     bundles = load_file(out / "ripple_place" / "bundled.safetensors")
     for name, n_neurons in case.blocks.items():
         order, block = placement.blocks[name].order, bundles[f"{name}.bundles"]
-        assert block.shape == (n_neurons, 2 if case.config["model_type"] in ("phi-msft", "nemotron_h") else 3, H)
+        assert block.shape == (n_neurons, len(model.blocks[name].components), H)
         for component, rows in zip(model.blocks[name].components, block.swapaxes(0, 1), strict=True):
             tensor = tensors[component.name]
             if "experts." in component.name and tensor.ndim == 3:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +11,11 @@ import pytest
 
 from ripple_place.checkpoint.model.ffn import FfnModel, describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.proof.verify import verify
+from ripple_place.checkpoint.rewrite import execute
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
-from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, write_checkpoint
+from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +123,49 @@ def test_weights_that_are_wrong(tmp_path: Path, change: Callable[[Tensors], Any]
     change(tensors)
     with pytest.raises(CheckpointError, match=message):
         describe(write_checkpoint(tmp_path / "m", tensors, llama_config()))
+
+
+def test_widths_that_the_config_says_once(tmp_path: Path) -> None:
+    """A pruned model whose config has one number: the remedy is a list, and it helps."""
+    narrow = {name: tensor for name, tensor in llama_tensors(n_neurons=16).items() if "layers.1." in name}
+    path = write_checkpoint(tmp_path / "m", llama_tensors() | narrow, llama_config())
+    with pytest.raises(CheckpointError, match=r"\[16, 8\].*give config.json a list in intermediate_size, one number"):
+        describe(path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"intermediate_size": [24, 16]}))
+    assert [block.n_neurons for block in describe(path).blocks.values()] == [24, 16]
+
+
+def test_layers_without_an_ffn(tmp_path: Path) -> None:
+    """They stay as they are, and a note says which they are; the output is the same model."""
+    tensors = {name: t for name, t in llama_tensors(n_layers=4).items() if not re.search(r"layers\.[12]\.mlp", name)}
+    path = write_checkpoint(tmp_path / "m", tensors, llama_config(n_layers=4))
+    model = describe(path)
+    assert list(model.blocks) == ["layers.0", "layers.3"]
+    assert model.notes == ("layers 1-2 have no FFN by the names of family llama: they stay as they are",)
+    execute(plan_rewrite(model, random_placement(model), tmp_path / "out"))
+    verify(path, tmp_path / "out")
+
+
+def test_layers_that_were_cut_out(tmp_path: Path) -> None:
+    """No tensor of the last two is there: either the config is corrected, or the weights are not all there."""
+    path = write_checkpoint(tmp_path / "m", llama_tensors(), llama_config(n_layers=4))
+    with pytest.raises(CheckpointError, match=r"in layers 2-3, and no other.*set num_hidden_layers in config.json to"):
+        describe(path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    assert len(describe(path).blocks) == 2
+
+
+def test_an_ffn_of_another_kind(tmp_path: Path) -> None:
+    """What is there instead is named: a gate that this model has not cannot be downloaded."""
+    tensors = {name: tensor for name, tensor in llama_tensors().items() if "gate_proj" not in name}
+    path = write_checkpoint(tmp_path / "m", tensors, llama_config())
+    message = (
+        r"no tensor model.layers.0.mlp.gate_proj.weight, only .*down_proj.weight, .*up_proj.weight.*docs/families.md"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        describe(path)
 
 
 def test_config_of_another_model(tmp_path: Path) -> None:
