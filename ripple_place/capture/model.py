@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.capture.loading import has_vocabulary, loading_error, missing_tensor, tokenizer_error
+from ripple_place.checkpoint.model.shards import read_config as read_checkpoint_config
+from ripple_place.checkpoint.model.weights import INDEX_FILE, SINGLE_FILE, find_weights
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.tensorfile import TensorFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_VARIANT = re.compile(r"model\.safetensors\.index\.([\w-]+)\.json|model\.([\w-]+)\.safetensors")
+"""Names of a variant's index, or of its one file."""
 ROOM_SHARE = 0.6
 """Share of the free memory that the weights of a whole model may take; the rest is for activations and counting."""
 
 
 @contextmanager
 def _loading(path: Path, what: str) -> Iterator[None]:
-    """Turn any exception of transformers into an error that names the part of the checkpoint."""
+    """Turn any exception of transformers into an error that says what is wrong, and what helps."""
     try:
         yield
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as cause:
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise CheckpointError(
-            f"{path}: {what}", found=reason[:300], expected="a checkpoint that transformers loads without remote code",
-            remedy="check the directory with transformers' own from_pretrained",
-        ) from cause  # fmt: skip
+        raise loading_error(path, what, cause) from cause
 
 
 def read_config(path: Path) -> Any:
@@ -36,7 +38,7 @@ def read_config(path: Path) -> Any:
 
     Raises
     ------
-    CheckpointError
+    CheckpointError, UnsupportedError
         If transformers cannot read it.
     """
     from transformers import AutoConfig
@@ -50,13 +52,21 @@ def read_tokenizer(path: Path) -> Any:
 
     Raises
     ------
-    CheckpointError
+    CheckpointError, UnsupportedError
         If there is none, or transformers cannot read it.
     """
     from transformers import AutoTokenizer
 
-    with _loading(path, "tokenizer"):
-        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        # Without a vocabulary transformers makes a tokenizer without words, and says nothing.
+        if not has_vocabulary(path) and not tokenizer("a", add_special_tokens=False)["input_ids"]:
+            raise ValueError("a tokenizer without words")
+    except MemoryError:
+        raise
+    except Exception as cause:
+        raise tokenizer_error(path, cause) from cause
+    return tokenizer
 
 
 def _auto_class(config: Any) -> Any:
@@ -67,7 +77,7 @@ def _auto_class(config: Any) -> Any:
     return transformers.AutoModelForCausalLM
 
 
-def load_model(path: Path, config: Any, *, dtype: str, device: str) -> Any:
+def load_model(path: Path, config: Any, *, dtype: str, device: str, needs_head: bool = True) -> Any:
     """Return the whole model, ready to run.
 
     Parameters
@@ -78,23 +88,75 @@ def load_model(path: Path, config: Any, *, dtype: str, device: str) -> Any:
         One of `ripple_place.capture.params.DTYPES`; the model computes in it.
     device : str
         ``cpu`` or ``cuda``.
+    needs_head : bool
+        Whether the weights that give logits must be there.
 
     Raises
     ------
-    CheckpointError
+    CheckpointError, UnsupportedError
         If transformers cannot load it, or a tensor is missing.
     """
     import torch
 
+    named = _named_weights(path, config)
     with _loading(path, "weights"), quiet_transformers():
         model, loading = _auto_class(config).from_pretrained(
             path, config=config, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False,
-            output_loading_info=True,
+            output_loading_info=True, **named,
         )  # fmt: skip
     # Where a tensor is missing transformers draws one at random, and says so in a log.
+    head = head_path(model)
     for name in sorted(loading["missing_keys"]):
-        raise missing_tensor(path, name)
+        if needs_head or head is None or not name.startswith(f"{head}."):
+            raise missing_tensor(path, name, loading["unexpected_keys"])
     return model.eval().to(device)
+
+
+def _named_weights(path: Path, config: Any) -> dict[str, str]:
+    """Return the argument by which transformers finds weights under other names than its own.
+
+    Raises
+    ------
+    UnsupportedError
+        If it needs an index, and there is none.
+    """
+    try:
+        files = find_weights(path, config.to_dict())
+    except UnsupportedError:
+        return {}  # Of another format, which transformers may load.
+    if files.index_name is None and len(files.names) > 1:
+        raise UnsupportedError(
+            path, found=f"{len(files.names)} shards without an index", expected="one, to load the whole model at once",
+            remedy="profile it with --layer-by-layer, which reads the shards' own headers",
+        )  # fmt: skip
+    name = files.index_name or files.names[0]
+    if name in (SINGLE_FILE, INDEX_FILE):
+        return {}
+    if variant := _VARIANT.fullmatch(name):
+        return {"variant": variant[1] or variant[2]}
+    config.transformers_weights = name
+    return {}
+
+
+def head_path(model: Any) -> str | None:
+    """Return the name of the module that gives the logits, None if there is none."""
+    head = model.get_output_embeddings()
+    return next((name for name, module in model.named_modules() if module is head), None) if head is not None else None
+
+
+def has_head(path: Path, skeleton: Any) -> bool:
+    """Tell whether a checkpoint has the weights that give logits; models for embeddings are stored without them."""
+    head = head_path(skeleton)
+    if head is None:
+        return False
+    if getattr(skeleton.config.get_text_config(), "tie_word_embeddings", False):
+        return True
+    try:
+        shards = open_shards(path)
+    except UnsupportedError:
+        return True  # In a format that only transformers reads; it will say what is missing.
+    part = f".{head.rpartition('.')[2]}."
+    return any(part in f".{name}" for shard in shards for name in shard.tensors)
 
 
 def build_skeleton(path: Path, config: Any, *, dtype: str) -> Any:
@@ -102,7 +164,7 @@ def build_skeleton(path: Path, config: Any, *, dtype: str) -> Any:
 
     Raises
     ------
-    CheckpointError
+    CheckpointError, UnsupportedError
         If transformers cannot build it.
     """
     import torch
@@ -122,14 +184,6 @@ def build_skeleton(path: Path, config: Any, *, dtype: str) -> Any:
         torch.nn.Module.register_parameter = register
 
 
-def missing_tensor(path: Path, name: str) -> CheckpointError:
-    """Return the error for a checkpoint that lacks a tensor."""
-    return CheckpointError(
-        f"{path}: {name}", found="no such tensor", expected="every parameter of the model",
-        remedy="download the checkpoint again",
-    )  # fmt: skip
-
-
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers' progress bars off stderr; ours say the same."""
@@ -145,35 +199,35 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def open_shards(path: Path) -> list[TensorFile]:
-    """Return the safetensors files of a checkpoint with their headers.
+    """Return the safetensors files of a checkpoint with their headers: those of the model, not all that lie there.
 
     Raises
     ------
     UnsupportedError
-        If there are none.
+        If there are weights in other formats alone.
     CheckpointError
-        If one is damaged.
+        If there are none, or one is damaged.
     """
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
+    try:
+        names = find_weights(path, read_checkpoint_config(path)).names
+    except UnsupportedError as cause:
         raise UnsupportedError(
-            path, found="no safetensors files", expected="weights that can be read a layer at a time",
-            remedy="convert the checkpoint with save_pretrained, or profile it with --whole-model",
-        )  # fmt: skip
-    return [TensorFile.open(file, CheckpointError) for file in files]
+            path, found=cause.found, expected="safetensors, which can be read a layer at a time",
+            remedy=f"{cause.remedy}; or profile it with --whole-model, if transformers loads it",
+        ) from cause  # fmt: skip
+    return [TensorFile.open(path / name, CheckpointError) for name in names]
 
 
 def fits_in_memory(path: Path, device: str, dtype: str) -> bool:
     """Tell whether the whole model has room; true where that cannot be known."""
     import torch
 
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
+    try:
+        shards = open_shards(path)
+    except UnsupportedError:
         return True
     item_bytes = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
-    n_bytes = sum(
-        item_bytes * _n_elements(extent.shape) for file in open_shards(path) for extent in file.tensors.values()
-    )
+    n_bytes = sum(item_bytes * _n_elements(extent.shape) for file in shards for extent in file.tensors.values())
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else _free_memory_bytes()
     return free is None or n_bytes <= ROOM_SHARE * free
 

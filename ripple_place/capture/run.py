@@ -59,6 +59,8 @@ class Capture:
         How the rule was chosen; None if it was named, or chosen by an earlier run.
     is_too_short_to_score : bool
         The perplexities were asked for, but thresholds were fitted on all of the text.
+    notes : tuple of str
+        How the result may mislead.
     """
 
     trace: ActivationTrace
@@ -70,6 +72,7 @@ class Capture:
     rule: ActivityRule = DEFAULT_RULE
     choice: RuleChoice | None = None
     is_too_short_to_score: bool = False
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ``capture`` of ``profile --json``: everything but the trace."""
@@ -125,7 +128,14 @@ class _Setup:
     @cached_property
     def whole(self) -> Any:
         """The model with its weights, loaded when it is first asked for."""
-        return models.load_model(self.path, self.config, dtype=self.params.dtype, device=self.device)
+        return models.load_model(
+            self.path, self.config, dtype=self.params.dtype, device=self.device, needs_head=self.has_head
+        )
+
+    @cached_property
+    def has_head(self) -> bool:
+        """Whether the checkpoint has the weights that give logits, without which no text can be scored."""
+        return models.has_head(self.path, self.skeleton)
 
 
 def run_capture(
@@ -168,7 +178,8 @@ def run_capture(
     rule = choice.rule
     if rule.uses_gate:
         check_gates(setup.sites, model_path)
-    score = params.perplexity and rule.changes_output
+    wants_score = params.perplexity and rule.changes_output
+    score = wants_score and setup.has_head
     writer = TraceWriter(directory, _identity(setup, rule, score=score, thresholds=thresholds), resume=resume)
     n_resumed = int(writer.progress.get("batches", writer.progress.get("layers", 0)))
     recorder = Recorder(rule, writer, setup.sites, magnitudes=params.magnitudes, thresholds=thresholds)
@@ -194,6 +205,9 @@ def run_capture(
         rule,
         choice if choice.activation is not None else None,
         score and likelihoods["with"].n_tokens == 0,
+        (f"{model_path} has no weights that give logits: the cost of the rule in perplexity is not known",)
+        if wants_score and not score
+        else (),
     )
 
 
@@ -228,7 +242,7 @@ def _choose_rule(setup: _Setup, resumed: Path | None, track: Track) -> RuleChoic
     def try_out() -> Trials:
         return try_rules(setup.whole, find_sites(setup.whole, setup.path), setup.batches, setup.device, track)
 
-    can_try = setup.shards is None and setup.params.perplexity
+    can_try = setup.shards is None and setup.params.perplexity and setup.has_head
     return choose_rule(setup.config, try_out if can_try else None)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ripple_place.capture.batches import Batch, Window
 from ripple_place.errors import UsageError
+from ripple_place.foreign import file_error, recognise
 from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.capture.batches import BatchLayout
     from ripple_place.capture.params import WindowParams
+
+_POINTER = "version https://git-lfs.github.com/spec/"
+"""How a Git LFS pointer begins, which is text, too."""
 
 
 MAX_TEXT_BYTES = 1 << 30
@@ -159,9 +163,11 @@ def read_texts(paths: Sequence[Path], tokenizer: Any) -> list[Int32Array]:
         try:
             text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()  # Of any line ends makes newlines.
         except UnicodeDecodeError as cause:
-            raise UsageError(
-                path, found=str(cause), expected="text in UTF-8", remedy="convert it, or give another file"
+            raise file_error(
+                UsageError, path, found=str(cause), expected="text in UTF-8", remedy="convert it, or give another file"
             ) from cause
+        if text.startswith(_POINTER) and (foreign := recognise(path)) is not None:
+            raise UsageError(path, found=foreign.found, expected="a text file", remedy=foreign.remedy)
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         texts.append(np.asarray(ids, np.int32))
     return texts

@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.capture.model import missing_tensor, quiet_transformers
+from ripple_place.capture.loading import missing_tensor
+from ripple_place.capture.model import quiet_transformers
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.inputfile import open_stream
 
@@ -85,7 +86,7 @@ class WeightSource:
         for name in names:
             parameter = self.model.get_parameter(name)
             if parameter.is_meta:
-                raise missing_tensor(next(iter(self._places.values())).path.parent, name)
+                raise missing_tensor(next(iter(self._places.values())).path.parent, name, self._places)
             if parameter.device.type != self.device:
                 self._set(name, torch.nn.Parameter(parameter.to(self.device), requires_grad=False))
         return names
@@ -120,7 +121,8 @@ class WeightSource:
                 if n_read == 0:
                     raise CheckpointError(
                         f"{shard.path}: {name}", found=f"an end after {done} bytes",
-                        expected=f"{extent.length_bytes} bytes", remedy="download the checkpoint again",
+                        expected=f"{extent.length_bytes} bytes",
+                        remedy="leave the checkpoint alone while it is read, and start again",
                     )  # fmt: skip
                 done += n_read
         return torch.frombuffer(buffer, dtype=dtype).view(extent.shape)
@@ -132,7 +134,7 @@ class WeightSource:
         if value.shape != parameter.shape:
             raise CheckpointError(
                 f"{name}", found=f"shape {list(value.shape)}", expected=f"{list(parameter.shape)} by the config",
-                remedy="download the checkpoint again",
+                remedy="make sure that config.json and the weights belong to the same model",
             )  # fmt: skip
         value = value.to(device=self.device, dtype=parameter.dtype)
         self._set(name, torch.nn.Parameter(value, requires_grad=False))
