@@ -13,17 +13,21 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from ripple_place.errors import RipplePlaceError
-from ripple_place.inputfile import open_stream
 from ripple_place.hub import CONFIG_FILE, download_command, unfinished_download
+from ripple_place.inputfile import open_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
 _Error = TypeVar("_Error", bound=RipplePlaceError)
+if TYPE_CHECKING:
+    _Make = Callable[..., _Error]
+    """Given what was found and what to do, makes the error."""
 
 _BEGINNING_BYTES = 1024
 _LFS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
@@ -45,16 +49,9 @@ _ARCHIVES = (
 )  # fmt: skip
 """Where an archive's mark stands, the mark, the archive's kind, and the command that unpacks it."""
 _WEIGHTS = (
-    (b"GGUF", "GGUF"), (b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "numpy"), (b"\x80\x02\x8a\nl\xfc\x9cF", "torch"),
+    (b"PK\x03\x04", "torch"), (b"GGUF", "GGUF"), (b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "numpy"), (b"\x80\x02\x8a\nl\xfc\x9cF", "torch"),
 )  # fmt: skip
-_MIN_ZEROS = 16
-
-
-class Foreign(NamedTuple):
-    """What a file is instead, and what to do about it."""
-
-    found: str
-    remedy: str
+_MIN_ZEROS, _MAX_DIGITS = 16, 20
 
 
 def file_error(
@@ -80,82 +77,84 @@ def file_error(
     OSError
         If the file cannot be read.
     """
-    foreign = recognise(path, formats=formats)
-    if foreign is not None:
-        return kind(path, found=foreign.found, expected=expected, remedy=foreign.remedy)
+    recognised = recognised_error(kind, path, expected=expected, formats=formats)
+    if recognised is not None:
+        return recognised
     return kind(path if where is None else where, found=found, expected=expected, remedy=remedy)
 
 
-def recognise(path: Path, *, formats: Collection[str] = ()) -> Foreign | None:
-    """Return what a file is instead of what its name says, None if nothing shows; parameters as of `file_error`.
+def recognised_error(kind: type[_Error], path: Path, *, expected: str, formats: Collection[str] = ()) -> _Error | None:
+    """Return the error for a file that is something else than its name says, None if nothing shows.
+
+    Parameters as of `file_error`.
 
     Raises
     ------
     OSError
         If it cannot be read.
     """
+    make: _Make[_Error] = partial(kind, path, expected=expected)
     if not path.exists():
-        return _absent(path)
+        return _absent(path, make)
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         return None
     with open_stream(path) as file:
         beginning = file.read(_BEGINNING_BYTES)
     return (
-        _unfinished(path)
-        or _pointer(path, beginning, status.st_size)
-        or _answer(path, beginning)
-        or _other_format(path, beginning, formats)
+        _unfinished(path, make)
+        or _pointer(path, beginning, status.st_size, make)
+        or _answer(path, beginning, make)
+        or _other_format(path, beginning, formats, make)
     )
 
 
-def _absent(path: Path) -> Foreign | None:
-    """Return what is at a path that leads to no file."""
+def _absent(path: Path, make: _Make[_Error]) -> _Error | None:
+    """Return the error for a path that leads to no file."""
     target = os.readlink(path) if path.is_symlink() else None
     if target is not None and any(annex in target for annex in _ANNEX):
-        return Foreign(found="a git-annex link whose content is not here", remedy=f"run `git annex get {path.name}`")
+        return make(found="a git-annex link whose content is not here", remedy=f"run `git annex get {path.name}`")
     unfinished = unfinished_download(path)
     if target is None and unfinished is None:
         return None
     so_far = "" if unfinished is None else f"; {unfinished.name} holds a download that has not ended"
     found = "no such file" if target is None else f"a link to {target}, which is not there"
-    return Foreign(found=found + so_far, remedy=f"run the download again: {download_command(path.parent)}")
+    return make(found=found + so_far, remedy=f"run the download again: {download_command(path.parent)}")
 
 
-def _unfinished(path: Path) -> Foreign | None:
+def _unfinished(path: Path, make: _Make[_Error]) -> _Error | None:
     unfinished = unfinished_download(path)
     if unfinished is None:
         return None
-    return Foreign(
+    return make(
         found=f"a file that is still being downloaded: {unfinished.name} lies beside it",
         remedy="wait until the download has ended, or run it again",
     )
 
 
-def _pointer(path: Path, beginning: bytes, size_bytes: int) -> Foreign | None:
-    """Return the pointer that stands for a file that was not fetched, or the space for it."""
+def _pointer(path: Path, beginning: bytes, size_bytes: int, make: _Make[_Error]) -> _Error | None:
+    """Return the error for a pointer that stands for a file that was not fetched, or for space that waits for it."""
     if size_bytes == 0:
-        return Foreign(found="an empty file", remedy=_again(path))
+        return make(found="an empty file", remedy=_again(path))
     if beginning.startswith(_LFS):
         size = _LFS_SIZE.search(beginning)
-        of = f" to a file of {int(size[1]):,} bytes" if size and len(size[1]) < 20 else ""
-        return Foreign(
+        of = f" to a file of {int(size[1]):,} bytes" if size and len(size[1]) < _MAX_DIGITS else ""
+        return make(
             found=f"a Git LFS pointer of {size_bytes} bytes{of}, which was not fetched",
             remedy=f"run `git lfs install` and `git lfs pull` in that clone, or {_again(path)}",
         )
     if beginning.startswith(_ANNEX[0].encode()):
-        return Foreign(found="a git-annex pointer, whose content is not here",
-                       remedy=f"run `git annex get {path.name}`")  # fmt: skip
+        return make(found="a git-annex pointer, whose content is not here", remedy=f"run `git annex get {path.name}`")
     if len(beginning) >= _MIN_ZEROS and not beginning.strip(b"\0"):
-        return Foreign(
+        return make(
             found=f"zeros in its first {len(beginning)} bytes, as in space that is reserved for a download",
             remedy=f"wait until the download has ended, or {_again(path)}",
         )
     return None
 
 
-def _answer(path: Path, beginning: bytes) -> Foreign | None:
-    """Return the answer of a server that was saved in place of a file."""
+def _answer(path: Path, beginning: bytes, make: _Make[_Error]) -> _Error | None:
+    """Return the error for the answer of a server that was saved in place of a file."""
     if _PAGE.match(beginning) is None and not beginning.startswith(_ANSWERS):
         return None
     if title := _TITLE.search(beginning):
@@ -163,33 +162,29 @@ def _answer(path: Path, beginning: bytes) -> Foreign | None:
     else:
         text = b"" if beginning.lstrip().startswith(b"<") else beginning[:120]
     says = f" ({' '.join(text.decode(errors='replace').split())})" if text else ""
-    return Foreign(
+    return make(
         found=f"an error page or message of a server{says}, saved in place of the file",
         remedy=f"log in if the model is gated (hf auth login), and {_again(path)}",
     )
 
 
-def _other_format(path: Path, beginning: bytes, formats: Collection[str]) -> Foreign | None:
-    """Return the archive or the other format of weights that a file is."""
+def _other_format(path: Path, beginning: bytes, formats: Collection[str], make: _Make[_Error]) -> _Error | None:
+    """Return the error for an archive, or another format of weights."""
     for offset, mark, kind, command in _ARCHIVES:
-        if beginning[offset:].startswith(mark) and kind not in formats:
-            if kind == "zip" and b"data.pkl" in beginning:
-                return _weights(path, "torch")
-            return Foreign(
+        is_torch = kind == "zip" and b"data.pkl" in beginning
+        if beginning[offset:].startswith(mark) and kind not in formats and not is_torch:
+            return make(
                 found=f"a {kind} archive",
                 remedy=f"unpack it ({command.format(path.name)}) and put what was in it in its place",
             )
     for mark, kind in _WEIGHTS:
         if beginning.startswith(mark) and kind not in formats:
-            return _weights(path, kind)
+            return make(
+                found=f"a file in the format {kind}, under another format's name",
+                remedy=f"give {path.name} the ending that its format has, and put the file that belongs here in its "
+                "place",
+            )
     return None
-
-
-def _weights(path: Path, kind: str) -> Foreign:
-    return Foreign(
-        found=f"a file in the format {kind}, under another format's name",
-        remedy=f"give {path.name} the ending that its format has, and the file that belongs here in its place",
-    )
 
 
 def _again(path: Path) -> str:

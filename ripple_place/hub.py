@@ -42,7 +42,7 @@ def directory_error(path: Path) -> UsageError | None:
     expected = "a checkpoint directory"
     if not path.exists():
         found = f"a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "nothing there"
-        return UsageError(path, found=found, expected=expected, remedy=remedy_for_nothing(path, _GIVE))
+        return UsageError(path, found=found, expected=expected, remedy=remedy_for_nothing(path, remedy=_GIVE))
     if not path.is_dir():
         remedy = f"give the directory {path.parent}" if (path.parent / CONFIG_FILE).is_file() else _GIVE
         return UsageError(path, found="a file", expected=expected, remedy=remedy)
@@ -67,11 +67,11 @@ def directory_error(path: Path) -> UsageError | None:
     return None
 
 
-def remedy_for_nothing(path: Path, otherwise: str) -> str:
+def remedy_for_nothing(path: Path, *, remedy: str) -> str:
     """Return what to do about a path at which there is nothing: how to download, if it may be a name on the hub."""
     match = _NAME.fullmatch(str(path))
     if match is None:
-        return otherwise
+        return remedy
     name = match["name"]
     local = name.rpartition("/")[2]
     return (

@@ -23,7 +23,7 @@ from ripple_place.checkpoint.output.convert import convert
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.errors import RipplePlaceError, TensorFileError
 from ripple_place.flash.device.files import read_device
-from ripple_place.foreign import recognise
+from ripple_place.foreign import recognised_error
 from ripple_place.placement import read_placement
 from ripple_place.tensorfile import TensorFile
 from ripple_place.torchfile import read_torch_file
@@ -130,7 +130,7 @@ def test_every_reader_recognises_them(
 ) -> None:
     """One function tells for all files that are read."""
     (pico_llama / name).write_bytes(content)
-    expected = recognise(pico_llama / name)
+    expected = recognised_error(RipplePlaceError, pico_llama / name, expected="")
     assert expected is not None
     with pytest.raises(RipplePlaceError) as caught:
         read(pico_llama / name)
@@ -215,5 +215,5 @@ def test_an_annexed_file(pico_opt: Path) -> None:
 def test_special_files_are_not_opened(tmp_path: Path) -> None:
     """A FIFO would be waited for."""
     os.mkfifo(tmp_path / "fifo")
-    assert recognise(tmp_path / "fifo") is None
-    assert recognise(tmp_path / "nothing") is None
+    assert recognised_error(RipplePlaceError, tmp_path / "fifo", expected="") is None
+    assert recognised_error(RipplePlaceError, tmp_path / "nothing", expected="") is None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.model.prefix import wrapper_advice
+from ripple_place.checkpoint.model.prefix import remedy_for_names
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError
-from ripple_place.foreign import recognise
+from ripple_place.foreign import recognised_error
 from ripple_place.hub import download_command
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def loading_error(path: Path, what: str, cause: Exception) -> RipplePlaceError:
         If the directory cannot be read.
     """
     for file in _files(path, _READ):
-        if (foreign := recognise(file, formats=("zip", "torch"))) is not None:
-            return CheckpointError(
-                file, found=foreign.found, expected="a file that transformers reads", remedy=foreign.remedy
-            )
+        read = "a file that transformers reads"
+        if error := recognised_error(CheckpointError, file, expected=read, formats=("zip", "torch")):
+            return error
     reason = (" ".join(str(cause).split()) or type(cause).__name__)[:_MAX_REASON]
     where, expected = f"{path}: {what}", "what the installed transformers loads, without remote code"
     if isinstance(cause, ImportError):
@@ -78,7 +77,11 @@ def tokenizer_error(path: Path, cause: Exception) -> RipplePlaceError:
         )  # fmt: skip
     only_pieces = set(vocabularies) == set(_files(path, _SENTENCE_PIECE))
     missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
-    if only_pieces and missing and all(recognise(file) is None for file in vocabularies):
+    if (
+        only_pieces
+        and missing
+        and not any(recognised_error(CheckpointError, file, expected="") for file in vocabularies)
+    ):
         return UnsupportedError(
             f"{path}: tokenizer", found=f"{vocabularies[0].name} alone, and no package that reads it",
             expected="tokenizer.json, or the packages sentencepiece and protobuf",
@@ -109,8 +112,8 @@ def missing_tensor(path: Path, name: str, stored: Iterable[str] = ()) -> Checkpo
     return CheckpointError(
         f"{path}: {name}", found="no such tensor" + (f", but names such as {likely}" if likely else ""),
         expected="every parameter of the model that config.json describes",
-        remedy=wrapper_advice(likely) or "make sure that config.json and the weights belong to the same model; "
-        "from_pretrained of transformers lists what it misses",
+        remedy=remedy_for_names([likely], remedy="make sure that config.json and the weights belong to the same model; "
+        "from_pretrained of transformers lists what it misses"),
     )  # fmt: skip
 
 

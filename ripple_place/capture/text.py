@@ -15,7 +15,7 @@ import numpy as np
 
 from ripple_place.capture.batches import Batch, Window
 from ripple_place.errors import UsageError
-from ripple_place.foreign import file_error, recognise
+from ripple_place.foreign import file_error, recognised_error
 from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def read_texts(paths: Sequence[Path], tokenizer: Any) -> list[Int32Array]:
             raise file_error(
                 UsageError, path, found=str(cause), expected="text in UTF-8", remedy="convert it, or give another file"
             ) from cause
-        if text.startswith(_POINTER) and (foreign := recognise(path)) is not None:
-            raise UsageError(path, found=foreign.found, expected="a text file", remedy=foreign.remedy)
+        if text.startswith(_POINTER) and (error := recognised_error(UsageError, path, expected="a text file")):
+            raise error
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         texts.append(np.asarray(ids, np.int32))
     return texts

@@ -52,7 +52,7 @@ def read_source(path: Path) -> ActivationTrace:
     if not path.exists():
         raise UsageError(
             path, found="nothing there", expected=f"a trace, or {' or '.join(synthetic_names())}",
-            remedy=remedy_for_nothing(path, "check the path"),
+            remedy=remedy_for_nothing(path, remedy="check the path"),
         )  # fmt: skip
     if path.is_dir():
         raise UnsupportedError(

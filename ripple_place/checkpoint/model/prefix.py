@@ -2,7 +2,7 @@
 
 Training wraps a model in others, and each leaves a part in the names of a raw state dict. Parts before the whole model
 are set aside: the tensors keep their names, so that whatever loads the source loads the output. A part within the names
-is not, and `wrapper_advice` says what it is.
+is not, and `remedy_for_names` says what it is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ripple_place.checkpoint.model.patterns import matching
 from ripple_place.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
     from ripple_place.checkpoint.model.family import Family
@@ -92,18 +93,17 @@ def find_prefix(where: object, family: Family, weights: AbstractSet[str]) -> Nam
     name = _nearest(family, weights)
     raise CheckpointError(
         where, found="no FFN tensors" + (f", but names such as {name}" if name else ""), expected=expected,
-        remedy=wrapper_advice(name)
-        or f"give a whole checkpoint whose model_type is that of its tensors, or add a family file that names them "
-        f"(docs/families.md); config.json says {family.name}",
+        remedy=remedy_for_names([name], remedy="give a whole checkpoint whose model_type is that of its tensors, or add "
+        "a family file that names them (docs/families.md)"),
     )  # fmt: skip
 
 
-def wrapper_advice(name: str) -> str | None:
-    """Return what to do about a part that a wrapper left in a tensor's name, None if it has none."""
-    for part in name.split("."):
+def remedy_for_names(names: Iterable[str], *, remedy: str) -> str:
+    """Return what to do about a part that a wrapper left in tensor names, or the remedy for names without one."""
+    for part in (part for name in names for part in name.split(".")):
         if part in _WRAPPERS:
             return f"its names have a part {part}, left by {_WRAPPERS[part]}: {_SAVE_CLEAN}"
-    return None
+    return remedy
 
 
 def _wrappers_of(weights: AbstractSet[str]) -> set[str]:

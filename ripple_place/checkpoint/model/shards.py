@@ -124,15 +124,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _adapter_error(path: Path) -> UnsupportedError:
     """Return the error for an adapter, alone or beside a model."""
-    if (path / CONFIG_FILE).exists():
-        found, where = "adapter_config.json, an adapter whose matrices carry the neuron axis too", "elsewhere"
-        remedy = f"move the adapter {where} and give it with --adapter, or merge it into its base model first (peft: "
-    else:
-        found = "an adapter, and no model"
-        remedy = "give the model that it adapts, and this directory with --adapter, or merge the two first (peft: "
+    is_beside = (path / CONFIG_FILE).exists()
     return UnsupportedError(
-        path, found=found, expected="a whole model and no adapter beside it", remedy=f"{remedy}merge_and_unload)"
-    )
+        path, found="adapter_config.json, an adapter whose matrices carry the neuron axis too"
+        if is_beside else "an adapter, and no model", expected="a whole model and no adapter beside it",
+        remedy="move the adapter elsewhere and give it with --adapter, or merge it into its base model first (peft: "
+        "merge_and_unload)" if is_beside else "give the model that it adapts, and this directory with --adapter, or "
+        "merge the two first (peft: merge_and_unload)",
+    )  # fmt: skip
 
 
 def _open_shard(path: Path, name: str) -> TensorFile:

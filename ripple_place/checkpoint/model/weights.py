@@ -41,26 +41,11 @@ _CONVERT = (
     'convert the weights first: python -c "from ripple_place.checkpoint.output.convert import convert; '
     "convert('{path}', '{path}-safetensors')\""
 )
-_SAVE = "load the model with the tool that wrote it and save it with save_pretrained of transformers"
 _OTHER_FORMATS = (
-    (re.compile(r"pytorch_model\.bin(\.index\.json)?"), _CONVERT),
-    (
-        re.compile(r".+\.gguf"),
-        "download the safetensors files of the model; where there are none, transformers writes some: "
-        "AutoModelForCausalLM.from_pretrained('{path}', gguf_file='{name}').save_pretrained('{path}-safetensors')",
-    ),
-    (
-        re.compile(r".+\.(npz|onnx|onnx_data|tflite|engine|mlmodel|pte)"),
-        "download the safetensors files of the model from which {name} was made",
-    ),
-    (
-        re.compile(r".+\.(h5|msgpack)"),
-        "load it with transformers 4 (from_tf=True for .h5, from_flax=True for .msgpack) and save_pretrained, or "
-        "download its safetensors files",
-    ),
-    (re.compile(r".+\.(bin|pth|pt|ckpt|distcp)"), f"{_SAVE}, or download its safetensors files"),
-)
-"""Files of weights in other formats, and what to do about each; what ripple-place converts itself comes first."""
+    r"pytorch_model\.bin(\.index\.json)?", r".+\.gguf", r".+\.(npz|onnx|onnx_data|tflite|engine|mlmodel|pte)",
+    r".+\.(h5|msgpack)", r".+\.(bin|pth|pt|ckpt|distcp)",
+)  # fmt: skip
+"""Names of files of weights in other formats: first what ripple-place converts itself, then what transformers does."""
 _OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|rng_state|scaler)\b")
 """Files of a trainer, which are no weights."""
 
@@ -131,11 +116,11 @@ def find_weights(path: Path, config: Mapping[str, Any]) -> WeightFiles:
 def no_weights_error(path: Path) -> RipplePlaceError:
     """Return the error for a directory without safetensors files, which says what there is instead."""
     entries = sorted(os.listdir(path))
-    for pattern, remedy in _OTHER_FORMATS:
-        if found := [name for name in entries if pattern.fullmatch(name) and not _OF_TRAINING.match(name)]:
+    for pattern in _OTHER_FORMATS:
+        if found := [name for name in entries if re.fullmatch(pattern, name) and not _OF_TRAINING.match(name)]:
             return UnsupportedError(
                 path, found=f"weights in {listed(found)} only", expected="safetensors",
-                remedy=remedy.format(path=path, name=found[0]),
+                remedy=_remedy_for_format(path, found[0]),
             )  # fmt: skip
     if unfinished := unfinished_downloads(path):
         return CheckpointError(
@@ -150,6 +135,25 @@ def no_weights_error(path: Path) -> RipplePlaceError:
         path, found=f"no weights, only {listed(entries)}" if entries else "nothing", expected=_EXPECTED,
         remedy=f"download the weights: {download_command(path)}",
     )  # fmt: skip
+
+
+def _remedy_for_format(path: Path, name: str) -> str:
+    """Return what to do about a file of weights in another format."""
+    if re.fullmatch(_OTHER_FORMATS[0], name):
+        return _CONVERT.format(path=path)
+    if name.endswith(".gguf"):
+        return (
+            "download the safetensors files of the model; where there are none, transformers writes some: "
+            f"AutoModelForCausalLM.from_pretrained('{path}', gguf_file='{name}').save_pretrained('{path}-safetensors')"
+        )
+    if name.endswith((".h5", ".msgpack")):
+        return (
+            "load it with transformers 4 (from_tf=True for .h5, from_flax=True for .msgpack) and save_pretrained, or "
+            "download its safetensors files"
+        )
+    if re.fullmatch(_OTHER_FORMATS[-1], name):
+        return "load it with the tool that wrote it and save_pretrained of transformers, or download safetensors files"
+    return f"download the safetensors files of the model from which {name} was made"
 
 
 def is_file(path: Path) -> bool:
