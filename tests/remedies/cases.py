@@ -67,7 +67,7 @@ class Case:
     def site(self) -> Site:
         """The site that this case is about."""
         found = [
-            site for site in find_sites() if site.where == self.where and self.words in f"{site.said}. {site.remedy}"
+            site for site in find_sites() if site.where == self.where and self.words in f"{site.said}. {site.remedy}."
         ]
         assert len(found) == 1, f"{self.story!r} names {len(found)} sites: {self.where}, {self.words!r}"
         return found[0]

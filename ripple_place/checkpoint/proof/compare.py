@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 
 
-AGAIN = "do not use this output; run `ripple-place reorder` again"
+AGAIN = "do not use this output; run `ripple-place reorder` again (--force replaces it)"
 _TRANSPOSE_ROWS, _TRANSPOSE_COLUMNS = 256, 32
 
 

@@ -91,7 +91,7 @@ def test_what_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UnsupportedError, match=r"up_proj.bias; expected"):
         check_exportable(describe_ffn(Checkpoint.open(fused)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UnsupportedError, match=r"ripple-place\[gguf\]"):
+    with pytest.raises(UnsupportedError, match=r"pip install .gguf"):
         check_exportable(describe_ffn(Checkpoint.open(source)))
 
 
