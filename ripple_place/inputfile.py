@@ -98,6 +98,21 @@ def read_at(descriptor: int, view: memoryview, offset_bytes: int) -> int:
     return len(view)
 
 
+def refuse_special_files(directory: Path) -> None:
+    """Refuse a directory with a pipe, socket or device in it, before others open its files by name and wait for ever.
+
+    Raises
+    ------
+    UsageError
+        At the first, by name.
+    OSError
+        If the directory cannot be read.
+    """
+    for path in sorted(directory.iterdir()):
+        if path.exists() and (kind := special_kind(path.stat().st_mode)) is not None:
+            raise _irregular(path, kind)
+
+
 class InputFile:
     """A file that stays open for as long as anything refers to it, so that what was checked is what is read.
 

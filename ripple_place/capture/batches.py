@@ -145,11 +145,15 @@ def _split(window: Window) -> int:
     return (window.length + 1) // 2
 
 
-def layout_of(config: Any) -> BatchLayout:
-    """Return the batch layout of a model with this config."""
+def layout_of(config: Any, n_embeddings: int) -> BatchLayout:
+    """Return the batch layout of a model with this config.
+
+    Pads are masked, but looked up: one that the model has no embedding of, as of a tokenizer to which one was added,
+    is any other token.
+    """
     pad = getattr(config, "pad_token_id", None)
-    pad_id = int(pad) if isinstance(pad, int) and pad >= 0 else 0
+    pad_id = int(pad) if isinstance(pad, int) and 0 <= pad < n_embeddings else 0
     if not getattr(config, "is_encoder_decoder", False):
         return BatchLayout(pad_id)
     start = getattr(config, "decoder_start_token_id", None)
-    return BatchLayout(pad_id, int(start) if isinstance(start, int) else pad_id)
+    return BatchLayout(pad_id, int(start) if isinstance(start, int) and 0 <= start < n_embeddings else pad_id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.hidden import HiddenStates
 from ripple_place.capture.perplexity import LogLikelihood
+from ripple_place.capture.run_errors import ModelRunError
 from ripple_place.capture.stubs import LayerStubs, same_calls
 from ripple_place.capture.weights import WeightSource
 from ripple_place.capture.whole import batches_to_fit, likelihoods_of, progress_of, to_device
@@ -142,7 +143,7 @@ class _LayerRun:
         calls = self.stubs.probe(None, self._inputs(0, with_ids=True))
         try:
             uses_ids = not same_calls(calls, self.stubs.probe(None, self._inputs(0, with_ids=False)))
-        except (TypeError, ValueError, RuntimeError, AttributeError):
+        except (ModelRunError, TypeError, ValueError, RuntimeError, AttributeError):
             uses_ids = True  # It cannot do without.
         self.weights.unload(layer_weights)
         if not uses_ids:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.extra import missing_packages
+from ripple_place.capture.run_errors import explained
 from ripple_place.errors import UnsupportedError, VerificationError
 from ripple_place.extras import install_command
+from ripple_place.inputfile import refuse_special_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +68,7 @@ def _logits(path: Path) -> Any:
     import torch
     import transformers
 
+    refuse_special_files(path)
     try:
         config = transformers.AutoConfig.from_pretrained(path)
         names = [*(config.architectures or []), "AutoModelForCausalLM"]
@@ -80,8 +83,9 @@ def _logits(path: Path) -> Any:
             path, found=f"a model that transformers does not load ({cause})", expected="one that it does",
             remedy="leave --logits out: the other checks do not need it",
         ) from cause  # fmt: skip
-    n_words = config.get_text_config().vocab_size
-    tokens = torch.randint(n_words, (1, N_TOKENS), generator=torch.Generator().manual_seed(0))
+    text = config.get_text_config()
+    length = min(N_TOKENS, getattr(text, "max_position_embeddings", None) or N_TOKENS)
+    tokens = torch.randint(text.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     inputs = {"decoder_input_ids": tokens} if config.is_encoder_decoder else {}
-    with torch.no_grad():
+    with torch.no_grad(), explained(model):
         return model.eval()(tokens, **inputs).logits

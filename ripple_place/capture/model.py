@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.loading import has_vocabulary, loading_error, missing_tensor, tokenizer_error
+from ripple_place.capture.run_errors import explained
 from ripple_place.checkpoint.model.shards import read_config as read_checkpoint_config
 from ripple_place.checkpoint.model.weights import INDEX_FILE, SINGLE_FILE, find_weights
 from ripple_place.errors import CheckpointError, UnsupportedError
@@ -109,7 +110,8 @@ def load_model(path: Path, config: Any, *, dtype: str, device: str, needs_head: 
     for name in sorted(loading["missing_keys"]):
         if needs_head or head is None or not name.startswith(f"{head}."):
             raise missing_tensor(path, name, loading["unexpected_keys"])
-    return model.eval().to(device)
+    with explained(model):
+        return model.eval().to(device)
 
 
 def _named_weights(path: Path, config: Any) -> dict[str, str]:
@@ -182,6 +184,12 @@ def build_skeleton(path: Path, config: Any, *, dtype: str) -> Any:
             return _auto_class(config).from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False).eval()
     finally:
         torch.nn.Module.register_parameter = register
+
+
+def n_embeddings(model: Any) -> int:
+    """Return how many tokens a model has embeddings of; more than any tokenizer has where it does not say."""
+    weight = getattr(model.get_input_embeddings(), "weight", None)
+    return 2**31 if weight is None else int(weight.shape[0])
 
 
 @contextmanager

@@ -6,8 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.errors import TraceFormatError
+
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
+
+_MAX_NATS = 700
+"""Whose exponential is a number still."""
 
 
 @dataclass
@@ -27,6 +32,11 @@ class LogLikelihood:
             Into the flattened sequences.
         targets : ndarray of shape (n,), int64
             The token that follows each position.
+
+        Raises
+        ------
+        TraceFormatError
+            If a likelihood is no number.
         """
         import torch
 
@@ -36,10 +46,30 @@ class LogLikelihood:
         where = torch.from_numpy(positions).to(flat.device)
         truth = torch.from_numpy(targets).to(flat.device)
         loss = torch.nn.functional.cross_entropy(flat[where].float(), truth, reduction="none")
+        if not bool(torch.isfinite(loss).all()):
+            raise _not_a_number("a token whose likelihood is NaN or zero")
         self.nats += float(loss.double().sum())
         self.n_tokens += int(targets.size)
 
     @property
     def perplexity(self) -> float | None:
-        """The exponential of the mean; None if nothing was counted."""
-        return math.exp(self.nats / self.n_tokens) if self.n_tokens else None
+        """The exponential of the mean; None if nothing was counted.
+
+        Raises
+        ------
+        TraceFormatError
+            If it is larger than any number.
+        """
+        if self.n_tokens == 0:
+            return None
+        if self.nats / self.n_tokens > _MAX_NATS:
+            raise _not_a_number(f"{self.nats / self.n_tokens:.4g} nats a token")
+        return math.exp(self.nats / self.n_tokens)
+
+
+def _not_a_number(found: str) -> TraceFormatError:
+    """Return the error for a text that has no perplexity."""
+    return TraceFormatError(
+        "perplexity of the text", found=found, expected="likelihoods that are numbers",
+        remedy="compute with --dtype float32, or leave the score out by --no-perplexity",
+    )  # fmt: skip

@@ -17,10 +17,11 @@ from ripple_place.capture.params import DEFAULT_RULE
 from ripple_place.capture.recorder import Recorder
 from ripple_place.capture.rule_choice import RuleChoice, choose_rule, try_rules
 from ripple_place.capture.sites import check_gates, find_sites
-from ripple_place.capture.text import CalibrationText, check_sequence_length, read_texts
+from ripple_place.capture.text import CalibrationText, check_sequence_length, check_token_ids, read_texts
 from ripple_place.capture.whole import run_whole_model
 from ripple_place.capture.writer import STATE_FILE, TraceWriter, read_state
 from ripple_place.errors import UsageError
+from ripple_place.inputfile import refuse_special_files
 from ripple_place.paths import as_paths
 from ripple_place.trace.activity_rules import ActivityRule
 
@@ -123,7 +124,7 @@ class _Setup:
     @cached_property
     def batches(self) -> list[Batch]:
         """The windows of the text as the model takes them."""
-        return self.text.batches(layout_of(self.config))
+        return self.text.batches(layout_of(self.config, models.n_embeddings(self.skeleton)))
 
     @cached_property
     def whole(self) -> Any:
@@ -213,6 +214,7 @@ def run_capture(
 
 def _set_up(model_path: Path, params: CaptureParams, directory: Path, *, resume: bool) -> _Setup:
     """Read config, text and modules, and check them against each other before anything is written."""
+    refuse_special_files(model_path)
     config = models.read_config(model_path)
     check_sequence_length(model_path, config, params.windows)
     texts = read_texts(as_paths(params.texts), models.read_tokenizer(model_path))
@@ -224,6 +226,7 @@ def _set_up(model_path: Path, params: CaptureParams, directory: Path, *, resume:
     device = _device(params.device)
     by_layer = _runs_by_layer(model_path, params, device, directory if resume else None)
     skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
+    check_token_ids(model_path, text, models.n_embeddings(skeleton))
     sites = find_sites(skeleton, model_path)
     if by_layer:
         layers_path(skeleton, sites, model_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.capture.run_errors import explained
 from ripple_place.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class LayerStubs:
     def _run(self, act: Any, run: Any, inputs: dict[str, Any]) -> Any:
         self._act = act
         try:
-            return run(**inputs, use_cache=False)
+            with explained(self.model):
+                return run(**inputs, use_cache=False)
         except _ReachedError:
             return None
         finally:

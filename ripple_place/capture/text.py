@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.capture.batches import Batch, Window
-from ripple_place.errors import UsageError
+from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.foreign import file_error, recognised_error
 from ripple_place.inputfile import read_input
 
@@ -150,7 +150,9 @@ def read_texts(paths: Sequence[Path], tokenizer: Any) -> list[Int32Array]:
     Raises
     ------
     UsageError
-        If a file is not there or no UTF-8 text.
+        If a file is not there, no regular file, or no UTF-8 text.
+    CheckpointError
+        If the tokenizer fails on it.
     """
     texts = []
     for path in paths:
@@ -168,9 +170,37 @@ def read_texts(paths: Sequence[Path], tokenizer: Any) -> list[Int32Array]:
             ) from cause
         if text.startswith(_POINTER) and (error := recognised_error(UsageError, path, expected="a text file")):
             raise error
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        texts.append(np.asarray(ids, np.int32))
+        texts.append(_tokenise(path, text, tokenizer))
     return texts
+
+
+def _tokenise(path: Path, text: str, tokenizer: Any) -> Int32Array:
+    """Return the ids of a text's tokens."""
+    try:
+        ids = np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], np.int64).reshape(-1)
+    except Exception as cause:  # A damaged tokenizer can raise anything.
+        raise CheckpointError(
+            path, found=f"text that the model's tokenizer fails on ({type(cause).__name__}: {cause})",
+            expected="token ids", remedy="use the tokenizer files that the model was published with",
+        ) from cause  # fmt: skip
+    # What fits in no int32 is beyond any embedding, and is refused there.
+    return np.minimum(ids, np.iinfo(np.int32).max).astype(np.int32)
+
+
+def check_token_ids(where: object, text: CalibrationText, n_words: int) -> None:
+    """Refuse tokens that the model has no embedding of: they are another model's.
+
+    Raises
+    ------
+    UsageError
+        At the largest or the smallest.
+    """
+    for token in (int(text.ids.max()), int(text.ids.min())):
+        if not 0 <= token < n_words:
+            raise UsageError(
+                f"{where}: tokenizer", found=f"token {token}", expected=f"tokens 0 to {n_words - 1}, which the model "
+                "has embeddings of", remedy="use the tokenizer files that the model was published with",
+            )  # fmt: skip
 
 
 def check_sequence_length(where: object, config: Any, params: WindowParams) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.perplexity import LogLikelihood
+from ripple_place.capture.run_errors import explained
 from ripple_place.trace.activity_rules import FIT_TOKENS
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def to_device(inputs: dict[str, Any], device: str) -> dict[str, Any]:
 def forward(model: Any, batch: Batch, device: str, *, logits: bool) -> Any:
     """Run one batch; the logits are a large product that only the perplexity needs."""
     inputs = to_device(batch.inputs(), device)
-    if logits:
-        return model(**inputs, use_cache=False).logits
-    model.base_model(**inputs, use_cache=False)
+    with explained(model):
+        if logits:
+            return model(**inputs, use_cache=False).logits
+        model.base_model(**inputs, use_cache=False)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
 
     from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.profile import DeviceProfile
+
+MAX_BREAK_EVEN_GAP = 1e9
+"""In neurons: more than any block has, and costs that can be added up."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ReadCost:
     Raises
     ------
     UsageError
-        If lambda is not a number of at least 0, or times are wanted without a device and bundle size.
+        If lambda is not a number from 0 to `MAX_BREAK_EVEN_GAP`, or times are wanted without a device and bundle size.
     """
 
     break_even_gap: float
@@ -64,7 +66,7 @@ class ReadCost:
     @classmethod
     def on_device(cls, device: DeviceProfile, bundle_bytes: int, gap: int | None = None) -> ReadCost:
         """Return the cost in the device's times, at the device's own gap unless another one is given."""
-        break_even_gap = device.break_even_gap(bundle_bytes)
+        break_even_gap = min(device.break_even_gap(bundle_bytes), MAX_BREAK_EVEN_GAP)
         return cls(break_even_gap, whole_gap(break_even_gap) if gap is None else gap, device, bundle_bytes, "us")
 
     def as_line(self) -> ReadCost:
@@ -149,9 +151,9 @@ class ReadCosts:
 
 
 def check_break_even_gap(break_even_gap: float) -> None:
-    """Raise UsageError unless lambda is a finite number of at least 0."""
-    if not 0 <= break_even_gap < math.inf:
+    """Raise UsageError unless lambda is a number from 0 to `MAX_BREAK_EVEN_GAP`."""
+    if not 0 <= break_even_gap <= MAX_BREAK_EVEN_GAP:
         raise UsageError(
-            "--break-even-gap", found=str(break_even_gap), expected="a number of at least 0",
+            "--break-even-gap", found=str(break_even_gap), expected=f"a number from 0 to {MAX_BREAK_EVEN_GAP:.0e}",
             remedy="give the neurons that take as long to read as a read takes to start",
         )  # fmt: skip

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ripple_place.flash.device.profile import DeviceProfile
 
 DEFAULT_EFFORT = 10
+MAX_GRANULE = 2**16
+"""Neurons: more than share a scale in any format."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,11 @@ class PlacingParams:
         if self.ordering != AUTO:
             find_ordering(self.ordering)
         check_bundle_bytes(self.bundle_bytes)
-        if self.granule < 1 or (self.granule > 1 and self.granule % 8):
+        if not 1 <= self.granule <= MAX_GRANULE or (self.granule > 1 and self.granule % 8):
             raise UsageError(
-                "--granule", found=str(self.granule), expected="1, or a multiple of 8", remedy="give 32, 64 or 128"
-            )
+                "--granule", found=str(self.granule), expected=f"1, or a multiple of 8 up to {MAX_GRANULE}",
+                remedy="give 32, 64 or 128",
+            )  # fmt: skip
         if self.device is not None and self.break_even_gap is not None:
             raise UsageError(
                 "--device and --break-even-gap", found="both", expected="at most one", remedy="leave one out"

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from ripple_place.errors import UsageError
 from ripple_place.flash.storage.calibration import PAGE_BYTES
+from ripple_place.units import format_time_us
+
+MAX_REPEATS = 1000
+MAX_TIME_US = 86_400e6
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class CalibrateParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 1 <= self.n_repeats <= MAX_REPEATS:
+            raise UsageError(
+                f"--repeats {self.n_repeats}", found=f"{self.n_repeats} repeats", expected=f"1 to {MAX_REPEATS}",
+                remedy="give a number in this range; five are enough for medians",
+            )  # fmt: skip
+        if not 0 < self.time_us <= MAX_TIME_US:
+            raise UsageError(
+                "--time", found=format_time_us(self.time_us), expected="more than nothing, and a day at most",
+                remedy="give a time such as 50s",
+            )  # fmt: skip
         if self.max_request_bytes < PAGE_BYTES or self.max_request_bytes % PAGE_BYTES:
             raise UsageError(
                 f"--max-size {self.max_request_bytes}", found="no multiple of 4 KiB", expected="one, such as 512KiB",
