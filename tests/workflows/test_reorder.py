@@ -317,7 +317,7 @@ def test_stride_auto_without_a_device(tmp_path: Path, profile_path: Path) -> Non
             {"ordering": "magic"},
             f"ordering: found 'magic'; expected one of auto, {', '.join(ORDERINGS)}",
         ),
-        ({"break_even_gap": -1.0}, "--break-even-gap: found -1.0; expected a number from 0 to 1e+09"),
+        ({"break_even_gap": -1.0}, "--break-even-gap: found -1.0; expected a number from 0 to 1e"),
         ({"break_even_gap": float("nan")}, "--break-even-gap: found nan"),
         ({"break_even_gap": float("inf")}, "--break-even-gap: found inf"),
         ({"bundle_bytes": 0}, "--bundle-bytes: found 0"),
