@@ -27,7 +27,7 @@ def timed(*arguments: object) -> None:
     if code := os.waitstatus_to_exitcode(status):
         sys.exit(f"it ended with {code}")
     print(
-        f"[{time.perf_counter() - start_s:.0f} s wall clock, {usage.ru_utime + usage.ru_stime:.0f} s of processor time, "
+        f"[{time.perf_counter() - start_s:.0f} s, {usage.ru_utime + usage.ru_stime:.0f} s of processor time, "
         f"{usage.ru_maxrss / 2**20:.1f} GiB at most]",
         flush=True,
     )
