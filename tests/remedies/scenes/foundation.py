@@ -300,7 +300,7 @@ def dtype_of_the_future(folder: Path) -> Attempts:
     save(path)
 
 
-_MAP = "tensorfile.py:TensorFile.memory_map"
+_MAP = "tensorfile.py:TensorFile.stored_array"
 
 
 @case(_MAP, "with this tensor")

@@ -392,7 +392,7 @@ def labels(folder: Path, outputs: np.ndarray = OUTPUTS, dtype: str = "<f2") -> N
     (folder / "mlp_label_0.mmap").write_bytes(outputs.astype(dtype).tobytes())
 
 
-_DEJAVU, _RAW = "trace/adapters.py:_read_dejavu", "trace/raw_numbers.py:map_numbers"
+_DEJAVU, _RAW = "trace/adapters.py:_read_dejavu", "trace/raw_numbers.py:open_numbers"
 recorded(
     lambda folder: labels(folder / "in"), _DEJAVU, "directory that holds", "a directory without recordings: the right",
     "dejavu:{},neurons=16", "dejavu:{}/in,neurons=16",
