@@ -49,7 +49,8 @@ _ARCHIVES = (
 )  # fmt: skip
 """Where an archive's mark stands, the mark, the archive's kind, and the command that unpacks it."""
 _WEIGHTS = (
-    (b"PK\x03\x04", "torch"), (b"GGUF", "GGUF"), (b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "numpy"), (b"\x80\x02\x8a\nl\xfc\x9cF", "torch"),
+    (b"PK\x03\x04", "torch"), (b"GGUF", "GGUF"), (b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "numpy"),
+    (b"\x80\x02\x8a\nl\xfc\x9cF", "torch"),
 )  # fmt: skip
 _MIN_ZEROS, _MAX_DIGITS = 16, 20
 

@@ -42,7 +42,7 @@ def directory_error(path: Path) -> UsageError | None:
     expected = "a checkpoint directory"
     if not path.exists():
         found = f"a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "nothing there"
-        return UsageError(path, found=found, expected=expected, remedy=remedy_for_nothing(path, remedy=_GIVE))
+        return nothing_error(path, found=found, expected=expected, remedy=f"correct the path, or {_GIVE}")
     if not path.is_dir():
         remedy = f"give the directory {path.parent}" if (path.parent / CONFIG_FILE).is_file() else _GIVE
         return UsageError(path, found="a file", expected=expected, remedy=remedy)
@@ -67,17 +67,17 @@ def directory_error(path: Path) -> UsageError | None:
     return None
 
 
-def remedy_for_nothing(path: Path, *, remedy: str) -> str:
-    """Return what to do about a path at which there is nothing: how to download, if it may be a name on the hub."""
-    match = _NAME.fullmatch(str(path))
-    if match is None:
-        return remedy
-    name = match["name"]
-    local = name.rpartition("/")[2]
-    return (
-        f"only local directories are read; if that is a model of the hub, download it first "
-        f"(hf download {name} --local-dir {local}) and give the directory {local}"
-    )
+def nothing_error(path: Path, *, found: str, expected: str, remedy: str) -> UsageError:
+    """Return the error for a path at which there is nothing: how to download, if it may be a name on the hub."""
+    if match := _NAME.fullmatch(str(path)):
+        name = match["name"]
+        local = name.rpartition("/")[2]
+        return UsageError(
+            path, found=found, expected=expected,
+            remedy="only local directories are read; if that is a model of the hub, download it first "
+            f"(hf download {name} --local-dir {local}) and give the directory {local}",
+        )  # fmt: skip
+    return UsageError(path, found=found, expected=expected, remedy=remedy)
 
 
 def _snapshot(cache: Path) -> Path | None:

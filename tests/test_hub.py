@@ -53,7 +53,7 @@ def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
 def test_another_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path with more parts than a name on the hub has is a path."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"Give the directory that holds config.json"):
+    with pytest.raises(UsageError, match=r"Correct the path, or give the directory that holds config.json"):
         Checkpoint.open("/facebook/opt-125m")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.model.prefix import remedy_for_names
+from ripple_place.checkpoint.model.prefix import names_error
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError
 from ripple_place.foreign import recognised_error
 from ripple_place.hub import download_command
@@ -76,12 +76,9 @@ def tokenizer_error(path: Path, cause: Exception) -> RipplePlaceError:
             remedy=f"copy those of its base model, or download them: {download_command(path, names)}",
         )  # fmt: skip
     only_pieces = set(vocabularies) == set(_files(path, _SENTENCE_PIECE))
-    missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
-    if (
-        only_pieces
-        and missing
-        and not any(recognised_error(CheckpointError, file, expected="") for file in vocabularies)
-    ):
+    is_missing = not (_is_installed("sentencepiece") and _is_installed("google.protobuf"))
+    damaged = [file for file in vocabularies if recognised_error(CheckpointError, file, expected="") is not None]
+    if only_pieces and is_missing and not damaged:
         return UnsupportedError(
             f"{path}: tokenizer", found=f"{vocabularies[0].name} alone, and no package that reads it",
             expected="tokenizer.json, or the packages sentencepiece and protobuf",
@@ -109,11 +106,11 @@ def missing_tensor(path: Path, name: str, stored: Iterable[str] = ()) -> Checkpo
     """
     ending = ".".join(name.split(".")[-2:])
     likely = min((other for other in stored if other.endswith(ending)), default=min(stored, default=""))
-    return CheckpointError(
-        f"{path}: {name}", found="no such tensor" + (f", but names such as {likely}" if likely else ""),
+    return names_error(
+        f"{path}: {name}", [likely], found="no such tensor" + (f", but names such as {likely}" if likely else ""),
         expected="every parameter of the model that config.json describes",
-        remedy=remedy_for_names([likely], remedy="make sure that config.json and the weights belong to the same model; "
-        "from_pretrained of transformers lists what it misses"),
+        remedy="make sure that config.json and the weights belong to the same model; from_pretrained of transformers "
+        "lists what it misses",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
-from ripple_place.hub import remedy_for_nothing
+from ripple_place.hub import nothing_error
 from ripple_place.inputfile import open_stream
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.trace.adapters import AdapterSource, is_adapter, read_adapter
@@ -50,9 +50,9 @@ def read_source(path: Path) -> ActivationTrace:
     if is_adapter(path):
         return read_adapter(AdapterSource.parse(str(path)))
     if not path.exists():
-        raise UsageError(
+        raise nothing_error(
             path, found="nothing there", expected=f"a trace, or {' or '.join(synthetic_names())}",
-            remedy=remedy_for_nothing(path, remedy="check the path"),
+            remedy="check the path",
         )  # fmt: skip
     if path.is_dir():
         raise UnsupportedError(

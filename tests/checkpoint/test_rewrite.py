@@ -297,7 +297,7 @@ def test_no_space(pico_opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_broken_link_in_the_source(pico_opt: Path, tmp_path: Path) -> None:
     """Half a download is not half copied."""
     (pico_opt / "vocab.json").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Exception, match="a broken link"):
+    with pytest.raises(Exception, match=r"a link to .*, which is not there"):
         rewrite(pico_opt, tmp_path / "out")
 
 

@@ -155,7 +155,7 @@ def test_links_in_circles(pico_llama: Path, tmp_path: Path) -> None:
         data = path.read_bytes()
         path.unlink()
         path.symlink_to(path)
-        with pytest.raises(CheckpointError, match=r"no file|no such file|a broken link"):
+        with pytest.raises(CheckpointError, match=r"no file|no such file|a link to .*, which is not there"):
             list_side_files(Checkpoint.open(pico_llama))
         path.unlink()
         path.write_bytes(data)

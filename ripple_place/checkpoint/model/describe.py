@@ -9,7 +9,7 @@ from ripple_place.checkpoint.model.config_size import config_size
 from ripple_place.checkpoint.model.ffn_block import FfnBlock
 from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 from ripple_place.checkpoint.model.patterns import fill, matching
-from ripple_place.checkpoint.model.prefix import remedy_for_names
+from ripple_place.checkpoint.model.prefix import names_error
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
 from ripple_place.hub import download_command, listed
@@ -137,10 +137,10 @@ def _missing_error(
             where, found=f"no tensor {name} in {shard}, where the index has it", expected=expected,
             remedy=f"download both again, of one revision: {again}",
         )  # fmt: skip
-    return CheckpointError(
-        where, found=f"no tensor {name}" + (f", only {listed(held)}" if held else ""), expected=expected,
-        remedy=remedy_for_names(held, remedy="give a copy of the model that has it; if the model has none, add a family "
-        "file that names its tensors (docs/families.md), or ask for this architecture"),
+    return names_error(
+        where, held, found=f"no tensor {name}" + (f", only {listed(held)}" if held else ""), expected=expected,
+        remedy="give a copy of the model that has it; if the model has none, add a family file that names its tensors "
+        "(docs/families.md), or ask for this architecture",
     )  # fmt: skip
 
 
@@ -264,9 +264,10 @@ def _shape_error(
     checkpoint: Checkpoint, extent: TensorExtent, expected: str, width_key: str | None = None
 ) -> CheckpointError:
     """Return the error for a tensor whose shape does not fit; `width_key` is the config's for the number of neurons."""
-    list_of_widths = f"if layers differ in width, give config.json a list in {width_key}, one number for each layer"
     return CheckpointError(
         f"{checkpoint.path}: tensor {extent.name}", found=f"shape {list(extent.shape)}", expected=expected,
         remedy="make sure that config.json and the weights belong to the same model"
-        + ("" if width_key is None or "*" in width_key else f"; {list_of_widths}"),
+        if width_key is None or "*" in width_key
+        else f"give config.json a list in {width_key}, one number for each layer, if layers differ in width; otherwise "
+        "make sure that config.json and the weights belong to the same model",
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 Training wraps a model in others, and each leaves a part in the names of a raw state dict. Parts before the whole model
 are set aside: the tensors keep their names, so that whatever loads the source loads the output. A part within the names
-is not, and `remedy_for_names` says what it is.
+is not, and `names_error` says what it is.
 """
 
 from __future__ import annotations
@@ -91,19 +91,22 @@ def find_prefix(where: object, family: Family, weights: AbstractSet[str]) -> Nam
             remedy="give a checkpoint of one model; split this one with safetensors.torch.load_file and save_file",
         )  # fmt: skip
     name = _nearest(family, weights)
-    raise CheckpointError(
-        where, found="no FFN tensors" + (f", but names such as {name}" if name else ""), expected=expected,
-        remedy=remedy_for_names([name], remedy="give a whole checkpoint whose model_type is that of its tensors, or add "
-        "a family file that names them (docs/families.md)"),
+    raise names_error(
+        where, [name], found="no FFN tensors" + (f", but names such as {name}" if name else ""), expected=expected,
+        remedy="give a whole checkpoint whose model_type is that of its tensors, or add a family file that names them "
+        "(docs/families.md)",
     )  # fmt: skip
 
 
-def remedy_for_names(names: Iterable[str], *, remedy: str) -> str:
-    """Return what to do about a part that a wrapper left in tensor names, or the remedy for names without one."""
+def names_error(where: object, names: Iterable[str], *, found: str, expected: str, remedy: str) -> CheckpointError:
+    """Return the error for tensor names that do not fit; `remedy` is for names in which no wrapper left a part."""
     for part in (part for name in names for part in name.split(".")):
         if part in _WRAPPERS:
-            return f"its names have a part {part}, left by {_WRAPPERS[part]}: {_SAVE_CLEAN}"
-    return remedy
+            return CheckpointError(
+                where, found=found, expected=expected,
+                remedy=f"its names have a part {part}, left by {_WRAPPERS[part]}: {_SAVE_CLEAN}",
+            )  # fmt: skip
+    return CheckpointError(where, found=found, expected=expected, remedy=remedy)
 
 
 def _wrappers_of(weights: AbstractSet[str]) -> set[str]:

@@ -210,8 +210,9 @@ def _read_weight_map(index: Path) -> dict[str, str]:
         or not all(isinstance(name, str) for name in weight_map.values())
     ):
         raise CheckpointError(
-            index, found=f"weight_map {type(weight_map).__name__}", expected="an object: tensor -> shard", remedy=again
-        )
+            index, found=f"weight_map {type(weight_map).__name__}", expected="an object: tensor -> shard",
+            remedy=f"remove it (the shards' own headers then count), or download it: {_download_index(index)}",
+        )  # fmt: skip
     for name in set(weight_map.values()):
         _check_plain(index, name)
     return weight_map

@@ -14,6 +14,7 @@ from ripple_place.checkpoint.output.nesting import check_no_output_within
 from ripple_place.checkpoint.output.output_file import OutputFile
 from ripple_place.checkpoint.output.weight_files import stale_reason
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
+from ripple_place.foreign import file_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,10 +80,9 @@ def list_side_files(checkpoint: Checkpoint) -> SideFiles:
             if relative in weights:
                 continue
             if not file.is_file():
-                raise CheckpointError(
-                    file, found="a broken link or a special file", expected="a file",
-                    remedy="download the checkpoint again, or remove the entry",
-                )  # fmt: skip
+                raise file_error(
+                    CheckpointError, file, found="a special file", expected="a file", remedy="remove the entry"
+                )
             if name == "adapter_config.json":
                 raise UnsupportedError(
                     parent, found="an adapter, whose matrices carry the neuron axis too",

@@ -129,7 +129,7 @@ def test_widths_that_the_config_says_once(tmp_path: Path) -> None:
     """A pruned model whose config has one number: the remedy is a list, and it helps."""
     narrow = {name: tensor for name, tensor in llama_tensors(n_neurons=16).items() if "layers.1." in name}
     path = write_checkpoint(tmp_path / "m", llama_tensors() | narrow, llama_config())
-    with pytest.raises(CheckpointError, match=r"\[16, 8\].*give config.json a list in intermediate_size, one number"):
+    with pytest.raises(CheckpointError, match=r"\[16, 8\].*Give config.json a list in intermediate_size, one number"):
         describe(path)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"intermediate_size": [24, 16]}))

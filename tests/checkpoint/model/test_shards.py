@@ -50,7 +50,7 @@ def test_a_hub_name_instead_of_a_path() -> None:
     """Nothing is downloaded; the message says how to."""
     with pytest.raises(UsageError, match=r"hf download facebook/opt-125m --local-dir opt-125m"):
         Checkpoint.open("facebook/opt-125m")
-    with pytest.raises(UsageError, match=r"Give the directory that holds config.json"):
+    with pytest.raises(UsageError, match=r"Correct the path, or give the directory that holds config.json"):
         Checkpoint.open("/facebook/opt-125m")
 
 
@@ -64,7 +64,7 @@ def test_an_index_of_the_single_file(pico_opt: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("missing", UsageError, "nothing there.*Give the directory"),
+        ("missing", UsageError, "nothing there.*Correct the path"),
         ("file", UsageError, "a file; expected a checkpoint directory.*Give the directory that holds config.json"),
         ("empty", CheckpointError, r"config.json: found no such file"),
         ("bad config", CheckpointError, "config.json: found Expecting property name"),

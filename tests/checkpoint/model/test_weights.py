@@ -151,7 +151,7 @@ def test_shards_that_are_missing(pico_llama: Path, n_missing: int) -> None:
 def test_a_malformed_index(pico_llama: Path, content: str) -> None:
     """It can be done without."""
     (pico_llama / INDEX).write_text(content)
-    with pytest.raises(CheckpointError, match="Remove it, so that the shards' own headers count"):
+    with pytest.raises(CheckpointError, match=r"Remove it.*the shards' own headers"):
         Checkpoint.open(pico_llama)
     (pico_llama / INDEX).unlink()
     assert describe(pico_llama).blocks

@@ -249,7 +249,16 @@ def tensor_file_is_cut_short(folder: Path) -> Attempts:
     yield lambda: TensorFile.open(copy)
 
 
-@case("tensorfile.py:TensorFile.open", "by the header")
+@case("tensorfile.py:TensorFile.open", "appended")
+def tensor_file_is_too_long(folder: Path) -> Attempts:
+    """A copy with something behind its data: it is copied again."""
+    whole, copy = save(folder / "whole"), folder / "copy"
+    copy.write_bytes(whole.read_bytes() + b"log")
+    yield lambda: TensorFile.open(copy)
+    copy.write_bytes(whole.read_bytes())
+
+
+@case("tensorfile.py:TensorFile.open", "truncated")
 def tensor_data_is_cut_short(folder: Path) -> Attempts:
     """A copy that ends in the data: it is copied again."""
     whole, copy = save(folder / "whole"), folder / "copy"
