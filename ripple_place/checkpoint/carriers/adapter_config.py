@@ -98,14 +98,13 @@ def check_adapter_config(directory: Path) -> None:
 
 def _read(path: Path) -> Mapping[str, Any]:
     """Return a config that names its kind of adapter."""
-    again = (
-        f"download it, or save the adapter again with peft: {download_command(path.parent, [path.name], force=True)}"
-    )
-    config = read_json_object(path, CheckpointError, remedy=again)
+    again = download_command(path.parent, [path.name], force=True)
+    config = read_json_object(path, CheckpointError, remedy=f"copy it again, or download it: {again}")
     if not isinstance(config.get("peft_type"), str):
         raise CheckpointError(
-            path, found=f"peft_type {config.get('peft_type')!r}", expected="a config that peft saved", remedy=again
-        )
+            path, found=f"peft_type {config.get('peft_type')!r}", expected="a config that peft saved",
+            remedy="save the adapter with peft, which writes one",
+        )  # fmt: skip
     return config
 
 

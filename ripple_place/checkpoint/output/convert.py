@@ -118,10 +118,14 @@ def _torch_files(path: Path) -> list[str]:
             remedy="give the directory that holds the torch files",
         )  # fmt: skip
     index = path / _TORCH_INDEX_FILE
-    again = f"download it: {download_command(path, [_TORCH_INDEX_FILE], force=True)}"
-    weight_map = read_json_object(index, CheckpointError, remedy=again).get("weight_map")
+    again = download_command(path, [_TORCH_INDEX_FILE], force=True)
+    document = read_json_object(index, CheckpointError, remedy=f"download the index: {again}")
+    weight_map = document.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(index, found="no weight_map", expected="an object: tensor -> shard", remedy=again)
+        raise CheckpointError(
+            index, found="no weight_map", expected="an object: tensor -> shard",
+            remedy=f"download an index that has one: {again}",
+        )  # fmt: skip
     names = {str(name) for name in weight_map.values()}
     for name in sorted(names):
         if Path(name).name != name:

@@ -100,7 +100,7 @@ def prompt_tuning(folder: Path) -> Attempts:
     yield lambda: reordered(folder)
 
 
-@case(f"{_CONFIG}:_read")
+@case(f"{_CONFIG}:_read", "copy it again")
 def damaged_adapter_config(folder: Path) -> Attempts:
     """An adapter's config that is cut short: it is copied again."""
     adapter = write_adapter(folder / "adapter", lora())
@@ -108,6 +108,14 @@ def damaged_adapter_config(folder: Path) -> Attempts:
     (adapter / "adapter_config.json").write_text(whole[:9])
     yield lambda: reordered(folder, "--adapter", adapter)
     (adapter / "adapter_config.json").write_text(whole)
+
+
+@case(f"{_CONFIG}:_read", "save the adapter with peft")
+def adapter_config_without_a_type(folder: Path) -> Attempts:
+    """An adapter's config without its kind: peft writes one."""
+    adapter = write_adapter(folder / "adapter", lora(), peft_type=3)
+    yield lambda: reordered(folder, "--adapter", adapter)
+    yield lambda: reordered(folder, "--adapter", write_adapter(folder / "saved", lora()))
 
 
 def foreign(story: str, make: object, option: str) -> None:

@@ -28,6 +28,7 @@ from tests.checkpoint.test_carriers import write_adapter
 from tests.failing_call import FailingCall
 from tests.remedies.bench import model_at, output_at, placement_at, profile_at
 from tests.remedies.cases import case, instead, run
+from tests.test_outputs import make_socket
 from tests.torch_files import write_torch_file
 
 if TYPE_CHECKING:
@@ -317,16 +318,23 @@ def output_reordered_again(folder: Path) -> Attempts:
     yield lambda: written(folder, folder / "third", model="restored")
 
 
-@case(_SIDE, "broken link")
+@case(_SIDE, "a special file")
+def socket_in_the_checkpoint(folder: Path) -> Attempts:
+    """A socket beside the weights: it is removed."""
+    model = model_at(folder / "model")
+    make_socket(model / "run.sock")
+    yield lambda: written(folder, folder / "a")
+    (model / "run.sock").unlink()
+
+
+@case("foreign.py:_absent", "run the download again", "a broken link beside the weights: its target is downloaded")
 def broken_link_in_the_checkpoint(folder: Path) -> Attempts:
-    """A broken link beside the weights: it is removed, or what it leads to downloaded."""
+    """As where the hub's cache lost a blob."""
     model = model_at(folder / "model")
     (model / "merges.txt").symlink_to(folder / "blob")
     yield lambda: written(folder, folder / "a")
     (folder / "blob").write_text("a b")
     yield lambda: written(folder, folder / "a")
-    (model / "merges.txt").unlink()
-    yield lambda: written(folder, folder / "b")
 
 
 @case(_SIDE, "an adapter")
@@ -385,7 +393,17 @@ def no_torch_files(folder: Path) -> Attempts:
     yield lambda: convert(folder / "m" / "snapshot", folder / "out")
 
 
-@case(_CONVERT, "download it again")
+@case(_CONVERT, "that has one")
+def torch_index_without_its_map(folder: Path) -> Attempts:
+    """An index without its map: downloaded again."""
+    source = torch_at(folder / "m")
+    whole = (source / INDEX).read_text()
+    (source / INDEX).write_text("{}")
+    yield lambda: convert(source, folder / "out")
+    (source / INDEX).write_text(whole)
+
+
+@case(_CONVERT, "download the index")
 def torch_index_cut_short(folder: Path) -> Attempts:
     """An index that is cut short: downloaded again."""
     source = torch_at(folder / "m")
@@ -393,17 +411,24 @@ def torch_index_cut_short(folder: Path) -> Attempts:
     (source / INDEX).write_text(whole[:20])
     yield lambda: convert(source, folder / "out")
     (source / INDEX).write_text(whole)
-    yield lambda: convert(source, folder / "out")
 
 
-@case(_CONVERT, "download the checkpoint again")
+@case(_CONVERT, "the shard that the index names")
 def torch_shard_missing(folder: Path) -> Attempts:
-    """A shard that is not there: downloaded again."""
+    """A shard that is not there: downloaded."""
     source = torch_at(folder / "m")
-    (source / "part-1.bin").rename(folder / "part-1.bin")
+    (source / "part-1.bin").rename(folder / "elsewhere")
     yield lambda: convert(source, folder / "out")
-    (folder / "part-1.bin").rename(source / "part-1.bin")
+    (folder / "elsewhere").rename(source / "part-1.bin")
+
+
+@case(_CONVERT, "download the model elsewhere")
+def torch_index_that_points_outside(folder: Path) -> Attempts:
+    """An index that points outside: the model is downloaded elsewhere."""
+    source = torch_at(folder / "m")
+    (source / INDEX).write_text('{"weight_map": {"x": "../part-1.bin"}}')
     yield lambda: convert(source, folder / "out")
+    yield lambda: convert(torch_at(folder / "elsewhere"), folder / "out")
 
 
 # Interrupted runs.
