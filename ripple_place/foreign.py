@@ -40,16 +40,17 @@ _ANSWERS = (
     b"Access denied", b"Not Found", b"404", b"Forbidden", b"Unauthorized", b"Bad Gateway", b"Too Many Requests",
 )  # fmt: skip
 """What servers send in place of a file, saved under its name."""
+_ZIP = b"PK\x03\x04"
 _ARCHIVES = (
     (0, b"\x1f\x8b", "gzip", "gzip -dc {} > unpacked"), (0, b"\xfd7zXZ\x00", "xz", "xz -dc {} > unpacked"),
     (0, b"BZh", "bzip2", "bzip2 -dc {} > unpacked"), (0, b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc {} > unpacked"),
     (0, b"\x04\x22\x4d\x18", "lz4", "lz4 -dc {} > unpacked"), (0, b"7z\xbc\xaf\x27\x1c", "7z", "7z x {}"),
     (0, b"Rar!\x1a\x07", "rar", "unrar x {}"), (257, b"ustar", "tar", "tar xf {}"),
-    (0, b"PK\x03\x04", "zip", "unzip {}"),
+    (0, _ZIP, "zip", "unzip {}"),
 )  # fmt: skip
 """Where an archive's mark stands, the mark, the archive's kind, and the command that unpacks it."""
 _WEIGHTS = (
-    (b"PK\x03\x04", "torch"), (b"GGUF", "GGUF"), (b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "numpy"),
+    (b"GGUF", "GGUF"), (b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "numpy"),
     (b"\x80\x02\x8a\nl\xfc\x9cF", "torch"),
 )  # fmt: skip
 _MIN_ZEROS, _MAX_DIGITS = 16, 20
@@ -171,14 +172,14 @@ def _answer(path: Path, beginning: bytes, make: _Make[_Error]) -> _Error | None:
 
 def _other_format(path: Path, beginning: bytes, formats: Collection[str], make: _Make[_Error]) -> _Error | None:
     """Return the error for an archive, or another format of weights."""
+    is_torch = beginning.startswith(_ZIP) and b"data.pkl" in beginning
     for offset, mark, kind, command in _ARCHIVES:
-        is_torch = kind == "zip" and b"data.pkl" in beginning
-        if beginning[offset:].startswith(mark) and kind not in formats and not is_torch:
+        if beginning[offset:].startswith(mark) and kind not in formats and not (is_torch and kind == "zip"):
             return make(
                 found=f"a {kind} archive",
                 remedy=f"unpack it ({command.format(path.name)}) and put what was in it in its place",
             )
-    for mark, kind in _WEIGHTS:
+    for mark, kind in (*_WEIGHTS, *([(_ZIP, "torch")] if is_torch else [])):
         if beginning.startswith(mark) and kind not in formats:
             return make(
                 found=f"a file in the format {kind}, under another format's name",
