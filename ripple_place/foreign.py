@@ -96,7 +96,7 @@ def recognised_error(kind: type[_Error], path: Path, *, expected: str, formats: 
         If it cannot be read.
     """
     make: _Make[_Error] = partial(kind, path, expected=expected)
-    if not path.exists():
+    if not os.path.exists(path):  # Nor can a name be there that is too long for any.
         return _absent(path, make)
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -113,7 +113,7 @@ def recognised_error(kind: type[_Error], path: Path, *, expected: str, formats: 
 
 def _absent(path: Path, make: _Make[_Error]) -> _Error | None:
     """Return the error for a path that leads to no file."""
-    target = os.readlink(path) if path.is_symlink() else None
+    target = os.readlink(path) if os.path.islink(path) else None
     if target is not None and any(annex in target for annex in _ANNEX):
         return make(found="a git-annex link whose content is not here", remedy=f"run `git annex get {path.name}`")
     unfinished = unfinished_download(path)

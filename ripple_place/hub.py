@@ -123,10 +123,11 @@ def download_command(directory: Path, names: Iterable[str] = (), *, force: bool 
 
 def unfinished_download(path: Path) -> Path | None:
     """Return the file in which a download keeps what it has so far of the file at `path`, None if there is none."""
-    target = path.parent / os.readlink(path) if path.is_symlink() else path
+    target = path.parent / os.readlink(path) if os.path.islink(path) else path
     for whole in (path, target):
         for ending in _UNFINISHED:
-            if (beside := whole.with_name(whole.name + ending)).is_file():
+            # Path's own methods raise where a name is too long for a file.
+            if os.path.isfile(beside := whole.with_name(whole.name + ending)):
                 return beside
     # The hub's cache names blobs by their hashes; its client may put a random part behind that.
     if target.parent.is_dir():

@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import math
+import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,23 @@ def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
         else:
             changed += bytes(rng.choice((1, 8, 4096)))
     return bytes(changed)
+
+
+def mutate_numbers(data: bytes, rng: random.Random) -> bytes:
+    """Return a text in which one to three numbers have become others, wild ones more often than not."""
+    text = data.decode()
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        places = [match.span() for match in re.finditer(r"(?<![\w.])\d[\d.]*", text.partition("[sources]")[0])]
+        start, end = rng.choice(places)
+        other = rng.choice((*_NUMBERS, text[slice(*rng.choice(places))], text[start:end] + "0", text[start : end - 1]))
+        text = text[:start] + other + text[end:]
+    return text.encode()
+
+
+_NUMBERS = (
+    "0", "1", "-1", "-0.0", "2", "64", "1e-320", "1e-9", "0.001", "1e9", "1e13", "4e39", "1e308", "1e400", "inf", "nan",
+    "true", "67108864", "2147483648", "9223372036854775808", "1" + 40 * "0", "0x" + 2000 * "f",
+)  # fmt: skip
 
 
 def mutate_container(data: bytes, rng: random.Random) -> bytes:

@@ -43,7 +43,8 @@ from ripple_place.checkpoint.rewrite import execute
 from ripple_place.errors import RipplePlaceError
 from ripple_place.flash.device.files import read_device
 from ripple_place.graph.profile import read_profile
-from ripple_place.placement import ModelPlacement, read_placement
+from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
+from ripple_place.scoring.params import SimulateParams
 from ripple_place.torchfile import read_torch_file
 from ripple_place.trace.activation_trace import ActivationTrace
 from ripple_place.trace.adapters import AdapterSource
@@ -52,6 +53,7 @@ from ripple_place.trace.counts import read_counts
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
+from ripple_place.workflows.simulate import simulate
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
 from tests.checkpoint.model.test_quantised import (
     DECLARED,
@@ -62,7 +64,7 @@ from tests.checkpoint.model.test_quantised import (
     write_quantised,
 )
 from tests.checkpoint.test_carriers import PEFT_CONFIG, gguf, lora, write_adapter
-from tests.hostile.mutations import invent_torch_file, mutate_bytes, mutate_container, mutate_json
+from tests.hostile.mutations import invent_torch_file, mutate_bytes, mutate_container, mutate_json, mutate_numbers
 from tests.hostile.special import SPECIAL, make_special, remove_special
 from tests.torch_files import write_torch_file
 from tests.trace_builders import block_of, planted_clusters
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
 DEVICE_FILE = Path(ripple_place.__file__).parent / "flash" / "devices" / "ufs31-oneplus-ace2.toml"
 ALLOCATED_BYTES = 4 << 20
 """What a reader may allocate beside the file: a chunk to hash by, and what Python itself takes."""
+USED_BYTES = 256 << 20
+"""What a simulation may allocate: its chunks, and numbers for each token and neuron that a small file may claim."""
 PER_FILE_BYTE = 64
 """What it may allocate for each byte of the file: an empty JSON list takes 56 bytes, and 2 in the file."""
 SECONDS = 20
@@ -117,6 +121,7 @@ class Targets:
         # Of peft's keys those that matter, so that most changes meet one.
         keys = ("layer_replication", "use_bdlora", "use_qalora", "init_lora_weights", "megatron_config", "lora_alpha")
         write_adapter(root / "adapter", lora(), **{key: PEFT_CONFIG[key] for key in keys})
+        write_adapter(root / "whole adapter", lora(), **PEFT_CONFIG)
         active = rng.random((30, 24)) < 0.2
         np.save(root / "layers.0.npy", active)
         np.savez(root / "arrays.npz", **{"layers.0": active, "layers.1": active})
@@ -126,6 +131,13 @@ class Targets:
         state = {"identity": {"model": "m"}, "progress": {"texts": 3}, "sizes": {"data": 40}}
         (root / "capture" / STATE_FILE).write_text(json.dumps(state))
         (root / "device.toml").write_bytes(DEVICE_FILE.read_bytes())
+        order = np.arange(12, dtype=np.int32)[::-1].copy()
+        metadata = {
+            "bundle_bytes": "4096", "cache": "s3fifo", "capacity_neurons": '{"layers.0": 3}',
+            "dram_budget_share": "0.25", "dram_budget_bytes": "12288",
+        }  # fmt: skip
+        placed = {"layers.0": NeuronPlacement(order, np.array([1, 2], np.int32), np.arange(12))}
+        write_placement(root / "used", ModelPlacement(placed, metadata))
         as_json: Mutate = lambda data, rng: mutate_json(json.loads(data), rng)  # noqa: E731
         manifest = root / "out" / "ripple_place" / "manifest.json"
         self.kinds: dict[str, tuple[Path, Mutate, Callable[[], object]]] = {
@@ -152,6 +164,10 @@ class Targets:
             "adapter config": (
                 root / "adapter" / "adapter_config.json", as_json, lambda: self._plan(self.llama, root / "adapter")
             ),
+            "adapter config, all keys": (
+                root / "whole adapter" / "adapter_config.json", as_json,
+                lambda: self._plan(self.llama, root / "whole adapter"),
+            ),
             "adapter": (
                 root / "adapter" / "adapter_model.safetensors", mutate_container,
                 lambda: self._plan(self.llama, root / "adapter"),
@@ -171,6 +187,10 @@ class Targets:
             "sparse matrix": (root / "layers.1.npz", mutate_bytes, lambda: read_npz(root / "layers.1.npz")),
             "capture": (root / "capture" / STATE_FILE, as_json, lambda: read_state(root / "capture")),
             "device": (root / "device.toml", mutate_bytes, lambda: read_device(root / "device.toml")),
+            "device numbers": (root / "device.toml", mutate_numbers, self._simulate),
+            "device in use": (root / "device.toml", mutate_bytes, self._simulate),
+            "trace in use": (root / "dense", mutate_container, self._simulate),
+            "placement in use": (root / "used", mutate_container, self._simulate),
             "journal": (
                 root / "unfinished.partial" / JOURNAL_FILE, mutate_bytes,
                 lambda: finished_files(self.unfinished, root / "unfinished.partial"),
@@ -195,6 +215,11 @@ class Targets:
         formats = ["drop-in"] if any(not block.components for block in model.blocks.values()) else FORMATS
         placement = random_placement(model) if model.checkpoint.path in (self.opt, self.llama) else ModelPlacement({})
         plan_rewrite(model, placement, self.root / "planned", formats=formats, adapter=adapter)
+
+    def _simulate(self) -> None:
+        """Simulate with a trace, a placement and a device, each of which may be changed."""
+        params = SimulateParams(self.root / "device.toml", bundle_bytes=None, dram_budget="placement", n_threads=1)
+        simulate([self.root / "dense"], [str(self.root / "used"), "original"], params)
 
     def _convert(self, source: Path) -> None:
         try:
@@ -245,7 +270,8 @@ class Targets:
             signal.setitimer(signal.ITIMER_REAL, 0)
             allocated_bytes = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        assert allocated_bytes <= ALLOCATED_BYTES + PER_FILE_BYTE * size_bytes, (kind, allocated_bytes, size_bytes)
+        most = USED_BYTES if read == self._simulate else ALLOCATED_BYTES
+        assert allocated_bytes <= most + PER_FILE_BYTE * size_bytes, (kind, allocated_bytes, size_bytes)
         if message is not None:
             assert message.isprintable(), message
             assert ": found " in message, message
