@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.printable import without_surrogates
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -128,7 +130,9 @@ class _Machine:
                 raise ValueError(f"a number of {argument.bit_length()} bits in the pickle")
             self._stack.append(argument)
         elif opcode in _TEXTS:
-            argument.encode()  # A lone surrogate is no text: it can be neither written again nor printed.
+            # A lone surrogate is no text: it can be neither written again nor printed.
+            if without_surrogates(argument) != argument:
+                raise ValueError(f"the name {argument!r} with half a character (a lone surrogate)")
             self._stack.append(argument)
         elif opcode in self._acts:
             self._acts[opcode](argument)

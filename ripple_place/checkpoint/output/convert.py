@@ -16,7 +16,6 @@ from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.foreign import file_error
 from ripple_place.hub import download_command
 from ripple_place.jsontext import read_json_object
-from ripple_place.printable import without_surrogates
 from ripple_place.tensorfile import TensorSource, replacing, tensor_bytes, write_tensor_file
 from ripple_place.torchfile import read_torch_file
 
@@ -63,8 +62,6 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     names = _torch_files(path)
     # All that can be refused is refused before any writing.
     described = {name: read_torch_file(path / name, CheckpointError) for name in names}
-    for name, tensors in described.items():
-        _check_names(path / name, tensors)
     weights_bytes = sum(
         tensor_bytes(tensor.dtype, tensor.shape) for tensors in described.values() for tensor in tensors.values()
     )
@@ -75,16 +72,6 @@ def convert(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
             copy_file(file, directory / file.name)
         _write_weights(path, directory, described, weights_bytes)
         (directory / OWN_DIRECTORY).rmdir()
-
-
-def _check_names(file: Path, tensors: Mapping[str, TorchTensor]) -> None:
-    """Raise if a tensor's name is no text: a pickle may hold what UTF-8 cannot."""
-    for tensor_name in tensors:
-        if without_surrogates(tensor_name) != tensor_name:
-            raise CheckpointError(
-                f"{file}: tensor {tensor_name}", found="a name with half a character (a lone surrogate)",
-                expected="names in Unicode", remedy="rename the tensor and save the file again with torch",
-            )  # fmt: skip
 
 
 def _write_weights(
