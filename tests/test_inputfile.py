@@ -21,7 +21,7 @@ ROOT = Path(ripple_place.__file__).parent
 OPENS_BY_ITSELF = {
     "inputfile.py": {"os.open"},  # This is the place.
     # What is opened for writing, with flags of its own.
-    "locks.py": {"os.open"}, "newfile.py": {"os.open"}, "capture/hidden.py": {"os.open", "open"},
+    "locks.py": {"os.open"}, "newfile.py": {"os.open"},
     "checkpoint/output/output_file.py": {"os.open"}, "checkpoint/output/journal.py": {"open"},
     "checkpoint/output/ours.py": {"open"}, "flash/storage/scratch.py": {"os.open"},
     # Rows of a capture, in a directory of ours.

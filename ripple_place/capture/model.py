@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.loading import has_vocabulary, loading_error, missing_tensor, tokenizer_error
 from ripple_place.capture.run_errors import explained
-from ripple_place.checkpoint.model.shards import read_config as read_checkpoint_config
 from ripple_place.checkpoint.model.weights import INDEX_FILE, SINGLE_FILE, find_weights
-from ripple_place.errors import CheckpointError, UnsupportedError
-from ripple_place.tensorfile import TensorFile
+from ripple_place.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from ripple_place.tensorfile import TensorFile
 
 _VARIANT = re.compile(r"model\.safetensors\.index\.([\w-]+)\.json|model\.([\w-]+)\.safetensors")
 """Names of a variant's index, or of its one file."""
@@ -70,12 +70,23 @@ def read_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def _auto_class(config: Any) -> Any:
+def _model_class(config: Any) -> Any:
+    """Return the class that the config names, which has the heads that the checkpoint has; else one for its type."""
     import transformers
 
+    for name in getattr(config, "architectures", None) or []:
+        found = getattr(transformers, name, None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return found
+    kinds = ["ImageTextToText", "CausalLM", "MaskedLM"]
     if getattr(config, "is_encoder_decoder", False):
-        return transformers.AutoModelForSeq2SeqLM
-    return transformers.AutoModelForCausalLM
+        kinds.insert(0, "Seq2SeqLM")
+    for kind in kinds:
+        auto = getattr(transformers, f"AutoModelFor{kind}")
+        found = auto._model_mapping.get(type(config), None)  # noqa: SLF001 - the table has no public name
+        if found is not None:
+            return found[0] if isinstance(found, tuple) else found
+    raise ValueError(f"Unrecognized configuration class {type(config).__name__}")  # As transformers says it.
 
 
 def load_model(path: Path, config: Any, *, dtype: str, device: str, needs_head: bool = True) -> Any:
@@ -101,10 +112,9 @@ def load_model(path: Path, config: Any, *, dtype: str, device: str, needs_head: 
 
     named = _named_weights(path, config)
     with _loading(path, "weights"), quiet_transformers():
-        model, loading = _auto_class(config).from_pretrained(
-            path, config=config, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False,
-            output_loading_info=True, **named,
-        )  # fmt: skip
+        model, loading = _model_class(config).from_pretrained(
+            path, config=config, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True, **named
+        )
     # Where a tensor is missing transformers draws one at random, and says so in a log.
     head = head_path(model)
     for name in sorted(loading["missing_keys"]):
@@ -146,17 +156,20 @@ def head_path(model: Any) -> str | None:
     return next((name for name, module in model.named_modules() if module is head), None) if head is not None else None
 
 
-def has_head(path: Path, skeleton: Any) -> bool:
-    """Tell whether a checkpoint has the weights that give logits; models for embeddings are stored without them."""
+def has_head(skeleton: Any, shards: Sequence[TensorFile]) -> bool:
+    """Tell whether a checkpoint has the weights that give logits; models for embeddings are stored without them.
+
+    Parameters
+    ----------
+    skeleton : transformers.PreTrainedModel
+    shards : sequence of TensorFile
+        The weights; empty where they are in a format that only transformers reads: it will say what is missing.
+    """
     head = head_path(skeleton)
     if head is None:
         return False
-    if getattr(skeleton.config.get_text_config(), "tie_word_embeddings", False):
+    if getattr(skeleton.config.get_text_config(), "tie_word_embeddings", False) or not shards:
         return True
-    try:
-        shards = open_shards(path)
-    except UnsupportedError:
-        return True  # In a format that only transformers reads; it will say what is missing.
     part = f".{head.rpartition('.')[2]}."
     return any(part in f".{name}" for shard in shards for name in shard.tensors)
 
@@ -174,14 +187,15 @@ def build_skeleton(path: Path, config: Any, *, dtype: str) -> Any:
     register = torch.nn.Module.register_parameter
 
     def without_values(module: Any, name: str, parameter: Any) -> None:
-        if parameter is not None:
+        # One that has no values already may be shared: it must stay one.
+        if parameter is not None and not parameter.is_meta:
             parameter = torch.nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
         register(module, name, parameter)
 
     torch.nn.Module.register_parameter = without_values
     try:
         with _loading(path, "config.json"), quiet_transformers():
-            return _auto_class(config).from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False).eval()
+            return _model_class(config)._from_config(config, dtype=getattr(torch, dtype)).eval()  # noqa: SLF001
     finally:
         torch.nn.Module.register_parameter = register
 
@@ -206,34 +220,18 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def open_shards(path: Path) -> list[TensorFile]:
-    """Return the safetensors files of a checkpoint with their headers: those of the model, not all that lie there.
+def fits_in_memory(shards: Sequence[TensorFile], device: str, dtype: str) -> bool:
+    """Tell whether the whole model has room; true where that cannot be known.
 
-    Raises
-    ------
-    UnsupportedError
-        If there are weights in other formats alone.
-    CheckpointError
-        If there are none, or one is damaged.
+    Parameters
+    ----------
+    shards : sequence of TensorFile
+        The weights; empty where they are in another format.
+    device, dtype : str
+        As for `load_model`.
     """
-    try:
-        names = find_weights(path, read_checkpoint_config(path)).names
-    except UnsupportedError as cause:
-        raise UnsupportedError(
-            path, found=cause.found, expected="safetensors, which can be read a layer at a time",
-            remedy=f"{cause.remedy}; or profile it with --whole-model, if transformers loads it",
-        ) from cause  # fmt: skip
-    return [TensorFile.open(path / name, CheckpointError) for name in names]
-
-
-def fits_in_memory(path: Path, device: str, dtype: str) -> bool:
-    """Tell whether the whole model has room; true where that cannot be known."""
     import torch
 
-    try:
-        shards = open_shards(path)
-    except UnsupportedError:
-        return True
     item_bytes = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
     n_bytes = sum(item_bytes * _n_elements(extent.shape) for file in shards for extent in file.tensors.values())
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else _free_memory_bytes()

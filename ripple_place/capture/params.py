@@ -94,6 +94,8 @@ class CaptureParams:
         One of `DTYPES`; the model computes in it. float32 holds the weights of every usual checkpoint exactly.
     n_threads : int, optional
         Threads of torch; by default, torch decides.
+    allow_unsupported : bool
+        Record what can be recorded of a model that `reorder` would refuse, or of which not every block can be seen.
 
     Raises
     ------
@@ -110,6 +112,7 @@ class CaptureParams:
     device: str = "auto"
     dtype: str = "float32"
     n_threads: int | None = None
+    allow_unsupported: bool = False
 
     def __post_init__(self) -> None:
         if not as_paths(self.texts):

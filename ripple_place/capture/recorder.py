@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ripple_place.capture.experts import run_experts
+from ripple_place.capture.experts import watch_experts
 from ripple_place.errors import UnsupportedError
 from ripple_place.trace.activity_rules import check_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ripple_place.arrays import Float32Array, Int32Array, Int64Array, UInt8Array
     from ripple_place.capture.batches import Rows
@@ -32,6 +32,14 @@ class RowSink(Protocol):
         magnitudes: tuple[Int64Array, Int32Array, Float32Array] | None,
     ) -> None:
         """Take rows of a block."""
+        ...
+
+    def holds_row(self, block: str, row: int, n_neurons: int) -> bool:
+        """Tell whether a row of a block was taken before."""
+        ...
+
+    def merge(self, block: str, active: UInt8Array, first_row: int) -> None:
+        """Add active neurons to rows that were taken before."""
         ...
 
 
@@ -66,9 +74,11 @@ class Recorder:
     ) -> None:
         self.rule, self.writer, self.sites, self.magnitudes = rule, writer, sites, magnitudes
         self.thresholds = dict(thresholds or {})
+        self._given = frozenset(self.thresholds)
         self._mode = "off"
         self._rows: Mapping[str, Rows] = {}
         self._positions: dict[str, Any] = {}
+        self._tokens: dict[str, Any] = {}
         self._gate: dict[str, Any] = {}
         self._fit_values: dict[str, list[Any]] = {}
 
@@ -83,23 +93,20 @@ class Recorder:
         TraceFormatError
             While the model runs, if a recorded output is NaN or infinite.
         """
-        handles, replaced = [], []
+        ends: list[Callable[[], None]] = []
         self._device = device
         try:
             for site in self.sites:
                 if self.rule.uses_gate and site.gate is not None:
-                    handles.append(site.gate.register_forward_hook(partial(self._see_gate, site)))
+                    ends.append(site.gate.register_forward_hook(partial(self._see_gate, site)).remove)
                 if site.n_experts:
-                    site.module.forward = partial(self._run_experts, site)
-                    replaced.append(site.module)
+                    ends.append(watch_experts(site.module, partial(self._see_expert, site)))
                 else:
-                    handles.append(site.module.register_forward_pre_hook(partial(self._see_down, site)))
+                    ends.append(site.module.register_forward_pre_hook(partial(self._see_down, site)).remove)
             yield
         finally:
-            for handle in handles:
-                handle.remove()
-            for module in replaced:
-                del module.forward
+            for end in ends:
+                end()
             self._gate.clear()
 
     def off(self) -> None:
@@ -117,17 +124,29 @@ class Recorder:
     def _set(self, mode: str, rows: Mapping[str, Rows]) -> None:
         import torch
 
-        self._mode, self._rows = mode, rows
+        self._mode, self._rows, self._tokens = mode, rows, {}
         self._positions = {stack: torch.from_numpy(part.positions).to(self._device) for stack, part in rows.items()}
 
     def fit(self) -> None:
-        """Set the thresholds of all sites that values were kept of, and forget the values.
+        """Set the thresholds of all sites that values were kept of, unless they were given, and forget the values.
 
         The experts of a layer share one threshold: some of them see too few tokens for one of their own.
+
+        Raises
+        ------
+        UnsupportedError
+            If a threshold was set on the values of an earlier layer, which has the same weights.
         """
         import torch
 
         for name, values in self._fit_values.items():
+            if name in self._given:
+                continue
+            if name in self.thresholds:
+                raise UnsupportedError(
+                    name, found="layers that share weights, and so a threshold",
+                    expected="values of all of them at once", remedy="profile it with --whole-model",
+                )  # fmt: skip
             self.thresholds[name] = self.rule.fit(torch.cat(values))
         self._fit_values.clear()
 
@@ -150,32 +169,37 @@ class Recorder:
         kept = self._see(site, site.block, values, positions, tokens if site.stack else None)
         return None if kept is None else (kept.view_as(inputs[0]), *inputs[1:])
 
-    def _run_experts(self, site: Site, hidden_states: Any, top_k_index: Any, top_k_weights: Any) -> Any:
-        """Take the place of the forward of fused experts."""
+    def _see_expert(self, site: Site, expert: int, position: Any, values: Any) -> Any:
+        """Look at the rows of one expert, which some positions reach; return the values to go on with."""
         import torch
 
-        token_of = None
-        if self._mode != "off":
-            rows = self._rows[site.stack]
+        if self._mode == "off" or position.numel() == 0:
+            return values
+        tokens = self._token_of(site.stack)[position]
+        # Rows come by the place that the expert takes among a token's choices: put them in the order of the text.
+        recorded = torch.nonzero(tokens >= 0).flatten()
+        recorded = recorded[torch.argsort(tokens[recorded])]
+        # A table of experts by token id may name one twice.
+        recorded = recorded[torch.diff(tokens[recorded], prepend=tokens.new_tensor([-1])) > 0]
+        index = tokens[recorded].cpu().numpy()
+        kept = self._see(site, f"{site.block}.{expert}", values.detach(), recorded, index)
+        return values if kept is None else kept
+
+    def _token_of(self, stack: str) -> Any:
+        """Return the token of each position of the flattened batch, -1 where none is recorded."""
+        import torch
+
+        if stack not in self._tokens:
+            rows = self._rows[stack]
             token_of = torch.full((rows.n_positions,), -1, dtype=torch.int32, device=self._device)
-            token_of[self._positions[site.stack]] = torch.from_numpy(rows.tokens).to(self._device)
-
-        def show(expert: int, position: Any, values: Any) -> Any:
-            if token_of is None:
-                return values
-            tokens = token_of[position]
-            # Rows come by the place that the expert takes among a token's choices: put them in the order of the text.
-            recorded = torch.nonzero(tokens >= 0).flatten()
-            recorded = recorded[torch.argsort(tokens[recorded])]
-            index = tokens[recorded].cpu().numpy()
-            kept = self._see(site, f"{site.block}.{expert}", values.detach(), recorded, index)
-            return values if kept is None else kept
-
-        return run_experts(site.module, hidden_states, top_k_index, top_k_weights, show)
+            token_of[self._positions[stack]] = torch.from_numpy(rows.tokens).to(self._device)
+            self._tokens[stack] = token_of
+        return self._tokens[stack]
 
     def _see(self, site: Site, block: str, values: Any, recorded: Any, token_index: Int32Array | None) -> Any:
         """Fit or record one block's rows; return the values to go on with, or None to leave them as they are."""
         gate = self._gate.pop(site.block, None) if self.rule.uses_gate and site.gate is not None else None
+        is_routed = token_index is not None
         tokens = self._rows[site.stack].tokens if token_index is None else token_index
         # Of recorded positions only: nobody reads what a model puts out at pads.
         chosen = values[recorded]
@@ -189,13 +213,16 @@ class Recorder:
         threshold = self.thresholds.get(site.block)
         if self.rule.changes_output:
             active = self.rule.active(values, gate, threshold)
-            self._record(block, active[recorded], chosen, token_index)
+            self._record(block, active[recorded], chosen, tokens, is_routed=is_routed)
             return values * active
         # The rule changes nothing, so it is applied to the recorded rows only.
-        self._record(block, self.rule.active(chosen, None, threshold), chosen, token_index)
+        self._record(block, self.rule.active(chosen, None, threshold), chosen, tokens, is_routed=is_routed)
         return None
 
-    def _record(self, block: str, active: Any, chosen: Any, token_index: Int32Array | None) -> None:
+    def _record(self, block: str, active: Any, chosen: Any, tokens: Int32Array, *, is_routed: bool) -> None:
+        if not is_routed and self.writer.holds_row(block, int(tokens[0]), active.shape[1]):
+            self._record_again(block, active, int(tokens[0]))
+            return
         magnitudes = None
         if self.magnitudes:
             neurons = active.nonzero()[:, 1]
@@ -204,7 +231,16 @@ class Recorder:
                 neurons.to("cpu").numpy().astype(np.int32),
                 chosen[active].float().cpu().numpy(),
             )
-        self.writer.append(block, pack_bits(active), token_index, magnitudes)
+        self.writer.append(block, pack_bits(active), tokens if is_routed else None, magnitudes)
+
+    def _record_again(self, block: str, active: Any, first_row: int) -> None:
+        """Record rows of another layer with the same weights: a token needs a neuron if any of its layers does."""
+        if self.magnitudes:
+            raise UnsupportedError(
+                block, found="layers that share weights, in each of which a neuron puts out something else",
+                expected="one output for a neuron and a token", remedy="leave --magnitudes out",
+            )  # fmt: skip
+        self.writer.merge(block, pack_bits(active), first_row)
 
 
 def pack_bits(active: Any) -> UInt8Array:

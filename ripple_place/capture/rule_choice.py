@@ -195,3 +195,10 @@ class _Nowhere:
 
     def append(self, *rows: object) -> None:
         """Forget rows."""
+
+    def holds_row(self, *row: object) -> bool:
+        """Hold none."""
+        return False
+
+    def merge(self, *rows: object) -> None:
+        """Forget rows."""

@@ -6,22 +6,19 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.capture import model as models
-from ripple_place.capture.batches import layout_of
+from ripple_place.blocks import sorted_blocks
 from ripple_place.capture.extra import require_capture_extra
-from ripple_place.capture.layerwise import layers_path, run_layer_by_layer
+from ripple_place.capture.layerwise import run_layer_by_layer
 from ripple_place.capture.params import DEFAULT_RULE
 from ripple_place.capture.recorder import Recorder
 from ripple_place.capture.rule_choice import RuleChoice, choose_rule, try_rules
-from ripple_place.capture.sites import check_gates, find_sites
-from ripple_place.capture.text import CalibrationText, check_sequence_length, check_token_ids, read_texts
+from ripple_place.capture.setup import set_up
+from ripple_place.capture.site_choice import few_blocks
+from ripple_place.capture.sites import check_gates
 from ripple_place.capture.whole import run_whole_model
 from ripple_place.capture.writer import STATE_FILE, TraceWriter, read_state
-from ripple_place.errors import UsageError
-from ripple_place.inputfile import refuse_special_files
 from ripple_place.paths import as_paths
 from ripple_place.trace.activity_rules import ActivityRule
 
@@ -29,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ripple_place.capture.batches import Batch
     from ripple_place.capture.params import CaptureParams
     from ripple_place.capture.perplexity import LogLikelihood
     from ripple_place.capture.rule_choice import Trials
-    from ripple_place.capture.sites import Site
-    from ripple_place.tensorfile import TensorFile
+    from ripple_place.capture.setup import Setup
+    from ripple_place.capture.writer import BlockLayout
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
 
@@ -61,7 +57,7 @@ class Capture:
     is_too_short_to_score : bool
         The perplexities were asked for, but thresholds were fitted on all of the text.
     notes : tuple of str
-        How the result may mislead.
+        What was not recorded or not scored, and why.
     """
 
     trace: ActivationTrace
@@ -89,54 +85,6 @@ class Capture:
     def remove_files(self) -> None:
         """Remove `directory`. Mapped files stay readable until their last array is gone."""
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-@dataclass(frozen=True, eq=False)
-class _Setup:
-    """A model and a text that fit each other.
-
-    Attributes
-    ----------
-    path : Path
-        Hugging Face checkpoint directory.
-    config : transformers.PreTrainedConfig
-    skeleton : transformers.PreTrainedModel
-        All modules, no weights.
-    sites : tuple of Site
-        Where the model's neurons are seen.
-    text : CalibrationText
-    device : str
-        ``cpu`` or ``cuda``.
-    shards : sequence of TensorFile or None
-        The weights, to be read a layer at a time; None if the whole model is loaded.
-    params : CaptureParams
-    """
-
-    path: Path
-    config: Any
-    skeleton: Any
-    sites: tuple[Site, ...]
-    text: CalibrationText
-    device: str
-    shards: Sequence[TensorFile] | None
-    params: CaptureParams
-
-    @cached_property
-    def batches(self) -> list[Batch]:
-        """The windows of the text as the model takes them."""
-        return self.text.batches(layout_of(self.config, models.n_embeddings(self.skeleton)))
-
-    @cached_property
-    def whole(self) -> Any:
-        """The model with its weights, loaded when it is first asked for."""
-        return models.load_model(
-            self.path, self.config, dtype=self.params.dtype, device=self.device, needs_head=self.has_head
-        )
-
-    @cached_property
-    def has_head(self) -> bool:
-        """Whether the checkpoint has the weights that give logits, without which no text can be scored."""
-        return models.has_head(self.path, self.skeleton)
 
 
 def run_capture(
@@ -174,16 +122,15 @@ def run_capture(
     batch, and up to 64 MiB of rows that wait to be written.
     """
     require_capture_extra(model_path)
-    setup = _set_up(model_path, params, directory, resume=resume)
+    setup = set_up(model_path, params, directory if resume else None)
     choice = _choose_rule(setup, directory if resume else None, track)
     rule = choice.rule
     if rule.uses_gate:
-        check_gates(setup.sites, model_path)
-    wants_score = params.perplexity and rule.changes_output
-    score = wants_score and setup.has_head
+        check_gates(setup.chosen.sites, model_path)
+    score = params.perplexity and rule.changes_output and setup.predicts_text
     writer = TraceWriter(directory, _identity(setup, rule, score=score, thresholds=thresholds), resume=resume)
     n_resumed = int(writer.progress.get("batches", writer.progress.get("layers", 0)))
-    recorder = Recorder(rule, writer, setup.sites, magnitudes=params.magnitudes, thresholds=thresholds)
+    recorder = Recorder(rule, writer, setup.chosen.sites, magnitudes=params.magnitudes, thresholds=thresholds)
     likelihoods = _run(setup, recorder, writer, score=score, track=track)
     metadata = {
         "activity": str(rule),
@@ -195,46 +142,41 @@ def run_capture(
     for name, key in (("with", "perplexity"), ("without", "perplexity_without_rule")):
         if likelihoods and likelihoods[name].perplexity is not None:
             metadata[key] = repr(likelihoods[name].perplexity)
-    blocks = {name: layout for site in setup.sites for name, layout in site.layouts().items()}
+    blocks, idle = _blocks(setup, writer)
     return Capture(
         writer.trace(blocks, setup.text, metadata),
         directory,
         likelihoods["with"].perplexity if likelihoods else None,
         likelihoods["without"].perplexity if likelihoods else None,
-        setup.shards is not None,
+        setup.by_layer,
         n_resumed,
         rule,
         choice if choice.activation is not None else None,
         score and likelihoods["with"].n_tokens == 0,
-        (f"{model_path} has no weights that give logits: the cost of the rule in perplexity is not known",)
-        if wants_score and not score
-        else (),
+        _notes(setup, rule, idle),
     )
 
 
-def _set_up(model_path: Path, params: CaptureParams, directory: Path, *, resume: bool) -> _Setup:
-    """Read config, text and modules, and check them against each other before anything is written."""
-    refuse_special_files(model_path)
-    config = models.read_config(model_path)
-    check_sequence_length(model_path, config, params.windows)
-    texts = read_texts(as_paths(params.texts), models.read_tokenizer(model_path))
-    text = CalibrationText.of_texts(texts, params.windows)
-    if params.n_threads is not None:
-        import torch
-
-        torch.set_num_threads(params.n_threads)
-    device = _device(params.device)
-    by_layer = _runs_by_layer(model_path, params, device, directory if resume else None)
-    skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
-    check_token_ids(model_path, text, models.n_embeddings(skeleton))
-    sites = find_sites(skeleton, model_path)
-    if by_layer:
-        layers_path(skeleton, sites, model_path)
-    shards = models.open_shards(model_path) if by_layer else None
-    return _Setup(model_path, config, skeleton, sites, text, device, shards, params)
+def _blocks(setup: Setup, writer: TraceWriter) -> tuple[dict[str, BlockLayout], list[str]]:
+    """Return the blocks that were recorded, in model order, and those that were not since the model never ran them."""
+    blocks = {name: layout for site in setup.chosen.sites for name, layout in site.layouts().items()}
+    idle = [name for name, layout in blocks.items() if not (layout.routed or writer.holds_row(name, 0, 1))]
+    return {name: blocks[name] for name in sorted_blocks(blocks.keys() - {*idle})}, idle
 
 
-def _choose_rule(setup: _Setup, resumed: Path | None, track: Track) -> RuleChoice:
+def _notes(setup: Setup, rule: ActivityRule, idle: Sequence[str]) -> tuple[str, ...]:
+    """Return what was not recorded or not scored, and why."""
+    notes = [*setup.chosen.notes]
+    if idle:
+        notes.append(f"{few_blocks(idle)} not recorded: this model skips them where there is nothing but text")
+    if setup.params.perplexity and rule.changes_output and not setup.predicts_text:
+        why = f"{setup.path} has no weights that give logits" if setup.skeleton.can_generate() else (
+            f"{type(setup.skeleton).__name__} does not predict the next token")  # fmt: skip
+        notes.append(f"{why}: the cost of the rule in perplexity is not known")
+    return tuple(notes)
+
+
+def _choose_rule(setup: Setup, resumed: Path | None, track: Track) -> RuleChoice:
     """Return the rule as named, as of the capture that is `resumed`, or as the model and the text suggest."""
     rule = setup.params.rule
     if rule is None and resumed is not None and (resumed / STATE_FILE).exists():
@@ -243,54 +185,32 @@ def _choose_rule(setup: _Setup, resumed: Path | None, track: Track) -> RuleChoic
         return RuleChoice(rule, None)
 
     def try_out() -> Trials:
-        return try_rules(setup.whole, find_sites(setup.whole, setup.path), setup.batches, setup.device, track)
+        return try_rules(setup.whole, setup.sites_of_whole, setup.batches, setup.device, track)
 
-    can_try = setup.shards is None and setup.params.perplexity and setup.has_head
+    can_try = not setup.by_layer and setup.params.perplexity and setup.predicts_text
     return choose_rule(setup.config, try_out if can_try else None)
 
 
-def _device(name: str) -> str:
-    """Return the device that ``auto`` stands for, or the one that is named."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            "--torch-device cuda", found="no GPU that torch can use", expected="one", remedy="use --torch-device cpu"
-        )
-    return name
-
-
-def _runs_by_layer(model_path: Path, params: CaptureParams, device: str, resumed: Path | None) -> bool:
-    """Tell whether to hold one layer at a time: as asked for, as the `resumed` capture did, or as memory allows."""
-    if params.layer_by_layer is not None:
-        return params.layer_by_layer
-    if resumed is not None and (resumed / STATE_FILE).exists():
-        return bool(read_state(resumed)["identity"].get("layer by layer"))
-    return not models.fits_in_memory(model_path, device, params.dtype)
-
-
 def _run(
-    setup: _Setup, recorder: Recorder, writer: TraceWriter, *, score: bool, track: Track
+    setup: Setup, recorder: Recorder, writer: TraceWriter, *, score: bool, track: Track
 ) -> dict[str, LogLikelihood]:
     """Run the batches or layers that the writer lacks; return the likelihoods of the text with and without the rule."""
     batches = setup.batches
-    if setup.shards is not None:
+    if setup.by_layer:
         return run_layer_by_layer(
-            setup.skeleton, setup.shards, batches, recorder, writer, device=setup.device, score=score,
+            setup.skeleton, setup.weights.shards, batches, recorder, writer, device=setup.device, score=score,
             where=setup.path, track=track,
         )  # fmt: skip
     whole = None
     if int(writer.progress.get("batches", 0)) < len(batches):
         whole = setup.whole
-        recorder.sites = find_sites(whole, setup.path)
+        recorder.sites = setup.sites_of_whole
     return run_whole_model(whole, batches, recorder, writer, device=setup.device, score=score, track=track)
 
 
-def _identity(setup: _Setup, rule: ActivityRule, *, score: bool, thresholds: dict[str, float] | None) -> dict[str, Any]:
+def _identity(setup: Setup, rule: ActivityRule, *, score: bool, thresholds: dict[str, float] | None) -> dict[str, Any]:
     """Return everything that a capture depends on; weights by their files' names, sizes and times of change."""
-    files = [setup.path / "config.json", *sorted(setup.path.glob("*.safetensors"))]
+    files = [setup.path / "config.json", *(shard.path for shard in setup.weights.shards)]
     digest = hashlib.sha256(setup.text.ids.tobytes())
     digest.update(json.dumps(setup.text.segments).encode())
     return {
@@ -302,5 +222,5 @@ def _identity(setup: _Setup, rule: ActivityRule, *, score: bool, thresholds: dic
         "dtype": setup.params.dtype,
         "perplexity": score,
         "thresholds": thresholds or {},
-        "layer by layer": setup.shards is not None,
+        "layer by layer": setup.by_layer,
     }

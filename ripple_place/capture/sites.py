@@ -1,4 +1,7 @@
-"""Where in a model the neurons of each FFN put out: its down projections, and the experts of fused runtimes."""
+"""Where in a model the neurons of each FFN put out: its down projections, and the experts of fused runtimes.
+
+`find_sites` goes by the names of modules; `ripple_place.capture.described_sites` by what the model's family says.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ DOWN_PROJECTIONS = (
 _DOWN = re.compile(_LAYER + "(?:" + "|".join(DOWN_PROJECTIONS) + ")")
 _FUSED = re.compile(_LAYER + r"(?:\w+\.)*experts")
 _SINGLE_EXPERT = re.compile(_LAYER + r"(?:\w+\.)*experts\.\d+\.(?:down_proj|down|w2|fc2)")
-_ACTIVATIONS = ("act_fn", "activation_fn", "act", "activation")
+_ACTIVATIONS = ("act_fn", "activation_fn", "act", "activation", "intermediate_act_fn")
 _GATES = ("gate_proj", "gate_up_proj", "wi_1", "w3", "dense_h_to_4h_gate")
 
 
@@ -45,11 +48,10 @@ class Site:
         The block of a dense FFN, ``layers.3``; the common prefix of fused experts' blocks, ``layers.3.experts``.
     stack : str
         ``""``, ``encoder`` or ``decoder``: whose positions reach it.
-    layer : int
     path : str
         Name of the module in the model.
     module : torch.nn.Module
-        The down projection, or the fused experts.
+        The down projection, or the experts (`ripple_place.capture.experts`).
     n_neurons : int
     n_experts : int
         0 for a dense FFN.
@@ -60,7 +62,6 @@ class Site:
 
     block: str
     stack: str
-    layer: int
     path: str
     module: Any
     n_neurons: int
@@ -77,7 +78,7 @@ class Site:
 
 
 def find_sites(model: Any, where: object) -> tuple[Site, ...]:
-    """Return the sites of a model in the order in which they lie in it.
+    """Return the sites of a model that no family describes, in the order in which they lie in it.
 
     Raises
     ------
@@ -130,8 +131,8 @@ def _dense_site(path: str, module: Any, modules: dict[str, Any]) -> Site | None:
     n_neurons = int(getattr(module, "in_features", 0) or weight.shape[0 if hasattr(module, "nf") else 1])
     block = f"layers.{int(match['layer'])}" + (".shared_expert" if match["shared"] else "")
     gated = any(hasattr(parent, name) for name in _GATES)
-    gate = _activation(parent) if gated else None
-    return Site(block, "", int(match["layer"]), path, module, n_neurons, 0, gate, gated)
+    gate = activation_module(parent) if gated else None
+    return Site(block, "", path, module, n_neurons, 0, gate, gated)
 
 
 def _fused_site(path: str, module: Any, where: object) -> Site | None:
@@ -148,11 +149,11 @@ def _fused_site(path: str, module: Any, where: object) -> Site | None:
     n_neurons = int(down.shape[1] if module.is_transposed else down.shape[2])
     gated = bool(module.has_gate)
     block = f"layers.{int(match['layer'])}.experts"
-    gate = _activation(module) if gated else None
-    return Site(block, "", int(match["layer"]), path, module, n_neurons, int(down.shape[0]), gate, gated)
+    gate = activation_module(module) if gated else None
+    return Site(block, "", path, module, n_neurons, int(down.shape[0]), gate, gated)
 
 
-def _activation(parent: Any) -> Any:
+def activation_module(parent: Any) -> Any:
     """Return the activation function of an FFN, where it is a module of its own."""
     functions = [getattr(parent, name, None) for name in _ACTIVATIONS]
     return next((function for function in functions if hasattr(function, "register_forward_hook")), None)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.loading import missing_tensor
 from ripple_place.capture.model import quiet_transformers
+from ripple_place.capture.tensor_names import TensorNames
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.inputfile import open_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ripple_place.tensorfile import TensorFile
 
@@ -33,42 +36,82 @@ class WeightSource:
     shards : sequence of TensorFile
     device : str
         Where weights are put.
+    shells : iterable of str
+        Modules whose parameters are on the device even while they have no values, since models ask for it.
 
     Notes
     -----
     Weights are read with pread, one tensor at a time, so that neither the files nor copies of them pile up in memory.
-    Names on disk are translated, and experts fused, by transformers' own tables.
+    Names on disk are translated, and experts fused, by transformers' own tables. Buffers that a checkpoint holds (such
+    as the biases by which DeepSeek-V3 routes) are weights like the others.
     """
 
-    def __init__(self, model: Any, shards: Sequence[TensorFile], device: str) -> None:
+    def __init__(self, model: Any, shards: Sequence[TensorFile], device: str, shells: Iterable[str] = ()) -> None:
         self.model, self.device = model, device
         self._places = {name: shard for shard in shards for name in shard.tensors}
-        self._targets: dict[str, list[tuple[str, bool]]] = {}
-        self._mapping = _conversions(model)
-        state = model.state_dict()
-        for name in self._places:
-            target, converted = _rename(model, name, self._mapping, state)
-            self._targets.setdefault(target, []).append((name, converted))
+        names = TensorNames(model)
+        self._mapping = names.mapping
+        self._sources: dict[str, list[tuple[str, bool]]] = {}
+        for name, (target, converted) in names.translate(self._places).items():
+            self._sources.setdefault(target, []).append((name, converted))
+        self._plan = model._get_dtype_plan(model.dtype)  # noqa: SLF001 - of `from_pretrained`, which does the same
+        self._parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._buffers = _persistent_buffers(model)
+        sharing: dict[int, list[str]] = {}
+        for name, parameter in self._parameters.items():
+            sharing.setdefault(id(parameter), []).append(name)
+        self._names_of = {name: same for same in sharing.values() for name in same}
+        self._loaded: set[str] = set()
+        self._shells = frozenset(name for name in self._parameters if name.rpartition(".")[0] in set(shells))
+        for name in self._shells:
+            self._take_away(name)
 
-    def has(self, parameter: str) -> bool:
-        """Tell whether the checkpoint holds a parameter (a tied one it may not)."""
-        return parameter in self._targets
-
-    def load(self, wanted: Callable[[str], bool]) -> list[str]:
-        """Give values to the parameters whose names are `wanted`; return the names.
+    def load(self, modules: Iterable[str]) -> list[str]:
+        """Give values to all tensors in some modules, by their names; return those of the tensors.
 
         Raises
         ------
         CheckpointError
             If the checkpoint lacks one, or has another shape.
         """
-        import torch
+        prefixes = tuple(f"{name}." for name in modules)
+        return self._load(lambda name: name.startswith(prefixes))
 
-        parameters = dict(self.model.named_parameters())
-        names = [name for name, parameter in parameters.items() if wanted(name) and parameter.is_meta]
-        converted: dict[str, Any] = {}
+    def load_when_called(self, apart_from: Iterable[str]) -> None:
+        """Give values to a module's own tensors when it is called for the first time.
+
+        Parameters
+        ----------
+        apart_from : iterable of str
+            Modules that are left alone, with all that is in them.
+        """
+        apart = tuple(f"{name}." for name in apart_from)
+        own: dict[str, set[str]] = {}
+        for name in [*self._parameters, *self._buffers]:
+            if not name.startswith(apart):
+                own.setdefault(name.rpartition(".")[0], set()).add(name)
+        for path, names in own.items():
+            self.model.get_submodule(path).register_forward_pre_hook(partial(self._load_once, names))
+
+    def _load_once(self, names: set[str], module: Any, inputs: Any) -> None:
+        if names:
+            self._load(frozenset(names).__contains__)
+            names.clear()
+
+    def unload(self, names: Sequence[str]) -> None:
+        """Take the values of parameters away again, and give their memory back to the system."""
         for name in names:
-            sources = self._targets.get(name, [])
+            self._take_away(name)
+        _trim_heap()
+
+    def _load(self, wanted: Callable[[str], bool]) -> list[str]:
+        names = [name for name in [*self._parameters, *self._buffers] if wanted(name) and name not in self._loaded]
+        for name in self._shells.intersection(names):
+            self._set(name, self._parameters[name])
+        converted: dict[str, Any] = {}
+        targets = dict(zip(names, map(self._target, names), strict=True))
+        for name, target in targets.items():
+            sources = self._sources.get(target, [])
             if len(sources) == 1 and not sources[0][1]:
                 self._place(name, self._read(sources[0][0]))
             else:
@@ -76,28 +119,70 @@ class WeightSource:
         # One converter may fill several parameters; its sources are listed under the first of them.
         converted |= {
             source: self._read(source)
-            for target, sources in self._targets.items()
-            if wanted(target) and target not in parameters
+            for target, sources in self._sources.items()
+            if wanted(target) and target not in self._parameters
             for source, is_converted in sources
             if is_converted
         }
         if converted:
             self._convert(converted)
-        for name in names:
-            parameter = self.model.get_parameter(name)
-            if parameter.is_meta:
-                raise missing_tensor(next(iter(self._places.values())).path.parent, name, self._places)
-            if parameter.device.type != self.device:
-                self._set(name, torch.nn.Parameter(parameter.to(self.device), requires_grad=False))
+        for name, target in targets.items():
+            self._finish(name, target)
+        self._loaded.update(names)
         return names
 
-    def unload(self, names: Sequence[str]) -> None:
-        """Take the values of parameters away again, and give their memory back to the system."""
+    def _target(self, name: str) -> str:
+        """Return the name, of all that a tensor has in the model, under which the checkpoint holds it."""
+        names = [name, *self._names_of.get(name, ())]
+        return next((other for other in names if other in self._sources), name)
+
+    def _finish(self, name: str, target: str) -> None:
+        """Move a converted parameter where it belongs; raise if it is still without values."""
         import torch
 
-        for name in names:
-            self._set(name, torch.nn.Parameter(self.model.get_parameter(name).to("meta"), requires_grad=False))
-        _trim_heap()
+        if name in self._buffers:
+            if target not in self._sources and not self._may_lack(name):
+                raise self._missing(name)
+            return
+        parameter = self.model.get_parameter(name)
+        if parameter.is_meta and target != name:
+            parameter = self.model.get_parameter(target)
+            self._take_away(target)
+        if parameter.is_meta:
+            parameter = self._initial(name)
+        self._set(name, torch.nn.Parameter(parameter.to(self.device), requires_grad=False))
+
+    def _initial(self, name: str) -> Any:
+        """Return a parameter as transformers makes it where a checkpoint may do without, such as tables of sines."""
+        import torch
+
+        path, _, last = name.rpartition(".")
+        owner = self.model.get_submodule(path)
+        if not self._may_lack(name) or list(owner._parameters) != [last]:  # noqa: SLF001 - of it alone
+            raise self._missing(name)
+        self._set(name, torch.nn.Parameter(torch.empty_like(owner.get_parameter(last), device="cpu"), False))
+        self.model._init_weights(owner)  # noqa: SLF001 - what `from_pretrained` calls
+        return owner.get_parameter(last)
+
+    def _missing(self, name: str) -> CheckpointError:
+        return missing_tensor(next(iter(self._places.values())).path.parent, name, self._places)
+
+    def _may_lack(self, name: str) -> bool:
+        """Tell whether transformers does without a tensor in the checkpoint."""
+        patterns = self.model._keys_to_ignore_on_load_missing or ()  # noqa: SLF001 - theirs
+        return any(re.search(pattern, name) for pattern in patterns)
+
+    def _take_away(self, name: str) -> None:
+        """Put what has a shape and no values in the place of a parameter; buffers are small, and stay."""
+        import torch
+
+        self._loaded.discard(name)
+        if name in self._shells:
+            parameter = self._parameters[name]
+            one = torch.full((), torch.nan, dtype=parameter.dtype, device=self.device)
+            self._set(name, torch.nn.Parameter(one.expand(parameter.shape), requires_grad=False))
+        elif name in self._parameters:
+            self._set(name, self._parameters[name])
 
     def _read(self, name: str) -> Any:
         """Return one tensor of the checkpoint."""
@@ -130,29 +215,43 @@ class WeightSource:
     def _place(self, name: str, value: Any) -> None:
         import torch
 
-        parameter = self.model.get_parameter(name)
-        if value.shape != parameter.shape:
+        is_buffer = name in self._buffers
+        former = self.model.get_buffer(name) if is_buffer else self.model.get_parameter(name)
+        if value.shape != former.shape:
             raise CheckpointError(
-                f"{name}", found=f"shape {list(value.shape)}", expected=f"{list(parameter.shape)} by the config",
+                f"{name}", found=f"shape {list(value.shape)}", expected=f"{list(former.shape)} by the config",
                 remedy="make sure that config.json and the weights belong to the same model",
             )  # fmt: skip
-        value = value.to(device=self.device, dtype=parameter.dtype)
-        self._set(name, torch.nn.Parameter(value, requires_grad=False))
+        value = value.to(device=self.device, dtype=self._dtype(name, former.dtype))
+        self._set(name, value if is_buffer else torch.nn.Parameter(value, requires_grad=False))
 
-    def _set(self, name: str, parameter: Any) -> None:
+    def _dtype(self, name: str, dtype: Any) -> Any:
+        """Return the dtype that transformers gives a tensor: some stay float32 in a model of half width."""
+        patterns = (pattern for pattern in self._plan if re.search(pattern.replace("*", ".*"), name))
+        return self._plan.get(next(patterns, None), dtype)
+
+    def _set(self, name: str, tensor: Any) -> None:
         path, _, last = name.rpartition(".")
-        setattr(self.model.get_submodule(path), last, parameter)
+        setattr(self.model.get_submodule(path), last, tensor)
 
     def _convert(self, tensors: dict[str, Any]) -> None:
         """Let transformers fuse the tensors that its modules hold fused."""
         from transformers.core_model_loading import convert_and_load_state_dict_in_model
         from transformers.modeling_utils import LoadStateDictConfig
 
-        config = LoadStateDictConfig(weight_mapping=self._mapping, dtype=self.model.dtype, device_map={"": "cpu"})
+        config = LoadStateDictConfig(
+            weight_mapping=self._mapping, dtype=self.model.dtype, dtype_plan=self._plan, device_map={"": "cpu"}
+        )
         with quiet_transformers():
             convert_and_load_state_dict_in_model(self.model, tensors, config)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+
+
+def _persistent_buffers(model: Any) -> frozenset[str]:
+    """Return the names of the buffers that a checkpoint holds; the others follow from the config."""
+    buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    return frozenset(buffers & model.state_dict().keys())
 
 
 def _trim_heap() -> None:
@@ -161,27 +260,3 @@ def _trim_heap() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-
-
-def _conversions(model: Any) -> list[Any]:
-    """Return transformers' table of renamings and fusions for a model; empty where it has none."""
-    try:
-        from transformers.conversion_mapping import get_model_conversion_mapping
-    except ImportError as cause:
-        raise UnsupportedError(
-            "--layer-by-layer", found="a transformers without weight conversion tables", expected="transformers 5",
-            remedy="update transformers, or profile with --whole-model",
-        ) from cause  # fmt: skip
-    return list(get_model_conversion_mapping(model))
-
-
-def _rename(model: Any, name: str, mapping: list[Any], state: dict[str, Any]) -> tuple[str, bool]:
-    """Return the model's name for a tensor of the checkpoint, and whether it is converted on the way."""
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-    target, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
-    if target not in state and name in state:
-        return name, False
-    return target, pattern is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -102,18 +103,16 @@ def likelihoods_of(progress: dict[str, Any]) -> dict[str, LogLikelihood]:
     return {name: LogLikelihood(**value) for name, value in progress.get("likelihoods", {}).items()}
 
 
-def to_device(inputs: dict[str, Any], device: str) -> dict[str, Any]:
-    """Return a batch's arguments as tensors."""
+def forward(model: Any, batch: Batch, device: str, *, logits: bool) -> Any:
+    """Run one batch; return its logits, which are a large product, or where nobody needs these, what leads to them."""
     import torch
 
-    return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
-
-
-def forward(model: Any, batch: Batch, device: str, *, logits: bool) -> Any:
-    """Run one batch; the logits are a large product that only the perplexity needs."""
-    inputs = to_device(batch.inputs(), device)
+    run = model if logits else model.base_model
+    inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.inputs().items()}
+    # Encoders know no cache.
+    parameters = inspect.signature(run.forward).parameters.values()
+    if any(parameter.name == "use_cache" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        inputs["use_cache"] = False
     with explained(model):
-        if logits:
-            return model(**inputs, use_cache=False).logits
-        model.base_model(**inputs, use_cache=False)
-    return None
+        output = run(**inputs)
+        return output.logits if logits else output[0]

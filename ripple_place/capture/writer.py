@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _MAX_NAME = 200
 STATE_FILE = "state.json"
-_OUR_FILES = re.compile(r"state\.json(\.new)?|.*\.raw|hidden\.(start|\w+\.[01])")
-"""The state, rows of blocks, and the hidden states of a capture layer by layer."""
+_OUR_FILES = re.compile(r"state\.json(\.new)?|.*\.raw|hidden\.[\w.]+")
+"""The state, rows of blocks, and the states between layers of a capture layer by layer."""
 FLUSH_BYTES = 64 * 2**20
 """Rows held in memory before they are written; small enough for laptops, large enough to write in few calls."""
 
@@ -140,6 +140,31 @@ class TraceWriter:
             self._append(f"{block}.magnitude.counts", counts)
             self._append(f"{block}.magnitude.indices", indices)
             self._append(f"{block}.magnitude.values", values)
+
+    def holds_row(self, block: str, row: int, n_neurons: int) -> bool:
+        """Tell whether a row of a block was appended before."""
+        name = f"{block}.active.raw"
+        n_bytes = self._sizes.get(name, 0) + sum(piece.nbytes for piece in self._buffers.get(name, ()))
+        return n_bytes > row * ((n_neurons + 7) // 8)
+
+    def merge(self, block: str, active: UInt8Array, first_row: int) -> None:
+        """Add active neurons to rows that were appended before.
+
+        A capture that is interrupted may do it again without harm.
+
+        Parameters
+        ----------
+        block : str
+        active : ndarray of shape (n_rows, ceil(n_neurons / 8)), uint8
+            Packed bits.
+        first_row : int
+        """
+        self._flush()
+        with (self.directory / f"{block}.active.raw").open("r+b") as file:
+            file.seek(first_row * active.shape[1])
+            before = np.frombuffer(file.read(active.nbytes), np.uint8).reshape(active.shape)
+            file.seek(first_row * active.shape[1])
+            file.write(as_bytes(before | active))
 
     def _append(self, name: str, array: AnyArray) -> None:
         piece = as_bytes(np.ascontiguousarray(array))

@@ -31,6 +31,7 @@ _FLAGS = {
     "max_tokens": "--max-tokens", "segment_length": "--segment-length", "sequence_length": "--sequence-length",
     "rule": "--active", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
     "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
+    "allow_unsupported": "--allow-unsupported",
 }  # fmt: skip
 """Options by parameter that mean nothing without a model and a text."""
 _DTYPES = [dtype for dtype in DTYPES if dtype != "float64"]
@@ -51,6 +52,7 @@ class CaptureOptions:
     layer_by_layer: bool | None
     torch_device: str
     dtype: str
+    allow_unsupported: bool
 
     def params(self, sources: Iterable[Path], common: Common) -> CaptureParams | None:
         """Return what to capture; None if there is no text.
@@ -69,12 +71,12 @@ class CaptureOptions:
         return CaptureParams(
             self.texts, windows, rule, magnitudes=self.magnitudes, layer_by_layer=self.layer_by_layer,
             perplexity=self.perplexity, device=self.torch_device, dtype=self.dtype,
-            n_threads=common.n_threads if common.n_threads_given else None,
+            n_threads=common.n_threads if common.n_threads_given else None, allow_unsupported=self.allow_unsupported,
         )  # fmt: skip
 
 
 def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--text`` to ``--dtype``; the command gets them as `capture`, a `CaptureOptions`."""
+    """Add ``--text`` to ``--allow-unsupported``; the command gets them as `capture`, a `CaptureOptions`."""
 
     @click.option("--text", "texts", type=PATH, multiple=True,
                   help="Text for the model to read; may be given several times.")  # fmt: skip
@@ -98,15 +100,17 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="Where the model runs; auto takes the GPU if there is one.")  # fmt: skip
     @click.option("--dtype", type=click.Choice(_DTYPES), default=CaptureParams.dtype, show_default=True,
                   help="What the model computes in.")  # fmt: skip
+    @click.option("--allow-unsupported", is_flag=True, default=CaptureParams.allow_unsupported,
+                  help="Also profile models that `reorder` refuses, or whose FFNs cannot all be seen.")  # fmt: skip
     @functools.wraps(command)
     def with_capture(
         *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
         rule: str | None, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
-        dtype: str, **kwargs: Any,
+        dtype: str, allow_unsupported: bool, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
             texts, max_tokens, segment_length, sequence_length, rule, magnitudes, perplexity, layer_by_layer,
-            torch_device, dtype,
+            torch_device, dtype, allow_unsupported,
         )  # fmt: skip
         return command(*args, capture=options, **kwargs)
 

@@ -175,7 +175,7 @@ TINY: dict[str, dict] = {
     "bart": {},
     "bart-decoder": {"is_encoder_decoder": False, "is_decoder": True},
     "mbart": {},
-    "marian": {"activation_function": "relu"},
+    "marian": {"activation_function": "relu", "decoder_start_token_id": 0},
     "pegasus": {},
     "m2m_100": {},
     "whisper": {"decoder_start_token_id": 1},
@@ -272,6 +272,11 @@ def save_random(config: hf.PretrainedConfig, path, *, dtype=torch.float32, **opt
         for name, parameter in model.named_parameters():
             noise = 0.05 * torch.randn_like(parameter)
             parameter.copy_(noise if "experts" in name else parameter + noise)
+        # Biases by which experts are chosen, and the like.
+        stored = model.state_dict()
+        for name, buffer in model.named_buffers():
+            if name in stored and buffer.is_floating_point():
+                buffer.add_(0.05 * torch.randn_like(buffer))
     model.save_pretrained(path, max_shard_size="30KB", **options)
 
 

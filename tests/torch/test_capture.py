@@ -9,15 +9,15 @@ import torch
 import transformers
 from torch.nn.functional import linear
 
-from ripple_place.capture import layerwise, rule_choice
 from ripple_place.capture import model as models
 from ripple_place.capture import params as params_module
+from ripple_place.capture import rule_choice
 from ripple_place.capture import whole as whole_module
 from ripple_place.capture.experts import run_experts
+from ripple_place.capture.layer_calls import same
 from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.recorder import pack_on_device
 from ripple_place.capture.run import run_capture
-from ripple_place.capture.stubs import same_calls
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.trace.files import read_trace, write_trace
@@ -188,10 +188,11 @@ def test_encoder_decoder(family, tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["relu", "cats=60%"])
-@pytest.mark.parametrize("family", CAUSAL)
+@pytest.mark.parametrize("family", [*CAUSAL, *ENCODER_DECODER])
 def test_layer_by_layer_is_the_same(family, rule, tmp_path):
     """One layer at a time, from several bfloat16 shards: the same file, bit for bit, and the same perplexity."""
-    path = write_model(tmp_path / "model", CAUSAL[family](), dtype=torch.bfloat16, max_shard_size="30KB")
+    config = (CAUSAL | ENCODER_DECODER)[family]()
+    path = write_model(tmp_path / "model", config, dtype=torch.bfloat16, max_shard_size="30KB")
     write_text(tmp_path / "text")
     ways = {}
     for by_layer in (False, True):
@@ -205,16 +206,7 @@ def test_layer_by_layer_is_the_same(family, rule, tmp_path):
     assert not list((tmp_path / "workTrue").glob("hidden*"))
     if rule != "relu":
         for name in ("perplexity", "perplexity_without_rule"):
-            assert getattr(ways[True], name) == pytest.approx(getattr(ways[False], name), rel=1e-5)
-
-
-@pytest.mark.parametrize("family", ENCODER_DECODER)
-def test_what_cannot_run_layer_by_layer_is_refused(family, tmp_path):
-    """T5's blocks hand on more than hidden states; the message says what to do."""
-    path = write_model(tmp_path / "model", ENCODER_DECODER[family]())
-    write_text(tmp_path / "text")
-    with pytest.raises(UnsupportedError, match=r"expected one list of layers. Profile it with --whole-model"):
-        record(path, [tmp_path / "text"], tmp_path / "work", layer_by_layer=True)
+            assert getattr(ways[True], name) == getattr(ways[False], name)
 
 
 class StoppedError(Exception):
@@ -491,12 +483,14 @@ def test_rules_on_tensors(rule):
 
 
 def test_models_without_known_ffns_are_refused(tmp_path):
-    """A state-space model has no down projection."""
+    """A state-space model has no family, and no down projection for those who try nevertheless."""
     config = transformers.MambaConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2)
     path = write_model(tmp_path / "model", config)
     write_text(tmp_path / "text")
-    with pytest.raises(UnsupportedError, match="found no FFN in MambaForCausalLM; expected down projections"):
+    with pytest.raises(UnsupportedError, match=r"model_type: found 'mamba'; .* --allow-unsupported"):
         record(path, [tmp_path / "text"], tmp_path / "work")
+    with pytest.raises(UnsupportedError, match="found no FFN in MambaForCausalLM; expected down projections"):
+        record(path, [tmp_path / "text"], tmp_path / "work", allow_unsupported=True)
 
 
 def test_windows_longer_than_the_model_are_refused(tmp_path):
@@ -533,57 +527,68 @@ def test_the_way_is_chosen_by_free_memory(tmp_path, monkeypatch, free_bytes, by_
     assert record(path, [tmp_path / "text"], tmp_path / "work").layer_by_layer == by_layer
 
 
-@pytest.mark.parametrize("family", ["qwen2", "opt"])
-def test_layers_whose_arguments_depend_on_the_ids(family, tmp_path, monkeypatch):
-    """Where something that layers are called with follows from the embeddings, these stay, and the trace is the same.
-
-    Also after an interruption between the two.
-    """
-    path = write_model(tmp_path / "model", CAUSAL[family]())
-    write_text(tmp_path / "text")
-    whole = record(path, [tmp_path / "text"], tmp_path / "whole", rule="teal=50%", layer_by_layer=False)
-    monkeypatch.setattr(layerwise, "same_calls", lambda first, second: False)
-    options = {"rule": "teal=50%", "layer_by_layer": True, "resume": True}
-    with pytest.raises(StoppedError):
-        record(path, [tmp_path / "text"], tmp_path / "work", **options, track=stopping_after(1))
-    done = record(path, [tmp_path / "text"], tmp_path / "work", **options)
-    assert done.n_resumed == 1
-    for name, block in whole.trace.blocks.items():
-        np.testing.assert_array_equal(block.active, done.trace.blocks[name].active)
-    assert done.perplexity == pytest.approx(whole.perplexity, rel=1e-5)
-
-
 def test_arguments_are_compared_bit_for_bit():
     """Nested as models nest them: a mask by layer type, a pair of rotary tables."""
-    call, same = (
+    call, again = (
         {"mask": {"full": torch.ones(2, 2), "sliding": None}, "rope": (torch.zeros(3), torch.ones(3)), "cache": False}
         for _ in range(2)
     )
-    assert same_calls([call], [same])
+    assert same([call], [again])
     others = [
-        {**same, "cache": True},
-        {**same, "rope": (torch.zeros(3), torch.ones(3).double())},
-        {**same, "rope": (torch.zeros(3),)},
-        {**same, "mask": {"full": torch.ones(2, 2), "sliding": torch.ones(1)}},
-        {**same, "mask": {"full": torch.zeros(2, 2), "sliding": None}},
-        {**same, "more": 1},
+        {**again, "cache": True},
+        {**again, "rope": (torch.zeros(3), torch.ones(3).double())},
+        {**again, "rope": (torch.zeros(3),)},
+        {**again, "mask": {"full": torch.ones(2, 2), "sliding": torch.ones(1)}},
+        {**again, "mask": {"full": torch.zeros(2, 2), "sliding": None}},
+        {**again, "more": 1},
     ]
-    assert not any(same_calls([call], [other]) for other in others)
+    assert not any(same([call], [other]) for other in others)
 
 
-def test_work_between_layers_is_refused(tmp_path, monkeypatch):
-    """A model that does more between its layers than to hand on hidden states would go wrong silently."""
+def between_layers(hook):
+    """Return `build_skeleton` and `load_model` that put a hook before the third layer of what they return."""
+
+    def hooked(real):
+        def build(*arguments, **more):
+            model = real(*arguments, **more)
+            hook(model.model.layers)
+            return model
+
+        return build
+
+    return {name: hooked(getattr(models, name)) for name in ("build_skeleton", "load_model")}
+
+
+def test_work_between_layers(tmp_path, monkeypatch):
+    """What a model does with a layer's output before the next one takes it is done layer by layer, too."""
+
+    def double(layers):
+        layers[2].register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 2, *inputs[1:]))
+
     path = write_model(tmp_path / "model", CAUSAL["llama"]())
     write_text(tmp_path / "text")
-    real = models.build_skeleton
+    traces = {"plain": record(path, [tmp_path / "text"], tmp_path / "plain").trace}
+    for name, built in between_layers(double).items():
+        monkeypatch.setattr(models, name, built)
+    for by_layer in (False, True):
+        traces[by_layer] = record(path, [tmp_path / "text"], tmp_path / f"{by_layer}", layer_by_layer=by_layer).trace
+    for name in ("layers.1", "layers.2"):
+        np.testing.assert_array_equal(traces[True].blocks[name].active, traces[False].blocks[name].active)
+    assert (traces[True].blocks["layers.2"].active != traces["plain"].blocks["layers.2"].active).any()
 
-    def with_work_between(*arguments, **more):
-        model = real(*arguments, **more)
-        model.model.layers[1].register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 2, *inputs[1:]))
-        return model
 
-    monkeypatch.setattr(models, "build_skeleton", with_work_between)
-    with pytest.raises(UnsupportedError, match=r"3 layer calls, or work between layers; .* with --whole-model"):
+def test_layers_that_need_more_than_the_last_are_refused(tmp_path, monkeypatch):
+    """A third layer that also takes what came out of the first would go wrong silently."""
+
+    def skip(layers):
+        seen = []
+        layers[0].register_forward_hook(lambda layer, inputs, output: seen.append(output))
+        layers[2].register_forward_pre_hook(lambda layer, inputs: (inputs[0] + seen.pop(), *inputs[1:]))
+
+    path = write_model(tmp_path / "model", CAUSAL["llama"]())
+    write_text(tmp_path / "text")
+    monkeypatch.setattr(models, "build_skeleton", between_layers(skip)["build_skeleton"])
+    with pytest.raises(UnsupportedError, match=r"depend on more than the layer before them; .* with --whole-model"):
         record(path, [tmp_path / "text"], tmp_path / "work", layer_by_layer=True)
 
 

@@ -170,12 +170,12 @@ def test_a_checkpoint_that_lacks_a_tensor(run, tmp_path, by_layer):
     path = write_model(tmp_path / "model", CAUSAL["llama"]())
     write_text(tmp_path / "a.txt")
     tensors = load_file(path / "model.safetensors")
-    del tensors["model.layers.1.mlp.up_proj.weight"]
+    del tensors["model.layers.1.self_attn.q_proj.weight"]
     save_file(tensors, path / "model.safetensors", {"format": "pt"})
     way = "--layer-by-layer" if by_layer else "--whole-model"
     code, _, err = run("profile", "model", "--text", "a.txt", *SIZES, "--out", "p", way)
     assert code == 1
-    assert "model.layers.1.mlp.up_proj.weight: found no such tensor; expected every parameter of the model" in err
+    assert "model.layers.1.self_attn.q_proj.weight: found no such tensor; expected every parameter of the model" in err
 
 
 def test_interrupted_while_counting(run, model, tmp_path, monkeypatch):

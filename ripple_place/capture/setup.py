@@ -1,0 +1,143 @@
+"""A model and a text that fit each other, checked before anything runs or is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ripple_place.capture import model as models
+from ripple_place.capture.batches import layout_of
+from ripple_place.capture.layerwise import layer_lists
+from ripple_place.capture.site_choice import choose_sites, read_weights
+from ripple_place.capture.text import CalibrationText, check_sequence_length, check_token_ids, read_texts
+from ripple_place.capture.writer import STATE_FILE, read_state
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.errors import UsageError
+from ripple_place.inputfile import refuse_special_files
+from ripple_place.paths import as_paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.capture.batches import Batch
+    from ripple_place.capture.params import CaptureParams
+    from ripple_place.capture.site_choice import ChosenSites, Weights
+    from ripple_place.capture.sites import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a capture works on.
+
+    Attributes
+    ----------
+    path : Path
+        Hugging Face checkpoint directory.
+    config : transformers.PreTrainedConfig
+    skeleton : transformers.PreTrainedModel
+        All modules, no weights.
+    weights : Weights
+    chosen : ChosenSites
+        Where the skeleton's neurons are seen.
+    text : CalibrationText
+    device : str
+        ``cpu`` or ``cuda``.
+    by_layer : bool
+        Whether to hold one layer's weights in memory at a time.
+    params : CaptureParams
+    """
+
+    path: Path
+    config: Any
+    skeleton: Any
+    weights: Weights
+    chosen: ChosenSites
+    text: CalibrationText
+    device: str
+    by_layer: bool
+    params: CaptureParams
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The windows of the text as the model takes them."""
+        # A part of a model, such as T5's encoder, says in a config of its own how it differs from the whole.
+        return self.text.batches(layout_of(self.skeleton.config, models.n_embeddings(self.skeleton)))
+
+    @cached_property
+    def whole(self) -> Any:
+        """The model with its weights, loaded when it is first asked for."""
+        return models.load_model(
+            self.path, self.config, dtype=self.params.dtype, device=self.device, needs_head=self.predicts_text
+        )
+
+    @cached_property
+    def sites_of_whole(self) -> tuple[Site, ...]:
+        """Where the neurons of the model with its weights are seen."""
+        return choose_sites(self.whole, self.path, self.weights, allow_unsupported=self.params.allow_unsupported).sites
+
+    @cached_property
+    def predicts_text(self) -> bool:
+        """Whether the model says what token comes next, and the checkpoint has the weights for it."""
+        return bool(self.skeleton.can_generate()) and models.has_head(self.skeleton, self.weights.shards)
+
+
+def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Setup:
+    """Read config, headers, text and modules, and check them against each other.
+
+    Parameters
+    ----------
+    model_path : Path
+    params : CaptureParams
+    resumed : Path or None
+        Directory of the capture that is to go on.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model's FFNs cannot be seen, or `reorder` would refuse it and that is not allowed.
+    UsageError, CheckpointError, OSError
+        If text or model cannot be read or do not fit each other.
+    """
+    refuse_special_files(model_path)
+    config = models.read_config(model_path)
+    check_sequence_length(model_path, config, params.windows)
+    weights = read_weights(model_path, allow_unsupported=params.allow_unsupported)
+    texts = read_texts(as_paths(params.texts), models.read_tokenizer(model_path))
+    text = CalibrationText.of_texts(texts, params.windows)
+    if params.n_threads is not None:
+        import torch
+
+        torch.set_num_threads(params.n_threads)
+    device = _device(params.device)
+    by_layer = _runs_by_layer(weights, params, device, resumed)
+    skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
+    check_token_ids(model_path, text, models.n_embeddings(skeleton))
+    chosen = choose_sites(skeleton, model_path, weights, allow_unsupported=params.allow_unsupported)
+    if by_layer:
+        layer_lists(skeleton, chosen.sites, model_path)
+        if weights.checkpoint is None:
+            Checkpoint.open(model_path)  # Says what is wrong with it.
+    return Setup(model_path, config, skeleton, weights, chosen, text, device, by_layer, params)
+
+
+def _device(name: str) -> str:
+    """Return the device that ``auto`` stands for, or the one that is named."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--torch-device cuda", found="no GPU that torch can use", expected="one", remedy="use --torch-device cpu"
+        )
+    return name
+
+
+def _runs_by_layer(weights: Weights, params: CaptureParams, device: str, resumed: Path | None) -> bool:
+    """Tell whether to hold one layer at a time: as asked for, as the `resumed` capture did, or as memory allows."""
+    if params.layer_by_layer is not None:
+        return params.layer_by_layer
+    if resumed is not None and (resumed / STATE_FILE).exists():
+        return bool(read_state(resumed)["identity"].get("layer by layer"))
+    return not models.fits_in_memory(weights.shards, device, params.dtype)
