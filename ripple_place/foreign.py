@@ -53,6 +53,7 @@ _WEIGHTS = (
     (b"GGUF", "GGUF"), (b"\x89HDF\r\n\x1a\n", "HDF5"), (b"\x93NUMPY", "numpy"),
     (b"\x80\x02\x8a\nl\xfc\x9cF", "torch"),
 )  # fmt: skip
+"""How other formats of weights begin; that of torch since 1.6 is a zip archive with a pickle."""
 _MIN_ZEROS, _MAX_DIGITS = 16, 20
 
 
@@ -96,7 +97,7 @@ def recognised_error(kind: type[_Error], path: Path, *, expected: str, formats: 
         If it cannot be read.
     """
     make: _Make[_Error] = partial(kind, path, expected=expected)
-    if not os.path.exists(path):  # Nor can a name be there that is too long for any.
+    if not os.path.exists(path):
         return _absent(path, make)
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -171,22 +172,28 @@ def _answer(path: Path, beginning: bytes, make: _Make[_Error]) -> _Error | None:
 
 
 def _other_format(path: Path, beginning: bytes, formats: Collection[str], make: _Make[_Error]) -> _Error | None:
-    """Return the error for an archive, or another format of weights."""
-    is_torch = beginning.startswith(_ZIP) and b"data.pkl" in beginning
+    """Return the error for another format of weights, or an archive."""
+    weights = _format_of_weights(beginning)
+    # Whoever reads zip archives knows best what is wrong with one.
+    if weights is not None and weights not in formats and not ("zip" in formats and beginning.startswith(_ZIP)):
+        return make(
+            found=f"a file in the format {weights}, under another format's name",
+            remedy=f"give {path.name} the ending that its format has, and put the file that belongs here in its place",
+        )
     for offset, mark, kind, command in _ARCHIVES:
-        if beginning[offset:].startswith(mark) and kind not in formats and not (is_torch and kind == "zip"):
+        if beginning[offset:].startswith(mark) and kind not in formats and weights is None:
             return make(
                 found=f"a {kind} archive",
                 remedy=f"unpack it ({command.format(path.name)}) and put what was in it in its place",
             )
-    for mark, kind in (*_WEIGHTS, *([(_ZIP, "torch")] if is_torch else [])):
-        if beginning.startswith(mark) and kind not in formats:
-            return make(
-                found=f"a file in the format {kind}, under another format's name",
-                remedy=f"give {path.name} the ending that its format has, and put the file that belongs here in its "
-                "place",
-            )
     return None
+
+
+def _format_of_weights(beginning: bytes) -> str | None:
+    """Return the name of the format of weights that begins so, None for any other file."""
+    if beginning.startswith(_ZIP) and b"data.pkl" in beginning:
+        return "torch"
+    return next((kind for mark, kind in _WEIGHTS if beginning.startswith(mark)), None)
 
 
 def _again(path: Path) -> str:
