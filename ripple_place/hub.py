@@ -40,8 +40,8 @@ def directory_error(path: Path) -> UsageError | None:
         If a directory cannot be read.
     """
     expected = "a checkpoint directory"
-    if not path.exists():
-        found = f"a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "nothing there"
+    if not os.path.exists(path):
+        found = f"a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else "nothing there"
         return nothing_error(path, found=found, expected=expected, remedy=f"correct the path, or {_GIVE}")
     if not path.is_dir():
         remedy = f"give the directory {path.parent}" if (path.parent / CONFIG_FILE).is_file() else _GIVE
@@ -130,7 +130,7 @@ def unfinished_download(path: Path) -> Path | None:
             if os.path.isfile(beside := whole.with_name(whole.name + ending)):
                 return beside
     # The hub's cache names blobs by their hashes; its client may put a random part behind that.
-    if target.parent.is_dir():
+    if os.path.isdir(target.parent):
         for beside in sorted(target.parent.iterdir()):
             if beside.name.startswith(f"{target.name}.") and beside.name.endswith(_UNFINISHED[0]):
                 return beside
