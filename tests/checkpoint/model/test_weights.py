@@ -18,6 +18,8 @@ from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.restore import restore
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError
+from ripple_place.placing.params import PlacingParams
+from ripple_place.workflows.reorder import apply_placement, reorder
 from tests.builders import contents, random_placement
 from tests.torch_files import write_torch_file
 
@@ -235,6 +237,15 @@ def test_a_single_file_under_another_name(pico_opt: Path, name: str) -> None:
     (note,) = describe(pico_opt).notes
     assert f"has no model.safetensors: {name}, its only safetensors file" in note
     assert name in round_trip(pico_opt)
+
+
+def test_the_report_has_the_notes(pico_opt: Path, profile_path: Path, tmp_path: Path) -> None:
+    """Whoever reorders a checkpoint, or applies a placement to it, is told how its weights were found."""
+    (pico_opt / "model.safetensors").rename(pico_opt / "mine.safetensors")
+    report = reorder(pico_opt, profile_path, tmp_path / "a", PlacingParams(ordering="frequency"))
+    placement = tmp_path / "a" / "ripple_place" / "placement.safetensors"
+    for warnings in (report.warnings, apply_placement(pico_opt, placement, tmp_path / "b").warnings):
+        assert sum("mine.safetensors, its only safetensors file" in warning for warning in warnings) == 1
 
 
 @pytest.mark.parametrize("index", ["model.safetensors.index.fp16.json", "gptq_model-4bit-128g.safetensors.index.json"])
