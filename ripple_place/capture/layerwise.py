@@ -253,6 +253,7 @@ class _LayerRun:
                     run = partial(forward, self.model, self.batches[i], self.device, logits=True)
                     logits = self.calls.next(run, self._outcomes(name, i), self._surprise)
                     likelihood.add(logits, *self.batches[i].targets())
+                    likelihood.check()
             self._commit(likelihoods=progress_of(self.recorder, likelihoods)["likelihoods"])
         self.states.remove()
         return likelihoods

@@ -32,11 +32,6 @@ class LogLikelihood:
             Into the flattened sequences.
         targets : ndarray of shape (n,), int64
             The token that follows each position.
-
-        Raises
-        ------
-        TraceFormatError
-            If a likelihood is no number.
         """
         import torch
 
@@ -46,30 +41,26 @@ class LogLikelihood:
         where = torch.from_numpy(positions).to(flat.device)
         truth = torch.from_numpy(targets).to(flat.device)
         loss = torch.nn.functional.cross_entropy(flat[where].float(), truth, reduction="none")
-        if not bool(torch.isfinite(loss).all()):
-            raise _not_a_number("a token whose likelihood is NaN or zero")
         self.nats += float(loss.double().sum())
         self.n_tokens += int(targets.size)
 
-    @property
-    def perplexity(self) -> float | None:
-        """The exponential of the mean; None if nothing was counted.
+    def check(self) -> None:
+        """Refuse likelihoods whose mean is no number, or the exponential of it.
 
         Raises
         ------
         TraceFormatError
-            If it is larger than any number.
+            In that case.
         """
-        if self.n_tokens == 0:
-            return None
-        if self.nats / self.n_tokens > _MAX_NATS:
-            raise _not_a_number(f"{self.nats / self.n_tokens:.4g} nats a token")
-        return math.exp(self.nats / self.n_tokens)
+        if self.n_tokens and not self.nats / self.n_tokens <= _MAX_NATS:
+            raise TraceFormatError(
+                "perplexity of the text", found=f"{self.nats / self.n_tokens:.4g} nats a token",
+                expected="logits from which a perplexity follows",
+                remedy="compute with --dtype float32, or leave the score out by --no-perplexity",
+            )  # fmt: skip
 
-
-def _not_a_number(found: str) -> TraceFormatError:
-    """Return the error for a text that has no perplexity."""
-    return TraceFormatError(
-        "perplexity of the text", found=found, expected="likelihoods that are numbers",
-        remedy="compute with --dtype float32, or leave the score out by --no-perplexity",
-    )  # fmt: skip
+    @property
+    def perplexity(self) -> float | None:
+        """The exponential of the mean; None if nothing was counted. Raises as `check` does."""
+        self.check()
+        return math.exp(self.nats / self.n_tokens) if self.n_tokens else None

@@ -69,6 +69,8 @@ def run_whole_model(
             logits = forward(model, batch, device, logits=is_scored)
             if is_scored:
                 likelihoods["with"].add(logits, *batch.targets())
+                for likelihood in likelihoods.values():  # Once neurons are known to be numbers.
+                    likelihood.check()
             writer.commit({"batches": i + 1, **progress_of(recorder, likelihoods)})
     return likelihoods
 
