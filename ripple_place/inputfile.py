@@ -59,7 +59,10 @@ def open_input(path: str | os.PathLike[str]) -> int:
 
 def _irregular(path: str | os.PathLike[str], found: str) -> UsageError:
     return UsageError(
-        path, found=found, expected="a regular file", remedy="save what comes out of it as a file, and name that"
+        path,
+        found=found,
+        expected="a regular file",
+        remedy="save what comes out of it as a file, and name that" if found == "a pipe" else "name a regular file",
     )
 
 

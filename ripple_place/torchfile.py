@@ -32,7 +32,8 @@ _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch before 1.6 began its files (torch/serialization.py, MAGIC_NUMBER)."""
 _MAX_SHARING = 64
 """Tied weights lie once in a file; a file of which each part is in so many tensors and more is made to fill a disk."""
-_SAVE_AGAIN = "load it with torch and save it again: torch.save(contiguous tensors or a dict of them)"
+_COPY_AGAIN = "copy or download it again if it should be one, or give another"
+_SAVE_AGAIN = "load it with torch and save it again: torch.save(contiguous tensors, or a dict of them by plain names)"
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,19 @@ def read_torch_file(path: Path, error: type[TensorFileError] = TensorFileError) 
                     path, found="the format of torch before 1.6", expected=expected, remedy=_SAVE_AGAIN
                 ) from cause
             raise file_error(
-                error, path, found="no zip archive", expected=expected, remedy=_SAVE_AGAIN, formats=("zip", "torch")
+                error,
+                path,
+                found="no whole zip archive",
+                expected=expected,
+                remedy=_COPY_AGAIN,
+                formats=("zip", "torch"),
             ) from cause
         except (ValueError, KeyError, NotImplementedError, RuntimeError, OSError, struct.error, OverflowError) as cause:
             # A damaged archive has zipfile seek to where nothing can be.
             if isinstance(cause, OSError) and cause.errno != errno.EINVAL:
                 raise
             raise error(
-                path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_SAVE_AGAIN
+                path, found=f"a damaged archive ({cause})", expected="a torch file", remedy=_COPY_AGAIN
             ) from cause
 
 

@@ -86,7 +86,7 @@ def test_the_old_format(tmp_path: Path) -> None:
 def test_damaged_files(tmp_path: Path, content: bytes) -> None:
     """The message says what was expected."""
     (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"found no zip archive; expected a file that torch 1.6 or later saved"):
+    with pytest.raises(CheckpointError, match=r"found no whole zip archive; expected a file that torch 1.6 or later"):
         read_torch_file(tmp_path / "x.pt", CheckpointError)
 
 

@@ -78,7 +78,7 @@ def _logits(path: Path) -> Any:
             model = model_class.from_pretrained(path, dtype=torch.float64, experts_implementation="eager")
         except (TypeError, ValueError):
             model = model_class.from_pretrained(path, dtype=torch.float64)
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as cause:
+    except (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError) as cause:
         raise UnsupportedError(
             path, found=f"a model that transformers does not load ({cause})", expected="one that it does",
             remedy="leave --logits out: the other checks do not need it",

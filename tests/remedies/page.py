@@ -31,7 +31,7 @@ def format_page(cases: Iterable[Case]) -> str:
     parts = [_HEAD]
     for module, sites in groupby(find_sites(), key=lambda site: site.module):
         rows = [
-            f"| `{site.function}` | {_cell(site.remedy)} | {_cell(case.story)} | {_cell(case.untried) or 'yes'} |\n"
+            f"| `{site.function}` | {_cell(site.remedy)} | {_cell(case.story)} | {_outcome(case)} |\n"
             for site in sites
             for case in by_site.get(site, [])
         ]
@@ -41,6 +41,10 @@ def format_page(cases: Iterable[Case]) -> str:
                 *rows,
             ]
     return "".join(parts)
+
+
+def _outcome(case: Case) -> str:
+    return f"not tried: {_cell(case.untried)}" if case.untried else "yes"
 
 
 def _cell(text: str) -> str:

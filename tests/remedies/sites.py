@@ -184,6 +184,8 @@ def _texts(node: ast.expr, scope: Scope) -> list[str]:
             return [re.sub(r"{\w*}", HOLE, text) for text in _texts(node.func.value, scope)]
         case ast.Call(func=ast.Name()):
             return [text for value in _returned(node.func.id, scope.module) for text in _texts(*value)] or [HOLE]
+        case ast.List() | ast.Tuple():
+            return [text for item in node.elts for text in _texts(item, scope)]
         case ast.Attribute(attr="remedy"):
             return []
         case ast.Name():
@@ -208,9 +210,10 @@ def _texts_of_name(name: str, scope: Scope) -> list[str]:
 
 
 def _assigned(name: str, body: list[ast.stmt] | list[Function], *, deep: bool = True) -> list[ast.expr]:
-    """Return the values that are assigned to a name."""
-    nodes = (inner for node in body for inner in (ast.walk(node) if deep else [node]))
-    return [
+    """Return the values that are assigned to a name, and what it runs through."""
+    nodes = [inner for node in body for inner in (ast.walk(node) if deep else [node])]
+    runs = [node.iter for node in nodes if isinstance(node, ast.For) and ast.unparse(node.target) == name]
+    return runs + [
         value
         for node in nodes
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None

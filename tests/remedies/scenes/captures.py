@@ -19,8 +19,8 @@ from ripple_place.capture.writer import STATE_FILE, TraceWriter, read_state
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.tracking import no_track
-from tests.remedies.bench import model_at
-from tests.remedies.cases import case, instead
+from tests.remedies.bench import model_at, trace_at
+from tests.remedies.cases import case, instead, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,24 +100,24 @@ def without_torch(name: str, *rest: object) -> object:
     return None
 
 
-@case("capture/extra.py:require_capture_extra", "", "no torch", untried="packages are installed")
+@case("capture/extra.py:require_capture_extra", "", "no torch: it is installed")
 def no_torch(folder: Path) -> Attempts:
     """The model cannot run."""
     model = model_at(folder / "model")
     with patch("ripple_place.capture.extra.find_spec", without_torch):
         yield lambda: captured(model)
+    with patch("ripple_place.capture.extra.find_spec", lambda name: name):
+        yield lambda: captured(model)
 
 
-@case(
-    "capture/logits.py:check_can_run",
-    "the capture extra",
-    "no torch for --logits",
-    untried="packages are installed",
-)
+@case("capture/logits.py:check_can_run", "the capture extra", "no torch for --logits: it is installed")
 def no_torch_for_logits(folder: Path) -> Attempts:
     """The two models cannot run."""
+    model = model_at(folder / "model")
     with patch("ripple_place.capture.extra.find_spec", without_torch):
-        yield lambda: check_can_run(model_at(folder / "model"))
+        yield lambda: check_can_run(model)
+    with patch("ripple_place.capture.extra.find_spec", lambda name: name):
+        yield lambda: check_can_run(model)
 
 
 @case("capture/logits.py:check_can_run", "reorder with --format both", "an output without drop-in shards: with both")
@@ -273,12 +273,20 @@ def recorded(model: Path, *, by_layer: bool = False) -> None:
     run_capture(model, params, model.with_name("work"), resume=False, thresholds=None, track=no_track)
 
 
+OWN_CODE = "recorded with code of one's own"
+
+
+def profiled_own(folder: Path) -> None:
+    """Profile a trace that was recorded by other means."""
+    run("profile", trace_at(folder / "own.trace"), "--out", folder / "profile", "--no-verdict")
+
+
 def with_torch(where: str, words: str, story: str, *, untried: str = "") -> Any:
     """Return a decorator of a scene that needs transformers."""
     return case(where, words, story, untried=untried, needs_torch=True)
 
 
-@with_torch(f"{_LOADING}:loading_error", "install the package", "a missing package", untried="packages are installed")
+@with_torch(f"{_LOADING}:loading_error", "install the package", "a missing package: it is installed")
 def missing_package(folder: Path) -> Attempts:
     """A quantised model's, say."""
     import transformers
@@ -290,25 +298,28 @@ def missing_package(folder: Path) -> Attempts:
 
     with patch.object(transformers.AutoModelForCausalLM, "from_pretrained", fail):
         yield lambda: recorded(model)
+    yield lambda: recorded(model)
 
 
-@with_torch(f"{_LOADING}:loading_error", "brings code", "code of a model's own", untried="code is to be written")
+@with_torch(f"{_LOADING}:loading_error", "brings code", f"code of a model's own: {OWN_CODE}")
 def remote_code(folder: Path) -> Attempts:
     """It is not run."""
     model = tiny(folder)
     (model / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "a.B"}}))
     yield lambda: recorded(model)
+    yield lambda: profiled_own(folder)
 
 
-@with_torch(f"{_LOADING}:loading_error", "update transformers", "a newer model", untried="packages are updated")
+@with_torch(f"{_LOADING}:loading_error", "update transformers", f"a model that is not known: {OWN_CODE}")
 def new_architecture(folder: Path) -> Attempts:
     """The installed transformers does not know it."""
     model = tiny(folder)
     (model / "config.json").write_text('{"model_type": "mine"}')
     yield lambda: recorded(model)
+    yield lambda: profiled_own(folder)
 
 
-@with_torch(f"{_LOADING}:loading_error", "as a language model", "a vision model", untried="code is to be written")
+@with_torch(f"{_LOADING}:loading_error", "as a language model", f"a vision model: {OWN_CODE}")
 def vision_model(folder: Path) -> Attempts:
     """It writes no text."""
     import transformers
@@ -316,6 +327,7 @@ def vision_model(folder: Path) -> Attempts:
     model = tiny(folder)
     transformers.ViTConfig(hidden_size=32, num_attention_heads=4).save_pretrained(model)
     yield lambda: recorded(model)
+    yield lambda: profiled_own(folder)
 
 
 @with_torch(f"{_LOADING}:loading_error", "see what from_pretrained", "a config with a mistake: corrected, as it says")
@@ -339,7 +351,7 @@ def no_tokenizer(folder: Path) -> Attempts:
         (folder / name).rename(model / name)
 
 
-@with_torch(f"{_LOADING}:tokenizer_error", "sentencepiece", "SentencePiece alone", untried="packages are installed")
+@with_torch(f"{_LOADING}:tokenizer_error", "sentencepiece", "SentencePiece alone", untried="it installs two packages")
 def sentencepiece_alone(folder: Path) -> Attempts:
     """Without the package that reads it."""
     model = tiny(folder)

@@ -6,13 +6,14 @@ import errno
 import os
 import resource
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from ripple_place.capture.params import CaptureParams
+from ripple_place.checkpoint import restore as restore_module
 from ripple_place.checkpoint import rewrite
 from ripple_place.verdict.judge import VerdictParams
+from ripple_place.workflows import profile as profile_module
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.verify import verify
@@ -21,6 +22,7 @@ from tests.remedies.bench import counts_at, model_at, output_at, placement_at, p
 from tests.remedies.cases import case, instead, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
     from tests.remedies.cases import Attempts
@@ -56,7 +58,7 @@ def profiled(*arguments: object) -> None:
     run("profile", *arguments, "--no-verdict")
 
 
-@case("workflows/profile.py:profile")
+@case("workflows/profile.py:profile", "name at least one")
 def nothing_to_profile(folder: Path) -> Attempts:
     """No source: a trace."""
     trace, params = trace_at(folder / "trace"), ProfileParams(verdict=None)
@@ -214,6 +216,26 @@ def nothing_to_verify(folder: Path) -> Attempts:
     yield lambda: verify(None, out, restore_to=folder / "restored")
 
 
+@case("workflows/profile.py:profile", "is in place")
+def interrupted_verdict(folder: Path) -> Attempts:
+    """Ctrl-C while the verdict is computed, the profile being in place: the same command with --append."""
+    command = ("profile", trace_at(folder / "trace"), "--out", folder / "out")
+    with patch.object(profile_module, "judge", FailingCall(None, 1, KeyboardInterrupt())):
+        yield lambda: run(*command)
+    yield lambda: run(*command, "--append")
+
+
+@case("workflows/verify.py:_restore")
+def interrupted_restore(folder: Path) -> Attempts:
+    """Ctrl-C while files are restored: the same command again, or what stays is removed."""
+    out, target = output_at(folder / "out"), folder / "restored"
+    with patch.object(restore_module, "write_shard", FailingCall(None, 1, KeyboardInterrupt())):
+        yield lambda: run("verify", out, "--restore", target)
+    assert target.with_name("restored.partial").exists()
+    yield lambda: run("verify", out, "--restore", target)
+    assert not target.with_name("restored.partial").exists()
+
+
 @case("cli/reading.py:reading_params")
 def overlap_with_nothing(folder: Path) -> Attempts:
     """Reading that overlaps with no computing: the time to compute is added."""
@@ -272,14 +294,14 @@ def limit_on_file_sizes(folder: Path) -> Attempts:
 @case(_SYSTEM, "Check the permissions")
 def directory_is_closed(folder: Path) -> Attempts:
     """A trace that may not be read: its permissions are changed."""
-    trace, open_ = trace_at(folder / "trace"), Path.open
+    trace, open_ = trace_at(folder / "trace"), os.open
 
-    def open_others(path: Path, *arguments: Any, **options: Any) -> Any:
+    def open_others(path: str | Path, *arguments: Any, **options: Any) -> int:
         if path == trace:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return open_(path, *arguments, **options)
 
-    with patch.object(Path, "open", open_others):
+    with patch.object(os, "open", open_others):
         yield lambda: profiled(trace, "--out", folder / "out")
     yield lambda: profiled(trace, "--out", folder / "out")
 

@@ -316,12 +316,18 @@ def data_at(path: Path, n_bytes: int = 1 << 18) -> Path:
 
 
 instead(
-    "flash/storage/fio.py:fio_paths", "", "a log named as the job: named as the remedy says",
+    "flash/storage/fio.py:fio_paths", "name it {}", "a log named as the job: named as the remedy says",
     lambda: fio_paths(Path("out/reads.fio"), 1), lambda: fio_paths(Path("out/reads.iolog"), 1),
 )  # fmt: skip
 instead(
-    "flash/storage/fio.py:fio_paths", "", "a log without a name: named as the remedy says",
+    "flash/storage/fio.py:fio_paths", "name it {}", "a log without a name: named as the remedy says",
     lambda: fio_paths(Path(""), 1), lambda: fio_paths(Path("reads.iolog"), 1),
+)  # fmt: skip
+
+
+instead(
+    "flash/storage/fio.py:fio_paths", "name it reads.iolog", "a log whose name a job cannot hold: another name",
+    lambda: fio_paths(Path("a;b.iolog"), 1), lambda: fio_paths(Path("reads.iolog"), 1),
 )  # fmt: skip
 
 

@@ -31,11 +31,20 @@ if TYPE_CHECKING:
 ACTIVE = np.ones((4, 24), bool)
 
 
-@case("inputfile.py:_irregular")
+@case("inputfile.py:_irregular", "save what comes out")
 def read_a_pipe(folder: Path) -> Attempts:
     """A trace out of a pipe: saved as a file."""
     path = make_special(folder / "pipe", "pipe")
     yield lambda: read_trace(path)
+    write_stock_trace(folder / "file", {"layers.0": ACTIVE})
+    yield lambda: read_trace(folder / "file")
+
+
+@case("inputfile.py:_irregular", "name a regular file")
+def read_a_device(folder: Path) -> Attempts:
+    """A trace out of a device that never ends: a file."""
+    (folder / "zeros").symlink_to("/dev/zero")
+    yield lambda: read_trace(folder / "zeros")
     write_stock_trace(folder / "file", {"layers.0": ACTIVE})
     yield lambda: read_trace(folder / "file")
 

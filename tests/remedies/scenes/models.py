@@ -12,20 +12,14 @@ from unittest.mock import patch
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from ripple_place.checkpoint import restore as restoring
-from ripple_place.checkpoint.fileio import opened, read_into
 from ripple_place.checkpoint.model import ffn, known_families
 from ripple_place.checkpoint.model.family import Family
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.output.convert import convert
-from ripple_place.checkpoint.restore import restore
-from ripple_place.checkpoint.writing import WritingParams
-from ripple_place.workflows.reorder import reorder
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, write_checkpoint
 from tests.checkpoint.model.test_quantised import write_quantised
-from tests.checkpoint.test_carriers import lora, write_adapter
-from tests.remedies.bench import model_at, output_at, profile_at, trace_at
+from tests.remedies.bench import model_at, trace_at
 from tests.remedies.cases import case, instead, run
 from tests.test_foreign import HTML, LFS
 from tests.torch_files import write_torch_file
@@ -578,7 +572,9 @@ def bias_too_many(folder: Path) -> Attempts:
     yield lambda: look(model)
 
 
-@case("checkpoint/model/coverage.py:refuse_unmapped", "ask for this model", untried="a question to us")
+@case(
+    "checkpoint/model/coverage.py:refuse_unmapped", "ask for this model", untried="it asks for a change of the package"
+)
 def unknown_tensor(folder: Path) -> Attempts:
     """A norm over the neurons that no family file knows."""
     model = llama_at(folder / "model")
@@ -680,80 +676,3 @@ def unknown_type(folder: Path) -> Attempts:
     families = {**known_families.families(), "mine": Family.parse("mine", FAMILY)}
     with patch.object(ffn, "family_of", lambda where, config: families[config["model_type"]]):
         yield lambda: look(model)
-
-
-# Reading, writing, restoring.
-
-
-@case("checkpoint/fileio.py:read_into", "", "a shard that is cut short while it is read: left alone, and read again")
-def cut_meanwhile(folder: Path) -> Attempts:
-    """After its header was checked."""
-    model = model_at(folder / "model")
-    checkpoint = Checkpoint.open(model)
-    (extent,) = [extent for extent in checkpoint.shards["model.safetensors"].tensors.values()][-1:]
-    file = model / "model.safetensors"
-    whole = file.read_bytes()
-
-    def read() -> None:
-        with opened(file) as descriptor:
-            read_into(descriptor, np.empty(extent.length_bytes, np.uint8), extent.offset_bytes)
-
-    file.write_bytes(whole[:-1])
-    yield read
-    file.write_bytes(whole)
-
-
-_RESTORE = "checkpoint/restore.py:restore"
-
-
-@case(_RESTORE, "the bundled format alone", "an output in the bundled format alone: one of both formats")
-def bundled_alone(folder: Path) -> Attempts:
-    """It lacks the original's headers."""
-    out = output_at(folder / "out", writing=WritingParams(formats=("bundled",)))
-    yield lambda: restore(out, folder / "again")
-    both = folder / "both"
-    reorder(folder / "model", folder / "model.profile", both)
-    yield lambda: restore(both, folder / "again")
-
-
-@case(_RESTORE, "from another copy", "a damaged output: another copy of it")
-def damaged_output(folder: Path) -> Attempts:
-    """A byte of a shard was lost."""
-    out = output_at(folder / "out")
-    shutil.copytree(out, folder / "copy")
-    file = out / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1])
-    yield lambda: restore(out, folder / "again")
-    yield lambda: restore(folder / "copy", folder / "again")
-
-
-@case(_RESTORE, "report this", untried="a report to us")
-def restored_otherwise(folder: Path) -> Attempts:
-    """A fault of ours: a shard that was restored in another order."""
-    out = output_at(folder / "out")
-    with patch.object(restoring, "slots_of", lambda order: order):
-        yield lambda: restore(out, folder / "again")
-
-
-_WRITING = "checkpoint/writing.py:WritingParams"
-instead(
-    f"{_WRITING}.__post_init__", "", "a format that is none: one of the two", lambda: WritingParams(formats=("gguf",)),
-    lambda: WritingParams(formats=("drop-in",)),
-)  # fmt: skip
-
-
-@case(f"{_WRITING}.check_gguf", "", "a GGUF file inside the output: beside it")
-def gguf_inside(folder: Path) -> Attempts:
-    """The output is verified as a whole."""
-    model = describe_ffn(Checkpoint.open(llama_at(folder / "model")))
-    yield lambda: WritingParams(gguf=folder / "out" / "ffn.gguf").check_gguf(model, folder / "out")
-    yield lambda: WritingParams(gguf=folder / "ffn.gguf").check_gguf(model, folder / "out")
-
-
-@case(f"{_WRITING}.check_needs_checkpoint", "", "an adapter, and no checkpoint: with it")
-def adapter_without_checkpoint(folder: Path) -> Attempts:
-    """A placement alone has no weights."""
-    learned, model = profile_at(folder / "profile"), llama_at(folder / "model")
-    options = ("--profile", learned, "--adapter", write_adapter(folder / "adapter", lora()), "--out", folder / "out")
-    yield lambda: run("reorder", *options)
-    yield lambda: run("reorder", model, *options)

@@ -520,7 +520,7 @@ def restored_from_a_damaged_output(folder: Path) -> Attempts:
     yield lambda: restore(folder / "copy", folder / "restored")
 
 
-@case(_RESTORE, "report this", untried="the output is sound: only a change of the program helps")
+@case(_RESTORE, "report this", untried="it reports a fault of the package")
 def restored_wrongly(folder: Path) -> Attempts:
     """A program that restores another model than the original."""
     out = output_at(folder / "out")
