@@ -112,8 +112,8 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     device = _device(params.device)
     by_layer = _runs_by_layer(weights, params, device, resumed)
     skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
-    check_token_ids(model_path, text, models.n_embeddings(skeleton))
     chosen = choose_sites(skeleton, model_path, weights, allow_unsupported=params.allow_unsupported)
+    check_token_ids(model_path, text, models.n_embeddings(skeleton))
     if by_layer:
         layer_lists(skeleton, chosen.sites, model_path)
         if weights.checkpoint is None:

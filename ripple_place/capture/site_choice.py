@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import sorted_blocks
 from ripple_place.capture.described_sites import described_sites
+from ripple_place.capture.loading import missing_tensor
 from ripple_place.capture.sites import Site, find_sites
+from ripple_place.capture.tensor_names import TensorNames
 from ripple_place.checkpoint.model.ffn import FfnModel, describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError
@@ -102,6 +104,8 @@ def choose_sites(model: Any, path: Path, weights: Weights, *, allow_unsupported:
     ------
     UnsupportedError
         If the model reads no text, or a block cannot be seen.
+    CheckpointError
+        If transformers has other names for all of it.
     """
     if model.main_input_name != "input_ids":
         raise UnsupportedError(
@@ -117,6 +121,8 @@ def choose_sites(model: Any, path: Path, weights: Weights, *, allow_unsupported:
         note = f"`reorder` does not read this model ({weights.refusal}): its blocks were found by the names of modules"
         return ChosenSites(find_sites(model, path), (note,))
     found = described_sites(model, weights.ffn)
+    if not found.sites and not any(".experts." in block for block in found.unseen):
+        raise _names_error(model, path, weights.ffn)
     notes = [f"{few_blocks(blocks)} not recorded: {why}" for why, blocks in _by_reason(found.unseen).items()]
     if notes and not (allow_unsupported and found.sites):
         raise UnsupportedError(
@@ -126,6 +132,13 @@ def choose_sites(model: Any, path: Path, weights: Weights, *, allow_unsupported:
     if found.left_out:
         notes.append(f"{few_blocks(found.left_out)} not recorded: transformers does not run them")
     return ChosenSites(found.sites, tuple(notes))
+
+
+def _names_error(model: Any, path: Path, ffn: FfnModel) -> CheckpointError:
+    """Return the error for a checkpoint none of whose blocks has the name that transformers reads."""
+    stored = ffn.checkpoint.shard_of
+    targets = {target for target, _ in TensorNames(model).translate(stored).values()}
+    return missing_tensor(path, min(model.state_dict().keys() - targets, default="weights"), stored)
 
 
 def _by_reason(unseen: dict[str, str]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from ripple_place.capture import loading
 from ripple_place.capture import model as models
 from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.run import run_capture
+from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError, UsageError
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.tracking import no_track
@@ -29,11 +30,12 @@ def model(tmp_path):
     return write_model(tmp_path / "model", CAUSAL["llama"]())
 
 
-def record(model, *, rule="relu", by_layer=False):
+def record(model, *, rule="relu", by_layer=False, **more):
     """Record a short trace."""
     directory = model.with_name("work")
     shutil.rmtree(directory, ignore_errors=True)
-    params = CaptureParams((model.with_name("text"),), WINDOWS, ActivityRule.parse(rule), layer_by_layer=by_layer)
+    texts = (model.with_name("text"),)
+    params = CaptureParams(texts, WINDOWS, ActivityRule.parse(rule), layer_by_layer=by_layer, **more)
     return run_capture(model, params, directory, resume=False, thresholds=None, track=no_track)
 
 
@@ -124,7 +126,7 @@ def test_a_package_that_transformers_asks_for(model, monkeypatch):
     def fail(*_, **__):
         raise ImportError("Loading a GPTQ quantized model requires optimum (`pip install optimum`)")
 
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "from_pretrained", fail)
     with pytest.raises(UnsupportedError, match=r"requires optimum.*Install the package that it names"):
         record(model)
 
@@ -146,8 +148,10 @@ def test_a_model_without_a_head(model, by_layer, prefix):
 @pytest.mark.parametrize("by_layer", [False, True])
 def test_another_tensor_that_is_missing(model, by_layer):
     """It would be drawn at random."""
-    rename(model, lambda name: None if name == "model.layers.1.mlp.up_proj.weight" else name)
-    with pytest.raises(CheckpointError, match=r"layers.1.mlp.up_proj.weight: found no such tensor.*belong to the same"):
+    rename(model, lambda name: None if name == "model.layers.1.self_attn.q_proj.weight" else name)
+    with pytest.raises(
+        CheckpointError, match=r"layers.1.self_attn.q_proj.weight: found no such tensor.*belong to the same"
+    ):
         record(model, by_layer=by_layer)
 
 
@@ -168,7 +172,7 @@ def test_consolidated_weights_beside_the_model(model, by_layer):
     expected = active(record(model, by_layer=by_layer))
     tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(model / "model.safetensors").items()}
     save_file(tensors, model / "consolidated.safetensors")
-    assert [shard.path.name for shard in models.open_shards(model)] == ["model.safetensors"]
+    assert list(Checkpoint.open(model).shards) == ["model.safetensors"]
     assert active(record(model, by_layer=by_layer)) == expected
 
 
@@ -205,14 +209,17 @@ def test_shards_without_an_index(model, tmp_path):
     assert active(record(path, by_layer=True)) == active(record(model))
 
 
-def test_torch_files_layer_by_layer(model):
-    """Converting helps, and so does --whole-model."""
+def test_torch_files(model):
+    """Converting helps, and so does the whole model at once, for other uses than `reorder`."""
     torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
     expected = active(record(model))
     (model / "model.safetensors").unlink()
-    with pytest.raises(UnsupportedError, match=r"import convert.*; or profile it with --whole-model"):
-        record(model, by_layer=True)
-    assert active(record(model)) == expected
+    for by_layer in (False, True):
+        with pytest.raises(UnsupportedError, match=r"import convert.*; --allow-unsupported profiles"):
+            record(model, by_layer=by_layer)
+    with pytest.raises(UnsupportedError, match=r"import convert"):
+        record(model, by_layer=True, allow_unsupported=True)
+    assert active(record(model, allow_unsupported=True)) == expected
 
 
 @pytest.mark.parametrize("content", [LFS, gzip.compress(b"w2 w3")])

@@ -264,12 +264,13 @@ def tiny(folder: Path) -> Path:
     return write_model(folder / "model", CAUSAL["llama"]())
 
 
-def recorded(model: Path, *, by_layer: bool = False) -> None:
+def recorded(model: Path, *, by_layer: bool = False, rule: str = "relu", **more: Any) -> None:
     """Record a trace of a model."""
     from ripple_place.capture.run import run_capture
 
     shutil.rmtree(model.with_name("work"), ignore_errors=True)
-    params = CaptureParams((model.with_name("text"),), WINDOWS, ActivityRule("relu"), layer_by_layer=by_layer)
+    texts = (model.with_name("text"),)
+    params = CaptureParams(texts, WINDOWS, ActivityRule.parse(rule), layer_by_layer=by_layer, **more)
     run_capture(model, params, model.with_name("work"), resume=False, thresholds=None, track=no_track)
 
 
@@ -296,7 +297,7 @@ def missing_package(folder: Path) -> Attempts:
     def fail(*_: object, **__: object) -> None:
         raise ImportError("requires optimum (`pip install optimum`)")
 
-    with patch.object(transformers.AutoModelForCausalLM, "from_pretrained", fail):
+    with patch.object(transformers.LlamaForCausalLM, "from_pretrained", fail):
         yield lambda: recorded(model)
     yield lambda: recorded(model)
 
@@ -325,7 +326,12 @@ def vision_model(folder: Path) -> Attempts:
     import transformers
 
     model = tiny(folder)
-    transformers.ViTConfig(hidden_size=32, num_attention_heads=4).save_pretrained(model)
+    config = transformers.ViTConfig(
+        hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=1, image_size=16, patch_size=8
+    )
+    transformers.ViTModel(config).save_pretrained(model)
+    config.architectures = None
+    config.save_pretrained(model)
     yield lambda: recorded(model)
     yield lambda: profiled_own(folder)
 
@@ -370,7 +376,9 @@ def tensor_that_is_missing(folder: Path) -> Attempts:
     model = tiny(folder)
     file = model / "model.safetensors"
     whole = file.read_bytes()
-    save_file({name: t for name, t in load_file(file).items() if "layers.2.mlp.up" not in name}, file, {"format": "pt"})
+    save_file(
+        {name: t for name, t in load_file(file).items() if "layers.2.self_attn.q" not in name}, file, {"format": "pt"}
+    )
     yield lambda: recorded(model)
     file.write_bytes(whole)
 
@@ -387,16 +395,109 @@ def shards_without_index(folder: Path) -> Attempts:
     yield lambda: recorded(model, by_layer=True)
 
 
-@with_torch(f"{_MODEL}:open_shards", "", "torch files layer by layer: converted, or the whole model at once")
-def torch_files_by_layer(folder: Path) -> Attempts:
-    """A layer of them cannot be read alone."""
+# What `reorder` would refuse, and what cannot be seen.
+
+_CHOICE = "capture/site_choice.py"
+
+
+@with_torch(f"{_CHOICE}:_with_remedy", "", "torch files: converted, or profiled for other uses")
+def torch_files(folder: Path) -> Attempts:
+    """Their headers say nothing of blocks."""
     import torch
     from safetensors.torch import load_file
 
     model = tiny(folder)
     torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
     (model / "model.safetensors").rename(folder / "elsewhere")
-    yield lambda: recorded(model, by_layer=True)
     yield lambda: recorded(model)
+    yield lambda: recorded(model, allow_unsupported=True)
     (folder / "elsewhere").rename(model / "model.safetensors")
     yield lambda: recorded(model, by_layer=True)
+
+
+@with_torch(f"{_CHOICE}:choose_sites", "reads {}", "a model that hears", untried="code is to be written")
+def model_that_hears(folder: Path) -> Attempts:
+    """Text is not what it reads."""
+    import transformers
+
+    model = tiny(folder)
+    with patch.object(transformers.LlamaForCausalLM, "main_input_name", "input_features"):
+        yield lambda: recorded(model)
+
+
+@with_torch(f"{_CHOICE}:choose_sites", "a tower of its own", "a model of two towers", untried="code is to be written")
+def model_of_two_towers(folder: Path) -> Attempts:
+    """It compares images with text."""
+    from tests.torch.models import CONFIGS, save_random
+
+    model = tiny(folder)
+    (model / "model.safetensors").unlink()
+    save_random(CONFIGS["clip"](), model)
+    yield lambda: recorded(model)
+
+
+@with_torch(f"{_CHOICE}:choose_sites", "every block", "experts of an unknown kind: the other blocks alone")
+def experts_of_an_unknown_kind(folder: Path) -> Attempts:
+    """The shared experts can be seen."""
+    from tests.torch.capture_models import CAUSAL, write_model, write_text
+
+    write_text(folder / "text")
+    model = write_model(folder / "model", CAUSAL["qwen2-moe"]())
+    with patch("ripple_place.capture.described_sites.experts_around", lambda path, modules: None):
+        yield lambda: recorded(model)
+        yield lambda: recorded(model, allow_unsupported=True)
+
+
+# What only the whole model can do.
+
+
+def of_family(name: str) -> Any:
+    """Return a decorator of a scene that profiles a model of `tests.torch.models`, whose text is `folder / "text"`."""
+
+    def enlist(scene: Any) -> Any:
+        def running(folder: Path) -> Attempts:
+            from tests.torch.models import CONFIGS, save_random
+
+            model = tiny(folder)
+            (model / "model.safetensors").unlink()
+            config = CONFIGS[name]()
+            config.hidden_act = "relu"
+            save_random(config, model)
+            with patch("ripple_place.capture.layerwise.same", lambda first, second: name != "llama"):
+                yield from scene(model)
+
+        return running
+
+    return enlist
+
+
+@with_torch("capture/layerwise.py:layer_lists", "rescales", "RWKV layer by layer: all at once")
+@of_family("rwkv")
+def weights_that_change(model: Path) -> Attempts:
+    """It halves the weights of some layers first."""
+    yield lambda: recorded(model, by_layer=True)
+    yield lambda: recorded(model)
+
+
+@with_torch("capture/layerwise.py:_LayerRun._check_dependence", "", "layers that need more than the last: all at once")
+@of_family("llama")
+def layers_that_need_more(model: Path) -> Attempts:
+    """A model with connections past its layers."""
+    yield lambda: recorded(model, by_layer=True)
+    yield lambda: recorded(model)
+
+
+@with_torch("capture/recorder.py:Recorder.fit", "", "a threshold for layers that share weights: all at once")
+@of_family("albert")
+def threshold_of_shared_weights(model: Path) -> Attempts:
+    """It is fitted on all of them."""
+    yield lambda: recorded(model, by_layer=True, rule="teal=50%")
+    yield lambda: recorded(model, rule="teal=50%")
+
+
+@with_torch("capture/recorder.py:Recorder._record_again", "", "magnitudes of layers that share weights: none")
+@of_family("albert")
+def magnitudes_of_shared_weights(model: Path) -> Attempts:
+    """A neuron has several for a token."""
+    yield lambda: recorded(model, magnitudes=True)
+    yield lambda: recorded(model)
