@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -501,3 +502,70 @@ def magnitudes_of_shared_weights(model: Path) -> Attempts:
     """A neuron has several for a token."""
     yield lambda: recorded(model, magnitudes=True)
     yield lambda: recorded(model)
+
+
+@with_torch("capture/layerwise.py:layer_lists", "outside of any list", "FFNs outside of lists of layers: all at once")
+@of_family("opt")
+def layers_in_no_list(model: Path) -> Attempts:
+    """There is nothing to run one by one."""
+    with patch("ripple_place.capture.layerwise._above", lambda path: []):
+        yield lambda: recorded(model, by_layer=True)
+        yield lambda: recorded(model)
+
+
+@with_torch("capture/layer_states.py:LayerStates._stored", "", "layers that hand on something odd: all at once")
+@of_family("opt")
+def odd_states(model: Path) -> Attempts:
+    """It cannot be kept in a file."""
+    from ripple_place.capture import layerwise
+
+    make_call = layerwise.make_call
+
+    def make_odd(call: Any, outcomes: Any) -> None:
+        make_call(call, outcomes)
+        outcomes.last = {name: object() for name in outcomes.last}
+
+    with patch.object(layerwise, "make_call", make_odd):
+        yield lambda: recorded(model, by_layer=True)
+        yield lambda: recorded(model)
+
+
+@with_torch("capture/layer_calls.py:LayerCalls._called", "", "layers in another order for each batch: all at once")
+@of_family("opt")
+def layers_in_any_order(model: Path) -> Attempts:
+    """What they put out cannot be told apart."""
+    from ripple_place.capture.layerwise import _LayerRun
+
+    calls = property(lambda run: ["model.decoder.layers"] * len(run.progress.get("calls", [])))
+    with patch.object(_LayerRun, "calls_made", calls):
+        yield lambda: recorded(model, by_layer=True)
+        yield lambda: recorded(model)
+
+
+@with_torch("capture/layerwise.py:_LayerRun._surprise", "", "an embedding that is read for logits alone: no score")
+@of_family("opt")
+def embedding_for_logits(model: Path) -> Attempts:
+    """No layer has asked for it."""
+    from ripple_place.capture import setup
+
+    build = setup.models.build_skeleton
+
+    def build_with_more(*arguments: Any, **more: Any) -> Any:
+        import torch
+
+        skeleton = build(*arguments, **more)
+        embedding = skeleton.get_input_embeddings()
+        skeleton.lm_head.register_forward_pre_hook(lambda head, inputs: embedding(torch.zeros(1, dtype=int)) and None)
+        return skeleton
+
+    with patch.object(setup.models, "build_skeleton", build_with_more):
+        yield lambda: recorded(model, by_layer=True, rule="top-k=5")
+        yield lambda: recorded(model, by_layer=True, rule="top-k=5", perplexity=False)
+
+
+@with_torch("capture/tensor_names.py:TensorNames.__init__", "", "an old transformers", untried="packages are updated")
+@of_family("opt")
+def old_transformers(model: Path) -> Attempts:
+    """It has no tables of names."""
+    with patch.dict(sys.modules, {"transformers.conversion_mapping": None}):
+        yield lambda: recorded(model)
