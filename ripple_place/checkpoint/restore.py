@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.checkpoint.fileio import Progress
+    from ripple_place.checkpoint.model.family import Family
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ def restore_bytes(document: Mapping[str, Any]) -> int:
 
 
 def restore(
-    out: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = ignore_progress
+    out: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    progress: Progress = ignore_progress,
+    *,
+    family: Family | None = None,
 ) -> RestoreReport:
     """Write the checkpoint that an output was made from; the original is not needed.
 
@@ -72,6 +77,8 @@ def restore(
         New directory; appears whole, and with the original's hashes, or not at all.
     progress : callable
         Called with bytes done, `restore_bytes` in all.
+    family : Family, optional
+        The one by which the output was made, where it is not the one that ships for the model type.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def restore(
     check_no_output_around(target)
     files: Mapping[str, Any] = document["source"]["files"]
     check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
-    model = describe_ffn(Checkpoint.open(out))
+    model = describe_ffn(Checkpoint.open(out), family)
     placed = resolve_orders(model, read_placement(out / PLACEMENT_FILE))
     orders = {name: slots_of(order) for name, order in placed.items()}
     actions = tensor_actions(model, orders)

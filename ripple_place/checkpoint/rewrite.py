@@ -149,7 +149,7 @@ def seal_output(
     if verify:
         report = compare_output(
             root, directory, document, progress, placement=plan.placement,
-            originals=plan.carriers or None, besides=[JOURNAL_FILE, PARTIAL_MARK],
+            originals=plan.carriers or None, besides=[JOURNAL_FILE, PARTIAL_MARK], family=plan.model.family,
         )  # fmt: skip
         document = build_manifest(plan, source_hashes, out_files, report.as_json(), carrier_hashes)
     _write_pieces(directory / MANIFEST_FILE, [memoryview(format_manifest(document).encode())])

@@ -39,6 +39,9 @@ class WritingParams:
         Importance matrices, predictors and counts that are permuted along.
     gguf : path, optional
         Where the FFNs also go as GGUF.
+    family : path, optional
+        Family file that describes the checkpoint, or the name of a family that ships (`read_family`); by default, the
+        family that ships for its model type.
     dry_run, force, resume : bool
         Stop before writing; replace an earlier output; continue a run that was killed.
 
@@ -53,6 +56,7 @@ class WritingParams:
     adapter: str | os.PathLike[str] | None = None
     carriers: Sequence[str | os.PathLike[str]] = ()
     gguf: str | os.PathLike[str] | None = None
+    family: str | os.PathLike[str] | None = None
     dry_run: bool = False
     force: bool = False
     resume: bool = False
@@ -102,8 +106,9 @@ class WritingParams:
 
     def check_needs_checkpoint(self) -> None:
         """Raise if something was asked for that only a checkpoint gives."""
-        if self.carriers or self.adapter is not None or self.gguf is not None:
+        if self.carriers or (self.adapter, self.gguf, self.family) != (None, None, None):
             raise UsageError(
-                "--adapter, --carrier and --gguf", found="no checkpoint", expected="the one that they belong to",
+                "--adapter, --carrier, --gguf and --family", found="no checkpoint",
+                expected="the one that they belong to",
                 remedy="name the checkpoint as well",
             )  # fmt: skip

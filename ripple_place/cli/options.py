@@ -41,6 +41,10 @@ SHARE_OR_SIZE = _Parsed("share|size", units.parse_share_or_bytes)
 COLLAPSE = _Parsed("collapse", parse_collapse)
 BUDGET = _Parsed("share|size|placement", lambda text: text if text == "placement" else units.parse_share_or_bytes(text))
 PATH = click.Path(path_type=Path)
+family_option = click.option(
+    "--family", type=PATH, metavar="FILE",
+    help="Family file that names the FFN tensors of the model (docs/families.md), or a shipped family to read it by.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, TIME, Common, common_options
+from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, TIME, Common, common_options, family_option
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.reorder_text import plan_figures, reorder_text
 from ripple_place.errors import UsageError
@@ -62,6 +62,7 @@ _ORDERINGS = (
 @click.option("--adapter", type=PATH, help="LoRA adapter directory that is permuted along.")
 @click.option("--carrier", "carriers", type=PATH, multiple=True,
               help="Importance matrix, predictors or counts that are permuted along; repeatable.")  # fmt: skip
+@family_option
 @click.option("--gguf", type=PATH, help="Write the FFNs as GGUF too, a row per neuron; needs the gguf extra.")
 @click.option("--copies", type=click.IntRange(1, 2), default=1, show_default=True,
               help="2: the bundled file has each neuron twice, the second time in an order made for what the first "
@@ -80,6 +81,7 @@ def reorder(
     adapter: Path | None,
     carriers: tuple[Path, ...],
     gguf: Path | None,
+    family: Path | None,
     dry_run: bool,
     force: bool,
     resume: bool,
@@ -102,7 +104,7 @@ def reorder(
 
     _check_source_of_order(checkpoint, profile, placement)
     formats = FORMATS if format_ == "both" else (format_,)
-    writing = WritingParams(formats, stride, adapter, carriers, gguf, dry_run, force, resume)
+    writing = WritingParams(formats, stride, adapter, carriers, gguf, family, dry_run, force, resume)
     limit_s = None if time_limit is None else time_limit / 1e6
     params = PlacingParams(**placing, seed=common.seed, n_threads=common.n_threads, time_limit_s=limit_s)
     track = ProgressBars(quiet=common.quiet)

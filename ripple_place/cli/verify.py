@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ripple_place.cli.options import PATH, Common, common_options
+from ripple_place.cli.options import PATH, Common, common_options, family_option
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json
 from ripple_place.cli.reorder_text import verification_lines
 from ripple_place.printable import one_line
@@ -32,6 +32,7 @@ Example:
 @click.option("--adapter", type=PATH, help="LoRA adapter that was permuted along: prove its copy in OUT too.")
 @click.option("--carrier", "carriers", type=PATH, multiple=True,
               help="Importance matrix, predictors or counts that were permuted along; repeatable.")  # fmt: skip
+@family_option
 @common_options
 def verify(
     paths: tuple[Path, ...],
@@ -39,6 +40,7 @@ def verify(
     restore: Path | None,
     adapter: Path | None,
     carriers: tuple[Path, ...],
+    family: Path | None,
     common: Common,
 ) -> None:
     """Prove that OUT is the model in CHECKPOINT, permuted.
@@ -55,7 +57,7 @@ def verify(
     checkpoint, out = _checkpoint_and_out(paths, restore, needs_checkpoint=needs_checkpoint)
     report = run(
         checkpoint, out, ProgressBars(quiet=common.quiet), logits=logits, restore_to=restore, adapter=adapter,
-        carriers=carriers,
+        carriers=carriers, family=family,
     )  # fmt: skip
     if common.as_json:
         echo_json(report.to_json())

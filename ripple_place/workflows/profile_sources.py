@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ripple_place.capture.source import capture_directory, capture_origin, capture_source, with_rule_of
 from ripple_place.capture.writer import is_capture
+from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.errors import UsageError
 from ripple_place.jsontext import parse_json
 from ripple_place.trace.files import read_trace
@@ -111,7 +112,7 @@ def gather_sources(
     UsageError
         If the profile has one of the sources already, or there is a text and no model.
     UnsupportedError, TraceFormatError, CheckpointError, OSError
-        As for `read_source` and `capture_source`.
+        As for `read_source`, `capture_source` and, with a family, `open_model`.
     """
     earlier = read_trace(out) if params.append and out.exists() else None
     models = [path for path in sources if path.is_dir()]
@@ -121,6 +122,7 @@ def gather_sources(
             "--text", found="no model to read it", expected="a checkpoint directory among the sources",
             remedy="name the model, or leave --text out",
         )  # fmt: skip
+    _check_family(models, params)
     digests = {path: origins(trace) for path, trace in traces.items()}
     recording = with_rule_of(earlier, params.capture)
     if earlier is not None:
@@ -144,6 +146,19 @@ def gather_sources(
     if len(parts) > 1 or models or params.union > 1:
         trace = replace(trace, sources=held + work.sources)
     return Gathered(trace, capture, work)
+
+
+def _check_family(models: Sequence[Path], params: ProfileParams) -> None:
+    """Raise unless the family that was given, if any, describes the model: `reorder` will ask the same."""
+    if params.family is None:
+        return
+    if not models:
+        raise UsageError(
+            "--family", found="no model to read by it", expected="a checkpoint directory among the sources",
+            remedy="name the model, or leave --family out",
+        )  # fmt: skip
+    for model in models:
+        open_model(model, params.family)
 
 
 def notes_on_going_on(out: Path, params: ProfileParams, lock: WriterLock) -> list[str]:

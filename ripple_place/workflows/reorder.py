@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.blocks import select_layers
-from ripple_place.checkpoint.model.ffn import describe_ffn
-from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.checkpoint.output.gguf_export import export_gguf
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
@@ -76,7 +75,7 @@ def reorder(
     _check_together(checkpoint, profile, out, placing, writing)
     learned = read_profile(profile)
     names = select_layers(learned.blocks, placing.layers)
-    model = None if checkpoint is None else describe_ffn(Checkpoint.open(Path(checkpoint)))
+    model = None if checkpoint is None else open_model(Path(checkpoint), writing.family)
     sizes = _bundle_bytes(model, learned, names, placing)
     placing = placing.resolved(
         has_rows=learned.trace is not None, has_sizes=bool(sizes),
@@ -140,7 +139,7 @@ def apply_placement(
     writing, out = writing or WritingParams(), Path(out)
     check_input(placement, "a placement file", "correct the path")
     given = read_placement(Path(placement))
-    model = describe_ffn(Checkpoint.open(Path(checkpoint)))
+    model = open_model(Path(checkpoint), writing.family)
     sizes = {block.bundle_bytes for block in model.blocks.values()}
     metadata = {key: value for key, value in given.metadata.items() if key != "bundle_bytes"}
     if len(sizes) == 1:

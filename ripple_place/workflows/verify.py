@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.logits import check_can_run, compare_logits
+from ripple_place.checkpoint.model.known_families import read_family
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.outdir import partial_of
 from ripple_place.checkpoint.proof.verify import VerificationReport, verification_bytes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ripple_place.checkpoint.fileio import Progress
+    from ripple_place.checkpoint.model.family import Family
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def verify(
     restore_to: Path | str | None = None,
     adapter: Path | str | None = None,
     carriers: Sequence[Path | str] = (),
+    family: Path | str | None = None,
 ) -> VerifyReport:
     """Compare every tensor of `out` with the source's, after undoing the permutation, and hash every file.
 
@@ -90,6 +93,8 @@ def verify(
     adapter : Path or str, optional
     carriers : sequence of Path or str
         Originals of what was permuted along, as given to `reorder`: then `out` must have been made from these.
+    family : Path or str, optional
+        The family file, or name of a family, that was given to `reorder`.
 
     Raises
     ------
@@ -112,20 +117,23 @@ def verify(
             "verify", found="no checkpoint to compare with", expected="the one that OUT was made from",
             remedy="name the checkpoint, or only restore",
         )  # fmt: skip
+    given = None if family is None else read_family(family)
     if checkpoint is not None:
-        originals = (None if adapter is None else Path(adapter), [Path(carrier) for carrier in carriers])
+        originals = (None if adapter is None else Path(adapter), [Path(carrier) for carrier in carriers], given)
         verification = _prove(Path(checkpoint), out, track, *originals, logits=logits)
         report = replace(report, checkpoint=Path(checkpoint), verification=verification)
     if restore_to is not None:
         progress = track.bytes(restore_bytes(read_manifest(out).document), "restoring")
-        report = replace(report, restored_to=Path(restore_to), restored=_restore(out, Path(restore_to), progress))
+        report = replace(
+            report, restored_to=Path(restore_to), restored=_restore(out, Path(restore_to), progress, given)
+        )
     return report
 
 
-def _restore(out: Path, target: Path, progress: Progress) -> RestoreReport:
+def _restore(out: Path, target: Path, progress: Progress, family: Family | None) -> RestoreReport:
     """Restore; of a run that is interrupted, say what stays."""
     try:
-        return restore(out, target, progress)
+        return restore(out, target, progress, family=family)
     except KeyboardInterrupt as interrupt:
         if (partial := partial_of(target)).exists():
             interrupt.add_note(f"{partial} stays: the same command replaces it, or remove it.")
@@ -133,7 +141,14 @@ def _restore(out: Path, target: Path, progress: Progress) -> RestoreReport:
 
 
 def _prove(
-    checkpoint: Path, out: Path, track: Track, adapter: Path | None, carriers: Sequence[Path], *, logits: bool
+    checkpoint: Path,
+    out: Path,
+    track: Track,
+    adapter: Path | None,
+    carriers: Sequence[Path],
+    family: Family | None,
+    *,
+    logits: bool,
 ) -> VerificationReport:
     """Return what was verified: bytes and hashes, and logits if asked for."""
     try:
@@ -143,7 +158,7 @@ def _prove(
     if logits:
         check_can_run(out)
     progress = track.bytes(total_bytes, "verifying")
-    verification = verify_output(checkpoint, out, progress, adapter=adapter, carriers=carriers)
+    verification = verify_output(checkpoint, out, progress, adapter=adapter, carriers=carriers, family=family)
     if not logits:
         return verification
     checks = {**verification.checks, "logits equal, in float64, on random tokens": compare_logits(checkpoint, out)}

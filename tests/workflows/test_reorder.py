@@ -172,8 +172,10 @@ def test_granule_of_sparse_weights(tmp_path: Path, profile_path: Path, pico_opt:
 
 def test_carriers_need_a_checkpoint(tmp_path: Path, profile_path: Path) -> None:
     """A placement file has nothing that they could go along with."""
-    with pytest.raises(UsageError, match=r"--adapter, --carrier and --gguf: found no checkpoint"):
+    with pytest.raises(UsageError, match=r"--adapter, --carrier, --gguf and --family: found no checkpoint"):
         reorder(None, profile_path, tmp_path / "p", writing=WritingParams(adapter=tmp_path))
+    with pytest.raises(UsageError, match="--family: found no checkpoint"):
+        reorder(None, profile_path, tmp_path / "p", writing=WritingParams(family="opt"))
 
 
 def test_seed(tmp_path: Path, profile_path: Path) -> None:

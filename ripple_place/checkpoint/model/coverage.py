@@ -80,5 +80,6 @@ def refuse_unmapped(
                 f"{checkpoint.path}: tensor {tensor}",
                 found=f"shape {list(shape)}, which {refused}",
                 expected=f"every such tensor in the family file {family.name}.toml",
-                remedy="ask for this model: permuting around an unknown tensor could change it silently",
+                remedy="say in a copy of that file whether it follows the neurons (docs/families.md), and give it with "
+                "--family: an unknown tensor left behind could change the model silently",
             )  # fmt: skip

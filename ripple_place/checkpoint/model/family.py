@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import is_block_name
-from ripple_place.checkpoint.model.patterns import PLACEHOLDERS, fill
+from ripple_place.checkpoint.model.patterns import FIRST, PLACEHOLDERS, fill
 from ripple_place.checkpoint.model.usual_names import usual_free, with_wrappers
 from ripple_place.errors import CheckpointError
 
@@ -91,15 +91,15 @@ class Family:
     blocks: tuple[BlockPattern, ...]
 
     @classmethod
-    def parse(cls, name: str, text: str) -> Family:
-        """Read a family file.
+    def parse(cls, name: str, text: str, where: str | None = None) -> Family:
+        """Read the text of a family file; errors say that they are `where`.
 
         Raises
         ------
         CheckpointError
             If it is no TOML, a key is unknown, missing or of the wrong type, or a tensor's axes make no sense.
         """
-        where = f"family {name}"
+        where = where or f"family {name}"
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as cause:
@@ -163,7 +163,7 @@ def _parse_block(where: str, table: dict[str, Any], of_file: Mapping[str, Any]) 
     if (
         set(roles) not in _ROLES
         or len(set(roles)) < len(roles)
-        or not is_block_name(fill(name, {"layer": 0, "expert": 0}))
+        or not is_block_name(fill(name, FIRST))
         or any((component.n_parts == 2) != (component.role == "gate_up") for component in components)
         or any("{use}" in component.tensor or "other" in component.axes for component in components)
     ):

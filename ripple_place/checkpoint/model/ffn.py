@@ -11,27 +11,29 @@ from ripple_place.blocks import block_sort_key, format_ranges, sorted_blocks
 from ripple_place.checkpoint.model.config_size import config_size
 from ripple_place.checkpoint.model.coverage import refuse_unmapped
 from ripple_place.checkpoint.model.describe import describe_blocks
-from ripple_place.checkpoint.model.known_families import family_of
-from ripple_place.checkpoint.model.patterns import fill, matches_any, matching
+from ripple_place.checkpoint.model.known_families import check_described, family_of, read_family
+from ripple_place.checkpoint.model.nearest_family import unknown_type_error
+from ripple_place.checkpoint.model.patterns import FIRST, fill, matches_any, matching
 from ripple_place.checkpoint.model.prefix import NamePrefix, find_prefix
 from ripple_place.checkpoint.model.quantised import Scheme, logical_name
+from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.hub import download_command
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from ripple_place.checkpoint.model.family import BlockPattern, Family
     from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.checkpoint.model.neuron_tensor import NeuronTensor
-    from ripple_place.checkpoint.model.shards import Checkpoint
 
 Numbers = tuple[tuple[str, str], ...]
 """Layer and perhaps expert number of a block: items of a dict."""
 
 _MAX_MISSING_LAYERS = 10_000
-_FIRST = {"layer": 0, "expert": 0}
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,32 @@ class FfnModel:
         return {name: sorted(of_one, key=lambda part: part[0].begin_bytes) for name, of_one in parts.items()}
 
 
-def describe_ffn(checkpoint: Checkpoint) -> FfnModel:
+def open_model(path: Path, family: str | os.PathLike[str] | None = None) -> FfnModel:
+    """Open a checkpoint and describe its FFNs, by a family file or the family that ships for its model type.
+
+    Raises
+    ------
+    UsageError
+        If `path` is no directory, or the family is none or for other model types.
+    CheckpointError, UnsupportedError
+        As `Checkpoint.open`, `read_family` and `describe_ffn`.
+    OSError
+        If a file cannot be read.
+    """
+    given, checkpoint = None if family is None else read_family(family), Checkpoint.open(path)
+    if given is not None:
+        check_described(given, path, checkpoint.config)
+    return describe_ffn(checkpoint, given)
+
+
+def describe_ffn(checkpoint: Checkpoint, family: Family | None = None) -> FfnModel:
     """Find the FFN blocks of a checkpoint, and make sure that no other tensor carries their neuron axis.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    family : Family, optional
+        In place of the one that ships for this model type; whether it is for this type is not asked.
 
     Raises
     ------
@@ -76,7 +102,14 @@ def describe_ffn(checkpoint: Checkpoint) -> FfnModel:
         If a layer or one of its components is missing, shapes do not fit each other or the config, or a tensor might
         carry the neuron axis and no family file says whether it does.
     """
-    family = family_of(checkpoint.path / "config.json", checkpoint.config)
+    family = family or family_of(checkpoint.config)
+    if family is None:
+        raise unknown_type_error(checkpoint, lambda sample, family: _describe(sample, family).blocks)
+    return _describe(checkpoint, family)
+
+
+def _describe(checkpoint: Checkpoint, family: Family) -> FfnModel:
+    """Describe a checkpoint by a family."""
     scheme = Scheme.of(checkpoint)
     weights = {logical_name(tensor) for tensor in checkpoint.shard_of}
     prefix = find_prefix(checkpoint.path, family, weights)
@@ -143,8 +176,8 @@ def _check_layers(
         If the config promises layers of which there is no tensor at all.
     """
     notes = []
-    for stack in {block_sort_key(fill(kind.name, _FIRST))[0]: None for kind in family.blocks}:
-        kinds = [kind for kind in family.blocks if block_sort_key(fill(kind.name, _FIRST))[0] == stack]
+    for stack in {block_sort_key(fill(kind.name, FIRST))[0]: None for kind in family.blocks}:
+        kinds = [kind for kind in family.blocks if block_sort_key(fill(kind.name, FIRST))[0] == stack]
         present = {block_sort_key(name)[1] for name in blocks if block_sort_key(name)[0] == stack}
         n_layers = config_size(checkpoint.config, kinds[-1].n_layers_keys)
         # A config may promise any number; no more are counted than it takes to say so.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.model.family import Family
-from ripple_place.errors import UnsupportedArchitectureError
+from ripple_place.checkpoint.model.shards import is_file
+from ripple_place.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
 _HOLDERS = frozenset({
@@ -33,21 +37,59 @@ def families() -> Mapping[str, Family]:
     return by_model_type
 
 
-def family_of(where: object, config: Mapping[str, Any]) -> Family:
-    """Return the family that describes a model with this config.
+def family_of(config: Mapping[str, Any]) -> Family | None:
+    """Return the family that describes a model with this config, None where none does."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        return None
+    family, inner = families().get(model_type), config.get("text_config")
+    inner_type = inner.get("model_type") if model_type in _HOLDERS and isinstance(inner, dict) else None
+    return families().get(inner_type, family) if isinstance(inner_type, str) else family
+
+
+def read_family(given: str | os.PathLike[str]) -> Family:
+    """Return the family in a file, or the one that ships under a name.
+
+    A file describes the model types that it lists; a name stands for any.
 
     Raises
     ------
-    UnsupportedArchitectureError
-        If none does.
+    UsageError
+        If there is no such file, and no such family.
+    CheckpointError
+        If the file is no family file.
+    OSError
+        If it cannot be read.
+    """
+    shipped = {family.name: replace(family, model_types=()) for family in families().values()}
+    if str(given) in shipped:
+        return shipped[str(given)]
+    path = Path(given)
+    if not is_file(path):
+        raise UsageError(
+            f"--family {path}", found="no such file", expected=f"a family file, or one of {', '.join(sorted(shipped))}",
+            remedy="correct the path; docs/families.md says how to write one",
+        )  # fmt: skip
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as cause:
+        raise CheckpointError(
+            path, found=f"bytes that are no UTF-8 ({cause.reason})", expected="TOML", remedy="correct the family file"
+        ) from cause
+    return Family.parse(path.stem, text, where=str(path))
+
+
+def check_described(family: Family, path: Path, config: Mapping[str, Any]) -> None:
+    """Raise if a family lists the model types that it describes, and a model's is none of them.
+
+    Raises
+    ------
+    UsageError
     """
     model_type = config.get("model_type")
-    family = families().get(model_type) if isinstance(model_type, str) else None
-    if family is None:
-        raise UnsupportedArchitectureError(
-            f"{where}: model_type", found=repr(model_type), expected=f"one of {', '.join(sorted(families()))}",
-            remedy="ask for this architecture, or add a family file that names its FFN tensors (docs/families.md)",
+    if family.model_types and model_type not in family.model_types:
+        raise UsageError(
+            f"--family {family.name}", found=f"model_types {', '.join(family.model_types)}",
+            expected=f"{model_type!r} among them, as in {path}/config.json",
+            remedy="add it to the file, if it describes this model too",
         )  # fmt: skip
-    inner = config.get("text_config")
-    inner_type = inner.get("model_type") if model_type in _HOLDERS and isinstance(inner, dict) else None
-    return families().get(inner_type, family) if isinstance(inner_type, str) else family

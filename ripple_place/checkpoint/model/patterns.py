@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _NUMBER_NAMES = ("layer", "expert", "use")
+FIRST = {"layer": 0, "expert": 0}
+"""The numbers of the first layer and expert."""
 PLACEHOLDERS = tuple(f"{{{name}}}" for name in _NUMBER_NAMES)
 
 

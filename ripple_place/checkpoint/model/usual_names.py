@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.model.patterns import fill, matches_any
+from ripple_place.checkpoint.model.patterns import FIRST, fill, matches_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +55,7 @@ def usual_free(component_names: Iterable[str]) -> tuple[str, ...]:
     >>> "*vision_model.*" in usual_free(["vision_model.encoder.layers.{layer}.mlp.fc1.weight"])
     False
     """
-    names = [fill(name, {"layer": 0, "expert": 0}) for name in component_names]
+    names = [fill(name, FIRST) for name in component_names]
     return tuple(pattern for pattern in _USUAL_FREE if not any(matches_any([pattern], name) for name in names))
 
 

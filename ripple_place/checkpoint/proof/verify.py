@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.fileio import Progress
+    from ripple_place.checkpoint.model.family import Family
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.output.bundle import BundleLayout
     from ripple_place.placement import ModelPlacement
@@ -73,6 +74,7 @@ def verify(
     *,
     adapter: Path | None = None,
     carriers: Sequence[Path] = (),
+    family: Family | None = None,
 ) -> VerificationReport:
     """Prove that an output directory holds the source's model, permuted, and nothing else.
 
@@ -89,6 +91,8 @@ def verify(
     carriers : sequence of Path
         What else was permuted along. If any original is given, all must be, and are compared; without, files that were
         permuted along are compared with hashes in the manifest, which anybody who can write the output can forge.
+    family : Family, optional
+        The one by which the output was made, where it is not the one that ships for the model type.
 
     Raises
     ------
@@ -123,9 +127,9 @@ def verify(
         check_recorded(out, document["files"], AGAIN, progress)
         changed = "give the checkpoint from which the output was made, unchanged"
         check_recorded(source, document["source"]["files"], changed, progress)
-        model = describe_ffn(Checkpoint.open(source))
+        model = describe_ffn(Checkpoint.open(source), family)
         given = plan_carriers(model, adapter, carriers) if adapter is not None or carriers else None
-        report = compare_output(source, out, document, progress, originals=given)
+        report = compare_output(source, out, document, progress, originals=given, family=family)
         n_files = len(document["files"]) + len(document["source"]["files"])
         checks = {"files hash to what the manifest records": n_files, **report.checks}
         if n_blocks := compare_forward(out, model, document["bundled"], drop_in="drop-in" in document["formats"]):
@@ -147,6 +151,7 @@ def compare_output(
     placement: ModelPlacement | None = None,
     originals: Sequence[CarrierFile] | None = None,
     besides: Collection[str] = (MANIFEST_FILE,),
+    family: Family | None = None,
 ) -> VerificationReport:
     """Compare an output with its source, file by file and tensor by tensor; files are not hashed.
 
@@ -163,6 +168,8 @@ def compare_output(
         What the files from elsewhere were made from.
     besides : collection of str
         Files that may lie in the output with all those.
+    family : Family, optional
+        As in `verify`.
 
     Raises
     ------
@@ -172,7 +179,7 @@ def compare_output(
         If a file cannot be read.
     """
     with _as_verification_error():
-        model = describe_ffn(Checkpoint.open(source))
+        model = describe_ffn(Checkpoint.open(source), family)
         inventory = Inventory.of(out)
         contents = Contents.of(model.checkpoint, inventory)
         carriers: Mapping[str, Any] = document.get("carriers", {})
