@@ -102,7 +102,7 @@ class Family:
         where = where or f"family {name}"
         try:
             table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as cause:
+        except (ValueError, RecursionError) as cause:
             raise CheckpointError(where, found=str(cause), expected="TOML", remedy="correct the family file") from cause
         _check_keys(where, table, _FAMILY_KEYS)
         blocks = tuple(

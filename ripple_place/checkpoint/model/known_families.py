@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
@@ -9,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.model.family import Family
-from ripple_place.checkpoint.model.shards import is_file
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
 _HOLDERS = frozenset({
@@ -55,7 +55,7 @@ def read_family(given: str | os.PathLike[str]) -> Family:
     Raises
     ------
     UsageError
-        If there is no such file, and no such family.
+        If there is no such file, and no such family, or it is no regular file.
     CheckpointError
         If the file is no family file.
     OSError
@@ -65,13 +65,15 @@ def read_family(given: str | os.PathLike[str]) -> Family:
     if str(given) in shipped:
         return shipped[str(given)]
     path = Path(given)
-    if not is_file(path):
+    is_directory = os.path.isdir(path)
+    if is_directory or not os.path.exists(path):
         raise UsageError(
-            f"--family {path}", found="no such file", expected=f"a family file, or one of {', '.join(sorted(shipped))}",
+            f"--family {path}", found="a directory" if is_directory else "no such file",
+            expected=f"a family file, or one of {', '.join(sorted(shipped))}",
             remedy="correct the path; docs/families.md says how to write one",
         )  # fmt: skip
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_input(path).decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         raise CheckpointError(
             path, found=f"bytes that are no UTF-8 ({cause.reason})", expected="TOML", remedy="correct the family file"

@@ -21,7 +21,7 @@ from ripple_place.checkpoint.proof.compare import AGAIN, ranges_equal
 from ripple_place.checkpoint.proof.formats import check_stock_reader, compare_bundled, compare_drop_in
 from ripple_place.checkpoint.proof.forward import compare_forward
 from ripple_place.checkpoint.proof.inventory import FOLDER_VIEW, Contents, Inventory
-from ripple_place.errors import CheckpointError, PlacementError, UsageError, VerificationError
+from ripple_place.errors import CheckpointError, PlacementError, UnsupportedError, UsageError, VerificationError
 from ripple_place.inputfile import open_stream
 from ripple_place.placement import placement_pieces, read_placement
 
@@ -296,8 +296,10 @@ def _check_copied(source: Path, out: Path, document: Mapping[str, Any], names: S
 
 @contextmanager
 def _as_verification_error() -> Iterator[None]:
-    """Turn what is wrong with a file into what is wrong with the output."""
+    """Turn what is wrong with a file into what is wrong with the output; what is not supported proves nothing."""
     try:
         yield
+    except UnsupportedError:
+        raise
     except (CheckpointError, PlacementError) as cause:
         raise VerificationError.relocated(cause, cause.where) from cause

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +21,8 @@ from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors,
 if TYPE_CHECKING:
     from tests.builders import Tensors
 
-EXAMPLE = (Path(__file__).parents[3] / "docs" / "families.md").read_text().split("```toml\n")[1].split("```")[0]
+GUIDE = (Path(__file__).parents[3] / "docs" / "families.md").read_text()
+EXAMPLE = GUIDE.split("```toml\n")[1].split("```")[0]
 
 
 def described_by_the_example(path: Path, **config: Any) -> Path:
@@ -34,6 +39,22 @@ def test_a_file_is_all_that_it_takes(tmp_path: Path) -> None:
     model = open_model(described_by_the_example(tmp_path / "m"), tmp_path / "my_model.toml")
     assert model.family.name == "my_model"
     assert [tensor.role for tensor in model.blocks["layers.1"].tensors] == ["gate", "up", "down", "up_bias"]
+
+
+def test_the_guide_s_commands(tmp_path: Path) -> None:
+    """The list of tensors has one line for all layers; the file's blocks are printed."""
+    (tmp_path / "FILE").write_text(EXAMPLE)
+    described_by_the_example(tmp_path / "MODEL")
+    commands = [textwrap.dedent(part.split("```")[0]) for part in GUIDE.split("```sh\n")[1:3]]
+    python = shlex.quote(sys.executable)
+    listed, tried = (
+        subprocess.run(
+            command.replace("python", python, 1), shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        for command in commands
+    )
+    assert "model.layers.{}.mlp.up_proj.weight [24, 8]" in listed.splitlines()
+    assert tried.splitlines() == ["layers.0 24 neurons", "layers.1 24 neurons"]
 
 
 def test_a_shipped_family_by_name(tmp_path: Path) -> None:
@@ -57,6 +78,7 @@ def test_a_file_for_other_models(tmp_path: Path) -> None:
     [
         (None, UsageError, r"f.toml: found no such file; expected a family file, or one of albert, .*zamba2"),
         (b"\xff", CheckpointError, r"f.toml: found bytes that are no UTF-8 .*; expected TOML"),
+        (b"a = " + 5000 * b"[", CheckpointError, r"f.toml: found .*; expected TOML"),
         (b"free = []", CheckpointError, r"f.toml: found unknown or missing: blocks"),
     ],
 )
