@@ -6,10 +6,14 @@ Imports nothing heavy, because the command line takes the defaults in its help f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
 from ripple_place.paths import Paths, as_paths
 from ripple_place.trace.activity_rules import ActivityRule
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BATCH_TOKENS = 1024
 """Tokens of a batch: enough for a matrix product to run at full speed, few enough for laptops."""
@@ -96,6 +100,8 @@ class CaptureParams:
         Threads of torch; by default, torch decides.
     allow_unsupported : bool
         Record what can be recorded of a model that `reorder` would refuse, or of which not every block can be seen.
+    family : str or Path, optional
+        Family file that describes the model (`ripple_place.checkpoint.model.known_families.read_family`).
 
     Raises
     ------
@@ -113,6 +119,7 @@ class CaptureParams:
     dtype: str = "float32"
     n_threads: int | None = None
     allow_unsupported: bool = False
+    family: str | Path | None = None
 
     def __post_init__(self) -> None:
         if not as_paths(self.texts):

@@ -102,7 +102,7 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     refuse_special_files(model_path)
     config = models.read_config(model_path)
     check_sequence_length(model_path, config, params.windows)
-    weights = read_weights(model_path, allow_unsupported=params.allow_unsupported)
+    weights = read_weights(model_path, params.family, allow_unsupported=params.allow_unsupported)
     texts = read_texts(as_paths(params.texts), models.read_tokenizer(model_path))
     text = CalibrationText.of_texts(texts, params.windows)
     if params.n_threads is not None:

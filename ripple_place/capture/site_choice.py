@@ -10,7 +10,7 @@ from ripple_place.capture.described_sites import described_sites
 from ripple_place.capture.loading import missing_tensor
 from ripple_place.capture.sites import Site, find_sites
 from ripple_place.capture.tensor_names import TensorNames
-from ripple_place.checkpoint.model.ffn import FfnModel, describe_ffn
+from ripple_place.checkpoint.model.ffn import FfnModel, open_model
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError
 
@@ -62,8 +62,8 @@ class ChosenSites:
     notes: tuple[str, ...]
 
 
-def read_weights(path: Path, *, allow_unsupported: bool) -> Weights:
-    """Read the headers of a checkpoint, and find its FFN blocks.
+def read_weights(path: Path, family: str | Path | None, *, allow_unsupported: bool) -> Weights:
+    """Read the headers of a checkpoint, and find its FFN blocks, by a family file where one is given.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_weights(path: Path, *, allow_unsupported: bool) -> Weights:
     checkpoint = None
     try:
         checkpoint = Checkpoint.open(path)
-        return Weights(checkpoint, describe_ffn(checkpoint))
+        return Weights(checkpoint, open_model(path, family))
     except (CheckpointError, UnsupportedError) as refusal:
         if not allow_unsupported:
             raise _with_remedy(refusal) from refusal

@@ -17,7 +17,7 @@ from ripple_place.capture.params import (
     CaptureParams,
     WindowParams,
 )
-from ripple_place.cli.options import PATH
+from ripple_place.cli.options import PATH, family_option
 from ripple_place.errors import UsageError
 from ripple_place.trace.activity_rules import ActivityRule
 
@@ -31,7 +31,7 @@ _FLAGS = {
     "max_tokens": "--max-tokens", "segment_length": "--segment-length", "sequence_length": "--sequence-length",
     "rule": "--active", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
     "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
-    "allow_unsupported": "--allow-unsupported",
+    "allow_unsupported": "--allow-unsupported", "family": "--family",
 }  # fmt: skip
 """Options by parameter that mean nothing without a model and a text."""
 _DTYPES = [dtype for dtype in DTYPES if dtype != "float64"]
@@ -53,6 +53,7 @@ class CaptureOptions:
     torch_device: str
     dtype: str
     allow_unsupported: bool
+    family: Path | None
 
     def params(self, sources: Iterable[Path], common: Common) -> CaptureParams | None:
         """Return what to capture; None if there is no text.
@@ -72,6 +73,7 @@ class CaptureOptions:
             self.texts, windows, rule, magnitudes=self.magnitudes, layer_by_layer=self.layer_by_layer,
             perplexity=self.perplexity, device=self.torch_device, dtype=self.dtype,
             n_threads=common.n_threads if common.n_threads_given else None, allow_unsupported=self.allow_unsupported,
+            family=self.family,
         )  # fmt: skip
 
 
@@ -102,15 +104,16 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="What the model computes in.")  # fmt: skip
     @click.option("--allow-unsupported", is_flag=True, default=CaptureParams.allow_unsupported,
                   help="Also profile models that `reorder` refuses, or whose FFNs cannot all be seen.")  # fmt: skip
+    @family_option
     @functools.wraps(command)
     def with_capture(
         *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
         rule: str | None, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
-        dtype: str, allow_unsupported: bool, **kwargs: Any,
+        dtype: str, allow_unsupported: bool, family: Path | None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
             texts, max_tokens, segment_length, sequence_length, rule, magnitudes, perplexity, layer_by_layer,
-            torch_device, dtype, allow_unsupported,
+            torch_device, dtype, allow_unsupported, family,
         )  # fmt: skip
         return command(*args, capture=options, **kwargs)
 

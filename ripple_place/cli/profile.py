@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ripple_place.cli.capture_options import capture_options
-from ripple_place.cli.options import PATH, SIZE, Common, common_options, family_option
+from ripple_place.cli.options import PATH, SIZE, Common, common_options
 from ripple_place.cli.profile_tables import profile_text
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.workflows.profile_params import MAX_NEIGHBORS, ProfileParams
@@ -31,7 +31,6 @@ Example:
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=PATH)
 @click.option("--out", required=True, type=PATH, help="The profile to write.")
 @capture_options
-@family_option
 @click.option("--union", type=click.IntRange(1), default=ProfileParams.union, show_default=True,
               help="Sequences served together: a neuron is active if any of them needs it.")  # fmt: skip
 @click.option("--append", is_flag=True, default=ProfileParams.append,
@@ -48,7 +47,7 @@ Example:
 @click.option("--force", is_flag=True, default=ProfileParams.force, help="Overwrite existing output.")
 @common_options
 def profile(
-    sources: tuple[Path, ...], out: Path, capture: CaptureOptions, family: Path | None, union: int, append: bool,
+    sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, append: bool,
     neighbors: int, graphml: Path | None, verdict: bool, bundle_bytes: int | None, device: str | None,
     break_even_gap: float | None, html: Path | None, force: bool, common: Common,
 ) -> None:  # fmt: skip
@@ -74,7 +73,7 @@ def profile(
     recording = capture.params(sources, common)
     costs = VerdictParams(device, bundle_bytes, break_even_gap)
     params = ProfileParams(
-        n_neighbors=neighbors, union=union, capture=recording, family=family, append=append, graphml=graphml,
+        n_neighbors=neighbors, union=union, capture=recording, append=append, graphml=graphml,
         verdict=costs if verdict else None, html=html, command=shlex.join(["ripple-place", *sys.argv[1:]]), force=force,
     )  # fmt: skip
     report = run(sources, out, params, ProgressBars(quiet=common.quiet))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.checkpoint.model.ffn import describe_ffn
-from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.errors import RipplePlaceError, UsageError
 from ripple_place.graph.counting import count_trace, profile_of_counts
 from ripple_place.graph.export import write_graphml
@@ -21,7 +20,7 @@ from ripple_place.tensorfile import replacing
 from ripple_place.trace.adapters import AdapterSource
 from ripple_place.trace.counts import is_counts, read_counts
 from ripple_place.tracking import Track, no_track
-from ripple_place.verdict.judge import judge
+from ripple_place.verdict.judge import VerdictParams, judge
 from ripple_place.verdict.sentences import sentences
 from ripple_place.verdict.warnings import COUNTS_WARNING, trace_warnings
 from ripple_place.workflows.profile_params import ProfileParams
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from ripple_place.capture.run import Capture
     from ripple_place.graph.statistics import BlockStatistics
     from ripple_place.locks import WriterLock
-    from ripple_place.verdict.judge import VerdictParams
     from ripple_place.verdict.verdict import Verdict
     from ripple_place.workflows.profile_sources import Gathered
 
@@ -151,7 +149,7 @@ def _profile_trace(
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     elif lock.was_left:
         warnings = (*warnings, f"an earlier run on {out} was killed before it ended; this one did all of the work")
-    verdict = None if params.verdict is None else judge(trace, statistics, _with_bytes(params.verdict, sources), track)
+    verdict = None if params.verdict is None else judge(trace, statistics, _costs(params, sources), track)
     if verdict is not None and params.html is not None:
         _write_page(params.html, verdict, counted, sources, warnings, params.command)
     return ProfileReport(
@@ -166,17 +164,17 @@ def _profile_trace(
     )
 
 
-def _with_bytes(costs: VerdictParams, sources: Sequence[Path]) -> VerdictParams:
+def _costs(params: ProfileParams, sources: Sequence[Path]) -> VerdictParams:
     """Return what reads cost with the bytes of a neuron of the model among the sources, where they are not given.
 
     Of several sizes, the one that most neurons have. A model that no family describes tells nothing here: `reorder`
     says why.
     """
-    model = next((path for path in sources if path.is_dir()), None)
+    costs, model = params.verdict or VerdictParams(), next((path for path in sources if path.is_dir()), None)
     if model is None or costs.bundle_bytes is not None or costs.break_even_gap is not None:
         return costs
     try:
-        blocks = describe_ffn(Checkpoint.open(model)).blocks.values()
+        blocks = open_model(model, params.capture.family if params.capture is not None else None).blocks.values()
     except RipplePlaceError:
         return costs
     n_neurons: Counter[int] = Counter()

@@ -36,9 +36,6 @@ class ProfileParams:
         Sequences that run together (`ripple_place.trace.union`): a neuron is active if any of them needs it.
     capture : CaptureParams, optional
         How to record the trace of the model among the sources.
-    family : str or Path, optional
-        Family file that describes this model (`ripple_place.checkpoint.model.known_families.read_family`): the model is
-        refused before it runs unless it does.
     append : bool
         Add to the profile that is there, and go on with a capture that was interrupted.
     graphml : str or Path, optional
@@ -61,7 +58,6 @@ class ProfileParams:
     n_neighbors: int = 64
     union: int = 1
     capture: CaptureParams | None = None
-    family: str | Path | None = None
     append: bool = False
     graphml: str | Path | None = None
     verdict: VerdictParams | None = field(default_factory=_default_verdict)

@@ -122,7 +122,9 @@ def gather_sources(
             "--text", found="no model to read it", expected="a checkpoint directory among the sources",
             remedy="name the model, or leave --text out",
         )  # fmt: skip
-    _check_family(models, params)
+    if params.capture is not None and params.capture.family is not None:
+        for model in models:
+            open_model(model, params.capture.family)  # `reorder` will ask the same.
     digests = {path: origins(trace) for path, trace in traces.items()}
     recording = with_rule_of(earlier, params.capture)
     if earlier is not None:
@@ -146,19 +148,6 @@ def gather_sources(
     if len(parts) > 1 or models or params.union > 1:
         trace = replace(trace, sources=held + work.sources)
     return Gathered(trace, capture, work)
-
-
-def _check_family(models: Sequence[Path], params: ProfileParams) -> None:
-    """Raise unless the family that was given, if any, describes the model: `reorder` will ask the same."""
-    if params.family is None:
-        return
-    if not models:
-        raise UsageError(
-            "--family", found="no model to read by it", expected="a checkpoint directory among the sources",
-            remedy="name the model, or leave --family out",
-        )  # fmt: skip
-    for model in models:
-        open_model(model, params.family)
 
 
 def notes_on_going_on(out: Path, params: ProfileParams, lock: WriterLock) -> list[str]:

@@ -37,6 +37,8 @@ FIELDS: dict[str, tuple[type, str]] = {
     "torch_device": (CaptureParams, "device"),
     "dtype": (CaptureParams, "dtype"),
     "threads": (CaptureParams, "n_threads"),
+    "allow_unsupported": (CaptureParams, "allow_unsupported"),
+    "family": (CaptureParams, "family"),
     "union": (ProfileParams, "union"),
     "append": (ProfileParams, "append"),
     "neighbors": (ProfileParams, "n_neighbors"),

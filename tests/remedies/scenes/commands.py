@@ -99,14 +99,6 @@ def text_without_a_model(folder: Path) -> Attempts:
     yield lambda: profile(trace, folder / "out", params())
 
 
-@case("workflows/profile_sources.py:_check_family")
-def family_without_a_model(folder: Path) -> Attempts:
-    """A family file and traces alone: the file is left out."""
-    trace = trace_at(folder / "trace")
-    yield lambda: profile([trace], folder / "profile", ProfileParams(family="opt"))
-    yield lambda: profile([trace], folder / "profile")
-
-
 @case("workflows/profile_sources.py:_is_written")
 def trace_added_twice(folder: Path) -> Attempts:
     """A trace that the profile has already: left out, and judged from the profile."""
