@@ -139,8 +139,8 @@ def _missing_error(
         )  # fmt: skip
     return names_error(
         where, held, found=f"no tensor {name}" + (f", only {listed(held)}" if held else ""), expected=expected,
-        remedy="give a copy of the model that has it; if the model has none, add a family file that names its tensors "
-        "(docs/families.md), or ask for this architecture",
+        remedy="give a copy of the model that has it; if the model has none, give a family file that names its "
+        "tensors (docs/families.md) with --family",
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.checkpoint.model.shards import Checkpoint
 
+_WRITE = "write a family file for this model (docs/families.md) and give it with --family"
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 """Of a layer or an expert; that of `fc1` is part of a name."""
 
@@ -33,17 +34,13 @@ def unknown_type_error(
     describe : callable
         Returns the blocks of a checkpoint by a family, or raises.
     """
-    write = "write a family file for this model (docs/families.md) and give it with --family"
     fitting = _nearest(_sample(checkpoint), describe)
-    if fitting is not None:
-        write = (
-            f"its tensors have the names and shapes of family {fitting.name}: if its code computes the FFN as those "
-            f"models do, add --family {fitting.name}; else {write}"
-        )
     known = sorted({family.name for family in families().values()})
     return UnsupportedArchitectureError(
         f"{checkpoint.path}/config.json: model_type", found=repr(checkpoint.config.get("model_type")),
-        expected=f"one of {len(families())} types, in families {', '.join(known)}", remedy=write,
+        expected=f"one of {len(families())} types, in families {', '.join(known)}",
+        remedy=_WRITE if fitting is None else f"its tensors have the names and shapes of family {fitting.name}: if its "
+        f"code computes the FFN as those models do, add --family {fitting.name}; else {_WRITE}",
     )  # fmt: skip
 
 

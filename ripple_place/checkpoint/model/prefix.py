@@ -93,8 +93,8 @@ def find_prefix(where: object, family: Family, weights: AbstractSet[str]) -> Nam
     name = _nearest(family, weights)
     raise names_error(
         where, [name], found="no FFN tensors" + (f", but names such as {name}" if name else ""), expected=expected,
-        remedy="give a whole checkpoint whose model_type is that of its tensors, or add a family file that names them "
-        "(docs/families.md)",
+        remedy="give a whole checkpoint whose model_type is that of its tensors, or give a family file that names "
+        "them (docs/families.md) with --family",
     )  # fmt: skip
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from ripple_place.checkpoint.model import ffn, known_families
 from ripple_place.checkpoint.model.family import Family
-from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.ffn import describe_ffn, open_model
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.output.convert import convert
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, write_checkpoint
@@ -572,14 +571,16 @@ def bias_too_many(folder: Path) -> Attempts:
     yield lambda: look(model)
 
 
-@case(
-    "checkpoint/model/coverage.py:refuse_unmapped", "ask for this model", untried="it asks for a change of the package"
-)
+@case("checkpoint/model/coverage.py:refuse_unmapped", "in a copy of that file")
 def unknown_tensor(folder: Path) -> Attempts:
-    """A norm over the neurons that no family file knows."""
+    """A norm over the neurons that no family file knows: a copy of the file with it."""
     model = llama_at(folder / "model")
     save_file(llama_tensors() | {"model.layers.0.mlp.x": np.ones(24)}, model / "model.safetensors")
     yield lambda: look(model)
+    norm = '{ role = "sub_norm", tensor = "layers.{layer}.mlp.x", axes = ["neuron"] },'
+    shipped = files("ripple_place.checkpoint").joinpath("families", "llama.toml").read_text()
+    (folder / "mine.toml").write_text(shipped.replace("carriers = [", f"carriers = [{norm}"))
+    yield lambda: open_model(model, folder / "mine.toml")
 
 
 def quantised(where: str, words: str, story: str, tensors: dict[str, np.ndarray], **settings: object) -> None:
@@ -665,14 +666,59 @@ corrected("_parse_block", "", "a block by no block's name", 'name = "layers.{lay
 corrected("_parse_tensor", "", "an axis that is none", '"neuron", "hidden"', '"rows", "hidden"')
 
 
-@case(
-    "checkpoint/model/known_families.py:family_of", "", "a model type that no family has: a file that names its tensors"
-)
-def unknown_type(folder: Path) -> Attempts:
-    """The file is put where the others are."""
+def model_of_mine(folder: Path) -> Path:
+    """Write a model that only `FAMILY` describes, and that file."""
+    (folder / "mine.toml").write_text(FAMILY)
     tensors = {"model.layers.0.up": np.ones((24, 8)), "model.layers.0.down": np.ones((8, 24))}
-    model = write_checkpoint(folder / "model", tensors, {"model_type": "mine"})
+    return write_checkpoint(folder / "model", tensors, {"model_type": "mine"})
+
+
+_UNKNOWN = "checkpoint/model/nearest_family.py:unknown_type_error"
+
+
+@case(_UNKNOWN, ". write a family file")
+def unknown_type(folder: Path) -> Attempts:
+    """A model type that no family has: a file that names its tensors."""
+    model = model_of_mine(folder)
     yield lambda: look(model)
-    families = {**known_families.families(), "mine": Family.parse("mine", FAMILY)}
-    with patch.object(ffn, "family_of", lambda where, config: families[config["model_type"]]):
-        yield lambda: look(model)
+    yield lambda: open_model(model, folder / "mine.toml")
+
+
+@case(_UNKNOWN, "its tensors have the names")
+def type_of_a_known_kind(folder: Path) -> Attempts:
+    """A Llama by another name: the family by its name, or a file."""
+    model = llama_at(folder / "model", model_type="mine")
+    yield lambda: look(model)
+    yield lambda: open_model(model, "llama")
+    shipped = files("ripple_place.checkpoint").joinpath("families", "llama.toml").read_text()
+    (folder / "mine.toml").write_text(shipped.replace('"llama",', '"mine",', 1))
+    yield lambda: open_model(model, folder / "mine.toml")
+
+
+_KNOWN = "checkpoint/model/known_families.py"
+
+
+@case(f"{_KNOWN}:read_family", "correct the path")
+def no_such_family(folder: Path) -> Attempts:
+    """No file by that name: the right one."""
+    model = model_of_mine(folder)
+    yield lambda: open_model(model, folder / "yours.toml")
+    yield lambda: open_model(model, folder / "mine.toml")
+
+
+@case(f"{_KNOWN}:read_family", "no UTF-8")
+def family_in_another_encoding(folder: Path) -> Attempts:
+    """A family file in Latin-1: in UTF-8."""
+    model = model_of_mine(folder)
+    (folder / "mine.toml").write_bytes(b"# \xfc\n" + FAMILY.encode())
+    yield lambda: open_model(model, folder / "mine.toml")
+    (folder / "mine.toml").write_text(FAMILY)
+
+
+@case(f"{_KNOWN}:check_described")
+def family_of_other_types(folder: Path) -> Attempts:
+    """A file that lists other types: with this one."""
+    model = model_of_mine(folder)
+    (folder / "mine.toml").write_text(FAMILY.replace('["mine"]', '["yours"]'))
+    yield lambda: open_model(model, folder / "mine.toml")
+    (folder / "mine.toml").write_text(FAMILY)
