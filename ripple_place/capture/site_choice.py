@@ -75,6 +75,9 @@ def read_weights(path: Path, family: str | Path | None, *, allow_unsupported: bo
         checkpoint = Checkpoint.open(path)
         return Weights(checkpoint, open_model(path, family))
     except (CheckpointError, UnsupportedError) as refusal:
+        # Weights that are missing or damaged no option makes readable.
+        if checkpoint is None and not isinstance(refusal, UnsupportedError):
+            raise
         if not allow_unsupported:
             raise _with_remedy(refusal) from refusal
         return Weights(checkpoint, None, f"{refusal.where}: found {refusal.found}")

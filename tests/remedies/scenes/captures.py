@@ -416,7 +416,7 @@ def torch_files(folder: Path) -> Attempts:
     yield lambda: recorded(model, by_layer=True)
 
 
-@with_torch(f"{_CHOICE}:choose_sites", "reads {}", "a model that hears", untried="code is to be written")
+@with_torch(f"{_CHOICE}:choose_sites", "reads {}", f"a model that hears: {OWN_CODE}")
 def model_that_hears(folder: Path) -> Attempts:
     """Text is not what it reads."""
     import transformers
@@ -424,9 +424,10 @@ def model_that_hears(folder: Path) -> Attempts:
     model = tiny(folder)
     with patch.object(transformers.LlamaForCausalLM, "main_input_name", "input_features"):
         yield lambda: recorded(model)
+    yield lambda: profiled_own(folder)
 
 
-@with_torch(f"{_CHOICE}:choose_sites", "a tower of its own", "a model of two towers", untried="code is to be written")
+@with_torch(f"{_CHOICE}:choose_sites", "a tower of its own", f"a model of two towers: {OWN_CODE}")
 def model_of_two_towers(folder: Path) -> Attempts:
     """It compares images with text."""
     from tests.torch.models import CONFIGS, save_random
@@ -435,6 +436,7 @@ def model_of_two_towers(folder: Path) -> Attempts:
     (model / "model.safetensors").unlink()
     save_random(CONFIGS["clip"](), model)
     yield lambda: recorded(model)
+    yield lambda: profiled_own(folder)
 
 
 @with_torch(f"{_CHOICE}:choose_sites", "every block", "experts of an unknown kind: the other blocks alone")
@@ -563,9 +565,10 @@ def embedding_for_logits(model: Path) -> Attempts:
         yield lambda: recorded(model, by_layer=True, rule="top-k=5", perplexity=False)
 
 
-@with_torch("capture/tensor_names.py:TensorNames.__init__", "", "an old transformers", untried="packages are updated")
+@with_torch("capture/tensor_names.py:TensorNames.__init__", "", "an old transformers: updated")
 @of_family("opt")
 def old_transformers(model: Path) -> Attempts:
     """It has no tables of names."""
     with patch.dict(sys.modules, {"transformers.conversion_mapping": None}):
         yield lambda: recorded(model)
+    yield lambda: recorded(model)

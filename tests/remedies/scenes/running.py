@@ -47,7 +47,7 @@ def recorded(model: Path, rule: str = "relu", **options: Any) -> None:
 
 # What a model is made of.
 
-_SITES, _STUBS, _WEIGHTS = (f"capture/{name}.py" for name in ("sites", "stubs", "weights"))
+_SITES, _WEIGHTS = (f"capture/{name}.py" for name in ("sites", "weights"))
 
 
 def odd_model(words: str, story: str, build: Callable[[Any], Any], site: str = "find_sites") -> None:
@@ -117,49 +117,6 @@ def gate_that_is_no_module(folder: Path) -> Attempts:
     yield lambda: recorded(model_of(folder), "teal=50%")
 
 
-@with_torch("capture/layerwise.py:layers_path", "", "an encoder and a decoder, layer by layer: as a whole")
-def two_stacks(folder: Path) -> Attempts:
-    """Their layers lie in two lists."""
-    model = model_of(folder, "t5")
-    yield lambda: recorded(model, layer_by_layer=True)
-    yield lambda: recorded(model, layer_by_layer=False)
-
-
-def changed_skeleton(words: str, site: str, story: str, change: Callable[[Any], object]) -> None:
-    """List a case of a model whose layers do more than to hand on hidden states, layer by layer: as a whole."""
-
-    @with_torch(f"{_STUBS}:LayerStubs.{site}", words, f"{story}: as a whole")
-    def scene(folder: Path) -> Attempts:
-        from ripple_place.capture import model as models
-
-        model, build = model_of(folder), models.build_skeleton
-
-        def build_and_change(*arguments: Any, **options: Any) -> Any:
-            skeleton = build(*arguments, **options)
-            change(skeleton)
-            return skeleton
-
-        with patch.object(models, "build_skeleton", build_and_change):
-            yield lambda: recorded(model, layer_by_layer=True)
-        yield lambda: recorded(model, layer_by_layer=False)
-
-
-def double_inputs(skeleton: Any) -> None:
-    """Have a layer's input doubled before the layer gets it."""
-    skeleton.model.layers[1].register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 2, *inputs[1:]))
-
-
-def put_out_more(skeleton: Any) -> None:
-    """Have the first layer put out two things."""
-    layer = skeleton.model.layers[0]
-    forward = layer.forward
-    layer.forward = lambda *arguments, **options: (forward(*arguments, **options), None)
-
-
-changed_skeleton("", "probe", "work between the layers", double_inputs)
-changed_skeleton("", "_as_hidden", "layers that put out more than hidden states", put_out_more)
-
-
 @with_torch(
     "capture/recorder.py:Recorder._see_down", "", f"an FFN that sees other rows than there are positions: {OWN_CODE}"
 )
@@ -216,7 +173,7 @@ raising(
 )  # fmt: skip
 
 
-@with_torch("capture/run.py:_device", "", "a GPU where there is none: the processor")
+@with_torch("capture/setup.py:_device", "", "a GPU where there is none: the processor")
 def no_gpu(folder: Path) -> Attempts:
     """Torch finds none."""
     import torch
@@ -260,8 +217,10 @@ def windows_too_long(folder: Path) -> Attempts:
     yield lambda: recorded(model, windows=WindowParams(max_tokens=64, sequence_length=64))
 
 
-@with_torch("capture/perplexity.py:_not_a_number", "", "a head that puts out NaN: without the score")
-def likelihoods_that_are_nan(folder: Path) -> Attempts:
+@with_torch(
+    "capture/perplexity.py:LogLikelihood.check", "", "a head that makes every token unlikely: without the score"
+)
+def likelihoods_beyond_all_numbers(folder: Path) -> Attempts:
     """The neurons are sound."""
     import torch
     import transformers
@@ -269,7 +228,7 @@ def likelihoods_that_are_nan(folder: Path) -> Attempts:
     model = model_of(folder, tie_word_embeddings=False)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(model)
     with torch.no_grad():
-        loaded.lm_head.weight[5:] = float("nan")
+        loaded.lm_head.weight.mul_(1e6)
     loaded.save_pretrained(model)
     yield lambda: recorded(model, "top-k=50%")
     yield lambda: recorded(model, "top-k=50%", perplexity=False)
@@ -306,25 +265,15 @@ def weights_cut_while_read(folder: Path) -> Attempts:
     yield lambda: recorded(model, layer_by_layer=True)
 
 
-@with_torch(f"{_WEIGHTS}:WeightSource._place", "", "a config of another width: the model's own")
+@with_torch(f"{_WEIGHTS}:WeightSource._place", "", "a config of narrower heads: the model's own")
 def weights_of_other_widths(folder: Path) -> Attempts:
     """The config of its larger sibling."""
     model = model_of(folder)
     config = model / "config.json"
     own = config.read_text()
-    config.write_text(json.dumps(json.loads(own) | {"intermediate_size": 80}))
+    config.write_text(json.dumps(json.loads(own) | {"head_dim": 4}))
     yield lambda: recorded(model, layer_by_layer=True)
     config.write_text(own)
-    yield lambda: recorded(model, layer_by_layer=True)
-
-
-@with_torch(f"{_WEIGHTS}:_conversions", "", "an old transformers, layer by layer: as a whole, or with a newer one")
-def transformers_without_tables(folder: Path) -> Attempts:
-    """Version 4 has no tables of renamings."""
-    model = model_of(folder)
-    with patch.dict("sys.modules", {"transformers.conversion_mapping": None}):
-        yield lambda: recorded(model, layer_by_layer=True)
-    yield lambda: recorded(model, layer_by_layer=False)
     yield lambda: recorded(model, layer_by_layer=True)
 
 
