@@ -246,8 +246,17 @@ def _returned(name: str, module: str) -> list[tuple[ast.expr, Scope]]:
 
 def _imported_from(name: str, module: str) -> str | None:
     """Return the module of ours that a name is imported from."""
-    for node in ast.walk(trees()[module]):
-        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
-            path = node.module.removeprefix("ripple_place").lstrip(".").replace(".", "/") + ".py"
-            return path if path in trees() else None
-    return None
+    return _imports(module).get(name)
+
+
+@cache
+def _imports(module: str) -> dict[str, str]:
+    """Return the modules of ours that a module imports names from, by name."""
+    return {
+        alias.name: path
+        for node in ast.walk(trees()[module])
+        if isinstance(node, ast.ImportFrom) and node.module
+        for path in [node.module.removeprefix("ripple_place").lstrip(".").replace(".", "/") + ".py"]
+        if path in trees()
+        for alias in node.names
+    }

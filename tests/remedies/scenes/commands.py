@@ -125,7 +125,7 @@ _SOURCE, _TOGETHER = "cli/reorder.py:_check_source_of_order", "workflows/reorder
 def reordered_otherwise(where: str, words: str, story: str, bad: str, *good: str) -> None:
     """List a case of arguments of reorder that are refused, and of those to give instead.
 
-    ``M`` is a model, ``P`` its profile, ``Q`` a placement of it; ``OUT`` is another path for each attempt.
+    ``M`` is a model, ``P`` its profile, ``Q`` a placement of it.
     """
 
     @case(where, words, story)
@@ -134,8 +134,7 @@ def reordered_otherwise(where: str, words: str, story: str, bad: str, *good: str
         profile_at(folder / "P")
         placement_at(folder / "Q")
         for number, options in enumerate((bad, *good)):
-            arguments = f"{options} --out OUT" if "OUT" not in options else options
-            yield partial(run, "reorder", *arguments.replace("OUT", f"out{number}").split())
+            yield partial(run, "reorder", *options.split(), "--effort", 0, "--out", f"out{number}")
 
 
 reordered_otherwise(
@@ -155,7 +154,7 @@ reordered_otherwise(
 )  # fmt: skip
 reordered_otherwise(
     _TOGETHER, "add --format bundled", "two copies in the drop-in format: in the bundled one, or one copy",
-    "M --profile P --format drop-in --copies 2", "M --profile P --format bundled --copies 2 --effort 0",
+    "M --profile P --format drop-in --copies 2", "M --profile P --format bundled --copies 2",
     "M --profile P --format drop-in",
 )  # fmt: skip
 reordered_otherwise(
