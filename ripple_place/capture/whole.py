@@ -62,13 +62,13 @@ def run_whole_model(
             recorder.fit()
         for i in track(range(done, len(batches)), "running the model"):
             batch, is_scored = batches[i], score and i not in fitted_on
-            if is_scored:
-                recorder.off()
-                likelihoods["without"].add(forward(model, batch, device, logits=True), *batch.targets())
+            # Recording comes first: it says which neuron puts out no number, where likelihoods only say that one did.
             recorder.recording(batch.rows())
             logits = forward(model, batch, device, logits=is_scored)
             if is_scored:
                 likelihoods["with"].add(logits, *batch.targets())
+                recorder.off()
+                likelihoods["without"].add(forward(model, batch, device, logits=True), *batch.targets())
                 for likelihood in likelihoods.values():  # Once neurons are known to be numbers.
                     likelihood.check()
             writer.commit({"batches": i + 1, **progress_of(recorder, likelihoods)})

@@ -1,5 +1,6 @@
 """Traces captured from real Hugging Face models, against the same numbers computed another way."""
 
+import json
 import os
 from pathlib import Path
 
@@ -415,6 +416,19 @@ def test_a_chosen_rule_is_kept_when_a_capture_goes_on(tmp_path):
     )
     assert str(exact.rule) == "relu"
     assert exact.perplexity is None
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_thresholds_that_are_given(by_layer, tmp_path):
+    """What is added to a profile is recorded by its thresholds, not by those that the new text would give."""
+    path = write_model(tmp_path / "model", CAUSAL["llama"]())
+    write_text(tmp_path / "text")
+    given = {f"layers.{i}": 0.01 * (i + 1) for i in range(3)}
+    options = {"rule": "teal=50%", "thresholds": given, "layer_by_layer": by_layer, "magnitudes": True}
+    trace = record(path, [tmp_path / "text"], tmp_path / "work", **options).trace
+    assert json.loads(trace.metadata["thresholds"]) == given
+    for name, block in trace.blocks.items():
+        assert given[name] < np.abs(block.magnitudes.values).min() < given[name] + 0.01
 
 
 def test_magnitudes_survive_the_file(tmp_path):
