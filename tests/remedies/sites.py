@@ -60,8 +60,13 @@ class Site:
 
     def gives(self, text: str) -> bool:
         """Return whether this site's template makes the text."""
-        pattern = ".*".join(map(re.escape, self.remedy.split(HOLE)))
-        return re.fullmatch(pattern, text, re.DOTALL) is not None
+        return _pattern_of(self.remedy).fullmatch(text) is not None
+
+
+@cache
+def _pattern_of(template: str) -> re.Pattern[str]:
+    """Return what a template's text matches; more of them than `re` itself remembers."""
+    return re.compile(".*".join(map(re.escape, template.split(HOLE))), re.DOTALL)
 
 
 @dataclass(frozen=True)
