@@ -55,13 +55,13 @@ def test_tensors_that_are_no_counts(tmp_path: Path, value: Any, found: str) -> N
         read_counts(AdapterSource.parse(f"powerinfer:{tmp_path}"))
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip at all"])
-def test_damaged_files(tmp_path: Path, content: bytes) -> None:
-    """The message says how to write it again."""
+@pytest.mark.parametrize(
+    ("content", "found"), [(b"", "an empty file"), (b"no zip at all", "no whole zip archive")]
+)  # fmt: skip
+def test_damaged_files(tmp_path: Path, content: bytes, found: str) -> None:
+    """The message says what is there instead, and what to do."""
     (tmp_path / "activation_0.pt").write_bytes(content)
-    with pytest.raises(
-        TraceFormatError, match=r"activation_0.pt: found no zip archive.*Load it with torch and save it again"
-    ):
+    with pytest.raises(TraceFormatError, match=rf"activation_0.pt: found {found}; .*Copy or download it again"):
         read_counts(AdapterSource.parse(f"powerinfer:{tmp_path}"))
 
 
