@@ -192,7 +192,11 @@ def run_child(options: argparse.Namespace) -> None:
 
 
 def measure_rules(data: Path, options: argparse.Namespace) -> None:
-    """Print perplexity against active share for each kind of rule, and draw it."""
+    """Print by how much each kind of rule raises the perplexity, against the active share, and draw it.
+
+    Each is compared with the unchanged model on the tokens on which it was scored: rules with thresholds leave out
+    those that they were fitted on.
+    """
     import torch
 
     from ripple_place.capture.params import CaptureParams, WindowParams
@@ -202,7 +206,6 @@ def measure_rules(data: Path, options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     curves: dict[str, list[tuple[float, float]]] = {"top-k": [], "CATS": [], "TEAL": []}
-    without = None
     print("| active | " + " | ".join(curves) + " |\n|---|---|---|---|")
     for percent in PERCENTS:
         cells = []
@@ -219,22 +222,23 @@ def measure_rules(data: Path, options: argparse.Namespace) -> None:
                 share = sum(int(np.bitwise_count(np.asarray(block.active)).sum()) for block in blocks) / sum(
                     block.n_rows * block.n_neurons for block in blocks
                 )
-            without = done.perplexity_without_rule
             assert done.perplexity is not None
-            curve.append((share, done.perplexity))
-            cells.append(f"{done.perplexity:.2f} ({share:.1%})")
+            assert done.perplexity_without_rule is not None
+            rise = done.perplexity / done.perplexity_without_rule - 1
+            curve.append((share, rise))
+            cells.append(f"{rise:+.2%} ({share:.1%})")
         print(f"| {percent} % | " + " | ".join(cells) + " |", flush=True)
-    print(f"with every neuron: {without:.2f}; {options.tokens} tokens")
+    print(f"{options.tokens} tokens")
     if options.svg is not None:
-        draw(curves, without or 1.0, options.svg)
+        draw(curves, options.svg)
 
 
-def draw(curves: dict[str, list[tuple[float, float]]], without: float, path: Path) -> None:
+def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
     """Draw by how much each rule raises the perplexity; a rule that lowers it by a hair lies on the axis."""
     from ripple_place.pages.charts import line_chart
     from ripple_place.pages.svg import standalone
 
-    raised = [[(share, max(0.0, value / without - 1)) for share, value in curve] for curve in curves.values()]
+    raised = [[(share, max(0.0, rise)) for share, rise in curve] for curve in curves.values()]
     picture = line_chart(
         raised, list(curves), 560, title="What an activity rule costs llama-swiglu",
         x_title="share of neurons active", y_title="rise of perplexity", write_x="{:.0%}".format,

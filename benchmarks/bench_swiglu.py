@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ripple_place.trace.files import read_trace
+
 
 def timed(*arguments: object) -> None:
     """Run a command of ripple-place, show what it prints, and print what it took."""
@@ -50,9 +52,11 @@ def main() -> None:
         timed("profile", options.model, "--text", options.text, *size, "--out", work / "train.profile")
         timed("reorder", options.model, "--profile", work / "train.profile", "--out", work / "flash")
         timed("verify", options.model, work / "flash")
+        rule = read_trace(work / "train.profile").metadata["activity"]
         timed(
-            "profile", options.model, "--text", options.held_out, *size, "--out", work / "test.profile", "--no-verdict"
-        )
+            "profile", options.model, "--text", options.held_out, *size, "--active", rule, "--no-verdict",
+            "--out", work / "test.profile",
+        )  # fmt: skip
         timed(
             "simulate",
             work / "test.profile",
