@@ -151,7 +151,7 @@ def run_child(options: argparse.Namespace) -> None:
 
     from ripple_place.capture.batches import layout_of
     from ripple_place.capture.model import read_config, read_tokenizer
-    from ripple_place.capture.params import CaptureParams, WindowParams
+    from ripple_place.capture.params import DEFAULT_RULE, CaptureParams, WindowParams
     from ripple_place.capture.run import run_capture
     from ripple_place.capture.text import CalibrationText, read_texts
     from ripple_place.tracking import no_track
@@ -166,7 +166,7 @@ def run_child(options: argparse.Namespace) -> None:
     start, process_start = time.perf_counter(), time.process_time()
     if options.child == "layers":
         with tempfile.TemporaryDirectory(dir=path.parent) as work:
-            params = CaptureParams((text,), windows, layer_by_layer=True)
+            params = CaptureParams((text,), windows, DEFAULT_RULE, layer_by_layer=True)
             run_capture(path, params, Path(work) / "rows", resume=False, thresholds=None, track=no_track)
         loaded, process_loaded = start, process_start
     else:

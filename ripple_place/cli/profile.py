@@ -40,7 +40,8 @@ Example:
 @click.option("--graphml", type=PATH, help="Also write the co-activation graph as GraphML.")
 @click.option("--verdict/--no-verdict", default=True, show_default=True,
               help="Say how much reordering can help, and whether the trace is long enough.")  # fmt: skip
-@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights: the verdict is in flash times then.")
+@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights: the verdict is in flash times then.  "
+              "[default: those of the model, where there is one]")  # fmt: skip
 @click.option("--device", help="Device profile (name or file) of the verdict.  [default: ufs4-oneplus12-neuralink]")
 @click.option("--break-even-gap", type=click.FloatRange(0), help="Lambda of the verdict, in place of a device's.")
 @click.option("--html", type=PATH, help="Write a page with the verdict and pictures.")
