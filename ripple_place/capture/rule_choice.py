@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ripple_place.tracking import Track
 
 TRIED_RULES = tuple(ActivityRule("top-k", percent, is_percent=True) for percent in (50, 30, 20, 10))
-"""From mild to harsh. Of the rules that look at what neurons put out, top-k costs as little as TEAL at equal sparsity
-(docs/profiling.md) and needs no thresholds, so that profiles of several texts fit each other."""
+"""From mild to harsh. At equal sparsity top-k costs nearly as little as TEAL (docs/profiling.md), and it needs no
+thresholds, so that profiles of several texts fit each other."""
 UNTRIED_RULE = TRIED_RULES[1]
 """Where nothing can be tried: mild enough for the models that were tried."""
 ACCEPTED_RISE = 0.05
