@@ -31,7 +31,7 @@ STRANGER = (
 )  # fmt: skip
 READ_ONLY = ("unshare", "-m", "sh", "-c", 'mount --bind -o ro "$PYTHONPATH" "$PYTHONPATH" && exec "$@"', "sh")
 FULL = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64k none "$NUMBA_CACHE_DIR" && exec "$@"', "sh")
-NOWHERE = {"HOME": "/nowhere", "TMPDIR": "/nowhere"}
+IN_THE_WAY = ("sh", "-c", 'touch "$TMPDIR/ripple-place-kernels-4242" && exec "$@"', "sh")
 
 
 class Environment(NamedTuple):
@@ -71,7 +71,9 @@ ENVIRONMENTS = {
     "output in Latin-1": Environment(variables={"HOME": "{tmp}", "PYTHONIOENCODING": "latin-1"}),
     "no HOME, another user's install": Environment(STRANGER, {"TMPDIR": "{tmp}"}, None, COMPILING),
     "no HOME, read-only install": Environment((*READ_ONLY, *STRANGER), {"TMPDIR": "{tmp}"}, None, COMPILING),
-    "nowhere to write": Environment((*READ_ONLY, *STRANGER), NOWHERE, None, UNKEPT),
+    "no folder for compiled code": Environment(
+        (*IN_THE_WAY, *READ_ONLY, *STRANGER), {"TMPDIR": "{tmp}", "HOME": "/nowhere"}, None, UNKEPT
+    ),
     "files of at most 8 MB": Environment(("sh", "-c", 'ulimit -f 16384; exec "$@"', "sh")),
     "empty files of compiled code": Environment(code=lambda content: b"", says=COMPILING),
     "damaged files of compiled code": Environment(code=flipped, says=COMPILING),
