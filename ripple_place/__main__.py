@@ -23,7 +23,8 @@ def main() -> None:
 def _ensure_utf8() -> None:
     """Start again in Python's UTF-8 mode where the locale would have file names in another encoding.
 
-    Manifests and indexes name files in UTF-8. In the C locale, Python itself does so unless it is told not to.
+    Manifests and indexes name files in UTF-8. In the C locale Python switches to UTF-8 by
+    itself, unless PYTHONUTF8=0 forbids it.
     """
     is_told = "utf8" in sys._xoptions  # noqa: SLF001 -- documented, and of no other name
     if sys.getfilesystemencoding() == "utf-8" or is_told or not sys.executable:

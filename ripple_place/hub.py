@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
 from ripple_place.inputfile import read_input
+from ripple_place.printable import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 CONFIG_FILE = "config.json"
 _NAME = re.compile(
@@ -28,7 +29,7 @@ _UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".download", "
 _DOWNLOADS = Path(".cache", "huggingface", "download")
 """Where the hub's client keeps the unfinished files of a download into a local directory."""
 _GIVE = "give the directory that holds config.json and the safetensors files"
-_MAX_DEPTH, _MAX_DIRECTORIES, _MAX_NAMES = 4, 2000, 3
+_MAX_DEPTH, _MAX_DIRECTORIES = 4, 2000
 
 
 def directory_error(path: Path) -> UsageError | None:
@@ -141,13 +142,3 @@ def unfinished_downloads(directory: Path) -> list[Path]:
     """Return the files in which downloads into a directory keep what they have so far, sorted."""
     beside = [entry for entry in directory.iterdir() if entry.name.endswith(_UNFINISHED)]
     return sorted([*beside, *(directory / _DOWNLOADS).rglob(f"*{_UNFINISHED[0]}")])
-
-
-def listed(names: Sequence[object]) -> str:
-    """Return the first few names, and how many more there are.
-
-    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
-    ('a, b', 'a, b, c and 2 more')
-    """
-    more = len(names) - _MAX_NAMES
-    return ", ".join(map(str, names[:_MAX_NAMES])) + (f" and {more} more" if more > 0 else "")

@@ -1,8 +1,8 @@
 """A file that is read as data: a regular one, which ends.
 
 A pipe may have no writer, and a device such as ``/dev/zero`` no end: whoever reads them by mistake waits for ever. So
-every file of ours and of the user's is opened here, where what is no regular file is refused, whatever link leads to
-it. The kind is asked of the open file, so that nothing can take its place meanwhile.
+every input is opened here, which refuses anything but a regular file, also behind a link. The check looks at the open
+file, so that nothing can take its place in between.
 
 No input is mapped: a file that is cut short while it is mapped ends the process by a signal (SIGBUS), which Python
 cannot turn into a sentence. `StoredArray` reads rows as they are asked for.

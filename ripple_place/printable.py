@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MAX_NAME_CHARACTERS = 200
 """What a cell of a table shows of a name."""
 _MAX_CHARACTERS = 4000
@@ -58,3 +63,13 @@ def one_line(text: object, *, at_most: int = _MAX_CHARACTERS) -> str:
     if len(text) > at_most:
         text = f"{text[: at_most // 2]} ... {text[-at_most // 4 :]}"
     return printable(text)
+
+
+def listed(names: Sequence[object], *, at_most: int = 3) -> str:
+    """Return the first few names, and how many more there are.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = len(names) - at_most
+    return ", ".join(map(str, names[:at_most])) + (f" and {more} more" if more > 0 else "")

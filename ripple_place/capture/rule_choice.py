@@ -28,7 +28,7 @@ thresholds, so that profiles of several texts fit each other."""
 UNTRIED_RULE = TRIED_RULES[1]
 """Where nothing can be tried: mild enough for the models that were tried."""
 ACCEPTED_RISE = 0.05
-"""The chosen rule raises the perplexity by at most this share: about as much as quantisation to 4 bits."""
+"""The chosen rule raises the perplexity by at most this share. A convention."""
 TRIAL_TOKENS = 1024
 
 _CONFIG_KEYS = (

@@ -54,8 +54,6 @@ class Capture:
     rule : ActivityRule
     choice : RuleChoice or None
         How the rule was chosen; None if it was named, or chosen by an earlier run.
-    is_too_short_to_score : bool
-        The perplexities were asked for, but thresholds were fitted on all of the text.
     notes : tuple of str
         What was not recorded or not scored, and why.
     """
@@ -68,7 +66,6 @@ class Capture:
     n_resumed: int
     rule: ActivityRule = DEFAULT_RULE
     choice: RuleChoice | None = None
-    is_too_short_to_score: bool = False
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -152,8 +149,7 @@ def run_capture(
         n_resumed,
         rule,
         choice if choice.activation is not None else None,
-        score and likelihoods["with"].n_tokens == 0,
-        _notes(setup, rule, idle),
+        _notes(setup, rule, idle, is_all_fitted_on=score and likelihoods["with"].n_tokens == 0),
     )
 
 
@@ -164,7 +160,7 @@ def _blocks(setup: Setup, writer: TraceWriter) -> tuple[dict[str, BlockLayout], 
     return {name: blocks[name] for name in sorted_blocks(blocks.keys() - {*idle})}, idle
 
 
-def _notes(setup: Setup, rule: ActivityRule, idle: Sequence[str]) -> tuple[str, ...]:
+def _notes(setup: Setup, rule: ActivityRule, idle: Sequence[str], *, is_all_fitted_on: bool) -> tuple[str, ...]:
     """Return what was not recorded or not scored, and why."""
     notes = [*setup.chosen.notes]
     if idle:
@@ -173,6 +169,11 @@ def _notes(setup: Setup, rule: ActivityRule, idle: Sequence[str]) -> tuple[str, 
         why = f"{setup.path} has no weights that give logits" if setup.skeleton.can_generate() else (
             f"{type(setup.skeleton).__name__} does not predict the next token")  # fmt: skip
         notes.append(f"{why}: the cost of the rule in perplexity is not known")
+    if is_all_fitted_on:
+        notes.append(
+            f"all of the text went into the thresholds of {rule}, so that nothing was left to score the rule on: "
+            "record more tokens"
+        )
     return tuple(notes)
 
 

@@ -10,9 +10,11 @@ from ripple_place.capture.described_sites import described_sites
 from ripple_place.capture.loading import missing_tensor
 from ripple_place.capture.sites import Site, find_sites
 from ripple_place.capture.tensor_names import TensorNames
-from ripple_place.checkpoint.model.ffn import FfnModel, open_model
+from ripple_place.checkpoint.model.ffn import FfnModel, describe_by
+from ripple_place.checkpoint.model.known_families import read_family
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError
+from ripple_place.printable import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +75,7 @@ def read_weights(path: Path, family: str | Path | None, *, allow_unsupported: bo
     checkpoint = None
     try:
         checkpoint = Checkpoint.open(path)
-        return Weights(checkpoint, open_model(path, family))
+        return Weights(checkpoint, describe_by(checkpoint, None if family is None else read_family(family)))
     except (CheckpointError, UnsupportedError) as refusal:
         # Weights that are missing or damaged no option makes readable.
         if checkpoint is None and not isinstance(refusal, UnsupportedError):
@@ -154,6 +156,4 @@ def few_blocks(blocks: Iterable[str]) -> str:
     >>> few_blocks(["layers.0", "layers.1"])
     'layers.0, layers.1'
     """
-    names = sorted_blocks(blocks)
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return listed(sorted_blocks(blocks), at_most=_MAX_NAMED)

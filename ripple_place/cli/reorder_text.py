@@ -15,7 +15,7 @@ from ripple_place.cli.ordering_tables import (
     reorder_table,
     tried_table,
 )
-from ripple_place.printable import one_line
+from ripple_place.printable import listed, one_line
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def _left_out_text(left_out: Mapping[str, str]) -> str:
         by_reason.setdefault(reason, []).append(name)
     texts = []
     for reason, names in by_reason.items():
-        more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
-        texts.append(f"{', '.join(map(one_line, names[:_NAMED_FILES]))}{more} ({reason})")
+        texts.append(f"{listed([*map(one_line, names)], at_most=_NAMED_FILES)} ({reason})")
     return "; ".join(texts)
 
 

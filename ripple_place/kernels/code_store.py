@@ -90,7 +90,7 @@ class CodeStore:
                 return
 
     def flush(self) -> None:
-        """Forget what is kept; numba calls this where a dispatcher is told to compile again."""
+        """Remove the code of this kernel from every folder; numba calls this from `Dispatcher.recompile`."""
         for folder in _folders():
             for path in folder.glob(f"{self._name}.*"):
                 with contextlib.suppress(OSError):

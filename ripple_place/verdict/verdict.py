@@ -63,7 +63,7 @@ class Verdict:
 
     @property
     def helps(self) -> bool | None:
-        """Whether reordering is worth it, given that the rule leaves the model as good as it was; None if unknown."""
+        """Whether reordering saves enough, under a rule that does not spoil the model; None if unknown."""
         return None if self.overall is None else self.overall.is_gain and not self.rule.is_harmful
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ripple_place.printable import listed
 from ripple_place.verdict.verdict import SHORT_TRACE_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ripple_place.graph.statistics import BlockStatistics
 
@@ -15,7 +17,7 @@ DENSE_TRACE_SHARE = 0.5
 """Above this active share, reads are long in any order."""
 COUNTS_WARNING = "counts say nothing of which neurons fire together: order by frequency, or profile a trace"
 """Of a profile of imported counts."""
-MAX_LISTED = 4
+_listed = partial(listed, at_most=4)
 
 
 def trace_warnings(n_tokens: int, statistics: Mapping[str, BlockStatistics]) -> tuple[str, ...]:
@@ -41,13 +43,3 @@ def trace_warnings(n_tokens: int, statistics: Mapping[str, BlockStatistics]) -> 
     if dense := [name for name, block in statistics.items() if (block.active_share or 0) > DENSE_TRACE_SHARE]:
         warnings.append(f"more than half of the neurons fire in {_listed(dense)}: no placement can help there much")
     return tuple(warnings)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Name the first few of many blocks.
-
-    >>> _listed([f"layers.{i}" for i in range(9)])
-    'layers.0, layers.1, layers.2, layers.3 and 5 more'
-    """
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more

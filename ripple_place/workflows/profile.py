@@ -142,9 +142,6 @@ def _profile_trace(
     warnings = trace_warnings(trace.n_tokens, statistics)
     if capture is not None:
         warnings = (*capture.notes, *warnings)
-    if capture is not None and capture.is_too_short_to_score:
-        warnings = (*warnings, f"all of the text went into the thresholds of {capture.rule}, so that nothing was left "
-                    "to score the rule on: record more tokens")  # fmt: skip
     if gathered.is_written:
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     elif lock.was_left:

@@ -116,7 +116,7 @@ def test_a_file_half_written_is_gone(
 
 
 def test_searches_on_threads_end_too(run: Run, profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search of hours in compiled code on two threads stops when the main thread is told to end."""
+    """A signal to the main thread stops a search of hours in compiled code on two threads."""
     monkeypatch.setattr(SearchClock, "begin", begin := SignalAtCall(SearchClock.begin, 2, signal.SIGTERM))
     monkeypatch.setattr(SearchClock, "begin", lambda *arguments: begin(*arguments))
     outcome = run("reorder", "--profile", profile, "--out", "p", "--ordering", "flash-time", "--bundle-bytes", "4KiB",
@@ -125,7 +125,7 @@ def test_searches_on_threads_end_too(run: Run, profile: str, monkeypatch: pytest
 
 
 def test_simulations_on_threads_end_too(run: Run, trace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block under way on another thread is told to stop, and does before its next rows."""
+    """A search on another thread stops before its next rows."""
     began, stopped = threading.Event(), []
 
     def simulate_block(name: str, *arguments: Any) -> Any:

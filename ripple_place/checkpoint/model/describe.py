@@ -12,7 +12,8 @@ from ripple_place.checkpoint.model.patterns import fill, matching
 from ripple_place.checkpoint.model.prefix import names_error
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.errors import CheckpointError, UnsupportedArchitectureError
-from ripple_place.hub import download_command, listed
+from ripple_place.hub import download_command
+from ripple_place.printable import listed
 from ripple_place.tensorfile import DTYPE_BITS
 
 if TYPE_CHECKING:

@@ -79,9 +79,22 @@ def open_model(path: Path, family: str | os.PathLike[str] | None = None) -> FfnM
     OSError
         If a file cannot be read.
     """
-    given, checkpoint = None if family is None else read_family(family), Checkpoint.open(path)
+    given = None if family is None else read_family(family)
+    return describe_by(Checkpoint.open(path), given)
+
+
+def describe_by(checkpoint: Checkpoint, given: Family | None) -> FfnModel:
+    """Describe the FFNs of an open checkpoint by the family that is given, or the one that ships for its model type.
+
+    Raises
+    ------
+    UsageError
+        If the family is for other model types.
+    CheckpointError, UnsupportedError
+        As `describe_ffn`.
+    """
     if given is not None:
-        check_described(given, path, checkpoint.config)
+        check_described(given, checkpoint.path, checkpoint.config)
     return describe_ffn(checkpoint, given)
 
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import CheckpointError, RipplePlaceError, UnsupportedError
 from ripple_place.foreign import file_error
-from ripple_place.hub import CONFIG_FILE, checkpoints_below, download_command, listed, unfinished_downloads
+from ripple_place.hub import CONFIG_FILE, checkpoints_below, download_command, unfinished_downloads
 from ripple_place.jsontext import read_json_object
+from ripple_place.printable import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -240,7 +240,7 @@ def test_a_single_file_under_another_name(pico_opt: Path, name: str) -> None:
 
 
 def test_the_report_has_the_notes(pico_opt: Path, profile_path: Path, tmp_path: Path) -> None:
-    """Whoever reorders a checkpoint, or applies a placement to it, is told how its weights were found."""
+    """The reports of `reorder` and `apply_placement` say how the weights were found."""
     (pico_opt / "model.safetensors").rename(pico_opt / "mine.safetensors")
     report = reorder(pico_opt, profile_path, tmp_path / "a", PlacingParams(ordering="frequency"))
     placement = tmp_path / "a" / "ripple_place" / "placement.safetensors"
