@@ -122,7 +122,7 @@ def _move_stretch(
         As for `share_of`.
     """
     target = 1 - source
-    change, best, n_moved, n_best = 0.0, -LEAST_SAVING, 0, 0
+    change, best, n_moved, n_best = 0.0, 0.0, 0, 0
     last, place = slots[along, start], start
     while place < n and slots[along, place] - last <= reach and n_moved < LONGEST:
         last = slots[along, place]
@@ -134,7 +134,7 @@ def _move_stretch(
             is_read[source, here], is_read[target, there] = 0, 1
             moved[n_moved] = here
             n_moved += 1
-            if change < best:
+            if change < best - LEAST_SAVING:
                 best, n_best = change, n_moved
         place += 1
     while n_moved > n_best:

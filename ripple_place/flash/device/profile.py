@@ -31,6 +31,8 @@ LINE_BUNDLES = 16
 """The line of a table device is fitted over reads of 1 to 16 bundles: the lengths that placements reach on average
 (mean read length 3-7 bundles, arXiv 2410.19274v3, table of results)."""
 
+LINE_DIGITS = 12
+"""Significant digits of a fitted line."""
 MAX_LINE_LENGTHS = 4096
 """Lengths that a line is fitted to: bundles of a few bytes make millions of them."""
 
@@ -238,9 +240,11 @@ class DeviceProfile:
         while True:
             lengths = np.unique(np.linspace(1, n_bundles, min(n_bundles, MAX_LINE_LENGTHS)).astype(np.int64))
             cost_us = self._run_us(bundle_bytes, lengths)
-            (overhead_us, bundle_us), _ = nnls(np.column_stack([np.ones(lengths.size), lengths]), cost_us)
+            fitted, _ = nnls(np.column_stack([np.ones(lengths.size), lengths]), cost_us)
+            # Processors differ in the last bits of a fit, and ties must not be decided by them.
+            overhead_us, bundle_us = (float(f"{value:.{LINE_DIGITS}g}") for value in fitted)
             if cost_us[-1] > cost_us[0] and bundle_us > 0:
-                return LatencyLine(float(overhead_us), bundle_bytes / float(bundle_us) * 1e6)
+                return LatencyLine(overhead_us, bundle_bytes / bundle_us * 1e6)
             n_bundles *= 2
 
     def own_line(self) -> LatencyLine | None:
