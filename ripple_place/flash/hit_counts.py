@@ -10,9 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ripple_place.arrays import Int64Array
+    from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.flash.replay import Chunk
-    from ripple_place.trace.activation_trace import BlockTrace
 
 N_TENTHS = 10
 
@@ -62,17 +61,17 @@ class HitCounter:
 
     Parameters
     ----------
-    trace : BlockTrace
+    tokens : ndarray of shape (n_rows,), int32
+        Token of each row, ascending.
     n_tokens : int
         Of the whole trace.
     has_bound : bool
         Whether the chunks come with the hits of a bound.
     """
 
-    def __init__(self, trace: BlockTrace, n_tokens: int, *, has_bound: bool) -> None:
+    def __init__(self, tokens: Int32Array, n_tokens: int, *, has_bound: bool) -> None:
         first_token = -(-np.arange(N_TENTHS + 1) * n_tokens // N_TENTHS)
-        rows = np.arange(trace.n_rows) if trace.token_index is None else trace.token_index
-        self._first_row = np.searchsorted(rows, first_token)
+        self._first_row = np.searchsorted(tokens, first_token)
         self._has_bound = has_bound
         self._n_bound_hits = 0
         self._active, self._hits = np.zeros(N_TENTHS, np.int64), np.zeros(N_TENTHS, np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -136,6 +136,14 @@ class BlockResult:
     percentiles_us: tuple[float, ...]
 
 
+class Selection(Protocol):
+    """What a rule that chose what is read says of itself."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the keys that an entry of ``layouts`` has beside those of flash."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class LayoutResult:
     """What a layout cost on a trace.
@@ -150,6 +158,8 @@ class LayoutResult:
         Flash time of each token, all blocks together.
     token_time : TokenTime, optional
         Reading and computing together, if the cost of computing was given.
+    selection : Selection, optional
+        What a rule dropped, if one chose what is read.
     """
 
     name: str
@@ -157,6 +167,7 @@ class LayoutResult:
     blocks: Mapping[str, BlockResult]
     token_us: Float64Array
     token_time: TokenTime | None = None
+    selection: Selection | None = None
 
     @cached_property
     def totals(self) -> FlashTotals:
@@ -173,6 +184,7 @@ class LayoutResult:
         """
         return {
             "name": self.name,
+            **({} if self.selection is None else self.selection.to_json()),
             **self.totals.scores(self.n_tokens),
             "flash_time_us_percentiles": _by_percentile(percentiles_us(self.token_us)),
             **self._token_time_scores(),

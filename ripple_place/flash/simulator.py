@@ -17,15 +17,14 @@ import numpy as np
 from ripple_place.errors import PlacementError, UsageError
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.block_reader import BlockReader
+from ripple_place.flash.block_tally import BlockTally, RowTokens
 from ripple_place.flash.caches.belady import Belady
 from ripple_place.flash.caches.registry import find_policy
-from ripple_place.flash.hit_counts import HitCounter
 from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
-from ripple_place.flash.results import BlockResult, FlashTotals, LayoutResult, percentiles_us
+from ripple_place.flash.results import BlockResult, LayoutResult
 from ripple_place.flash.token_time import TokenClock
-from ripple_place.kernels.reads import CEILING, LINE, NEURONS_READ, PAGES, READS, REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -218,37 +217,11 @@ def simulate_block(
     CancelledError
         Once `stop` is set: nobody waits for the result any more.
     """
-    extent = layout.extent
     capacity = params.capacity_neurons.get(name, 0)
-    reader = params.reader_of(name, layout, device)
-    row_us = np.empty(trace.n_rows)
-    counter = HitCounter(trace, n_tokens, has_bound=params.has_bound(name))
-    n_active = n_hits = 0
+    rows = RowTokens(trace.n_rows, trace.token_index, n_tokens)
+    tally = BlockTally(layout, device, params.reader_of(name, layout, device), rows, capacity, params.has_bound(name))
     for chunk in params.replay(name, trace, layout, device):
         if stop is not None and stop.is_set():
             raise CancelledError
-        row_us[chunk.first_row : chunk.first_row + chunk.n_rows] = reader.read(chunk).row_us
-        n_active += chunk.slots.size
-        n_hits += int(np.count_nonzero(chunk.is_hit))
-        counter.count(chunk)
-    token_us = row_us
-    if trace.token_index is not None:
-        token_us = np.zeros(n_tokens)
-        token_us[trace.token_index] = row_us
-    block_totals = FlashTotals(
-        n_active=n_active,
-        n_hits=n_hits,
-        n_reads=int(reader.totals[READS]),
-        n_neurons_read=int(reader.totals[NEURONS_READ]),
-        n_requests=int(reader.totals[REQUESTS]),
-        bytes_read=int(reader.totals[PAGES]) * device.page_bytes,
-        bytes_requested=n_active * extent.bundle_bytes,
-        bytes_active=(n_active - n_hits) * extent.bundle_bytes,
-        read_length_counts=reader.length_counts,
-        flash_time_us=float(row_us.sum()),
-        flash_time_linear_us=float(reader.other_us[LINE]),
-        flash_time_ceiling_us=float(reader.other_us[CEILING]),
-        hits=counter.counts(),
-    )
-    block = BlockResult(trace.n_rows, extent.bundle_bytes, reader.gap, capacity, block_totals, percentiles_us(token_us))
-    return block, token_us
+        tally.add(chunk)
+    return tally.result()

@@ -27,7 +27,7 @@ import numba
 from numba.core.compiler import CompileResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _log = logging.getLogger("ripple_place.kernels")
 
@@ -48,11 +48,16 @@ class CodeStore:
     ----------
     function : callable
         The kernel as Python.
+    name : str
+        What tells it from other kernels that are made by the same function.
+    made_of : iterable of callable
+        The functions that it was made of, if it is one of these.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._source = Path(function.__code__.co_filename)
-        self._name = f"{function.__module__}.{function.__qualname__}.{sys.implementation.cache_tag}"
+    def __init__(self, function: Callable[..., Any], name: str = "", made_of: Iterable[Callable[..., Any]] = ()) -> None:
+        self._sources = tuple(Path(part.__code__.co_filename) for part in (function, *made_of))
+        full_name = f"{function.__module__}.{function.__qualname__}{name and '.'}{name}".replace("<locals>.", "")
+        self._name = f"{full_name}.{sys.implementation.cache_tag}"
 
     @property
     def cache_path(self) -> str:
@@ -99,7 +104,7 @@ class CodeStore:
     def _key(self, signature: Any, codegen: Any) -> tuple[str, str]:
         """Return the digest of the sources, and that of what else the code depends on."""
         made_for = (numba.__version__, _CONFIG.OPT, _CONFIG.BOUNDSCHECK, codegen.magic_tuple(), signature)
-        return _sources_digest(self._source), _digest(repr(made_for).encode()).hex()[:16]
+        return _sources_digest(self._sources), _digest(repr(made_for).encode()).hex()[:16]
 
     def _file_name(self, key: tuple[str, str]) -> str:
         return f"{self._name}.{key[0]}.{key[1]}.code"
@@ -208,10 +213,10 @@ def _digest(content: bytes) -> bytes:
 
 
 @functools.cache
-def _sources_digest(source: Path) -> str:
-    """Return the digest of a kernel's file and of all of ours that it imports, however far: numba inlines them."""
+def _sources_digest(files: tuple[Path, ...]) -> str:
+    """Return the digest of a kernel's files and of all of ours that they import, however far: numba inlines them."""
     sources = {}
-    waiting = [source]
+    waiting = [*files]
     while waiting:
         path = waiting.pop()
         if path not in sources:

@@ -9,7 +9,7 @@ from numba import config, njit
 from ripple_place.kernels.code_store import CodeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -19,10 +19,12 @@ def compiled(function: F) -> F: ...
 
 
 @overload
-def compiled(*, parallel: bool) -> Callable[[F], F]: ...
+def compiled(*, parallel: bool = ..., name: str = ..., made_of: Iterable[Any] = ...) -> Callable[[F], F]: ...
 
 
-def compiled(function: Any = None, *, parallel: bool = False) -> Any:
+def compiled(
+    function: Any = None, *, parallel: bool = False, name: str = "", made_of: Iterable[Any] = ()
+) -> Any:
     """Compile a function at its first call; it holds no interpreter lock while it runs.
 
     What was compiled is kept by `ripple_place.kernels.code_store`, not by numba's own cache: that one ends the process
@@ -35,12 +37,16 @@ def compiled(function: Any = None, *, parallel: bool = False) -> Any:
         Its body is what numba compiles, or Python where ``NUMBA_DISABLE_JIT=1``.
     parallel : bool
         ``prange`` loops run on all threads.
+    name : str
+        Of a kernel that a function makes out of others, which tells it from the others that the same function makes.
+    made_of : iterable of compiled functions
+        Those others.
     """
 
     def decorate(body: Any) -> Any:
         dispatcher: Any = njit(nogil=True, parallel=parallel)(body)
         if not config.DISABLE_JIT:  # type: ignore[attr-defined]
-            dispatcher._cache = CodeStore(body)  # noqa: SLF001 numba knows no other way to bring a cache of one's own
+            dispatcher._cache = CodeStore(body, name, [part.py_func for part in made_of])  # noqa: SLF001 numba knows no other way to bring a cache of one's own
         return dispatcher
 
     return decorate if function is None else decorate(function)

@@ -14,6 +14,9 @@ within a gated FFN.
 ``teal=P%``      \\|x\\| > t, with t the P-th percentile of \\|x\\| over the first tokens [2]_
 ============== ======================================================================================
 
+``top-k`` names what is kept, ``cats`` and ``teal`` what is dropped, as their papers do. ``keep=P%`` or ``drop=P%``
+instead of the value says which: ``cats,keep=30%`` is ``cats=70%``.
+
 References
 ----------
 .. [1] CATS: Contextually-Aware Thresholding for Sparsity in Large Language Models. arXiv 2404.08763.
@@ -23,11 +26,11 @@ References
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.trace.rule_text import Amount, RuleText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +59,8 @@ class RuleKind:
         Whether each block needs a threshold fitted on the first tokens.
     uses_gate : bool
         Whether it looks at the output of the activation function rather than at the down input.
+    value_is : str
+        What a percentage is a share of: ``keep``, ``drop``, or empty where there is none.
     """
 
     name: str
@@ -64,6 +69,7 @@ class RuleKind:
     active: Callable[[ActivityRule, Any, float], Any]
     is_fitted: bool = False
     uses_gate: bool = False
+    value_is: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,34 @@ class ActivityRule:
         UsageError
             If it is none.
         """
-        match = re.fullmatch(r"([a-z-]+)(?:=([0-9]*\.?[0-9]+(?:[eE]-?[0-9]{1,3})?)(%?))?", text.strip())
-        if match is None or match[1] not in RULES or _has_value(match[1]) != (match[2] is not None):
+        written = RuleText.parse(text)
+        if written is None or written.name not in RULES:
             raise _no_rule(repr(text))
-        return cls(match[1], float(match[2] or 0), match[3] == "%")
+        return cls.from_text(written)
+
+    @classmethod
+    def from_text(cls, written: RuleText) -> ActivityRule:
+        """Return the rule that a text names: by its value, or by the share that it keeps or drops.
+
+        >>> str(ActivityRule.from_text(RuleText("cats", None, {"keep": "30%"})))
+        'cats=70%'
+
+        Raises
+        ------
+        UsageError
+            If the text does not fit the kind.
+        """
+        shares = {key: text for key, text in written.options.items() if key in ("keep", "drop")}
+        kind = RULES[written.name]
+        is_odd = len(shares) < len(written.options) or len(shares) + (written.value is not None) > 1
+        amount = Amount.parse(written.value if written.value is not None else next(iter(shares.values()), "0"))
+        if is_odd or amount is None or (shares and (kind.value_is == "" or not amount.is_percent)):
+            raise _no_rule(repr(str(written)))
+        if _has_value(written.name) != (written.value is not None or bool(shares)):
+            raise _no_rule(repr(str(written)))
+        # Papers name what is kept, or what is dropped.
+        is_other = bool(shares) and kind.value_is not in shares
+        return cls(written.name, 100 - amount.number if is_other else amount.number, amount.is_percent)
 
     def __str__(self) -> str:
         """Write the rule as it is parsed.
@@ -243,13 +273,14 @@ RULES: dict[str, RuleKind] = {
             "threshold", ("threshold=0.1",), lambda value, is_percent: 0 <= value < math.inf and not is_percent,
             lambda rule, outputs, threshold: abs(outputs) > rule.value,
         ),
-        RuleKind("top-k", ("top-k=512", "top-k=10%"), _is_count, _top_k),
+        RuleKind("top-k", ("top-k=512", "top-k=10%"), _is_count, _top_k, value_is="keep"),
         RuleKind(
             "cats", ("cats=70%",), _is_share, lambda rule, outputs, threshold: abs(outputs) >= threshold,
-            is_fitted=True, uses_gate=True,
+            is_fitted=True, uses_gate=True, value_is="drop",
         ),
         RuleKind(
-            "teal", ("teal=50%",), _is_share, lambda rule, outputs, threshold: abs(outputs) > threshold, is_fitted=True
+            "teal", ("teal=50%",), _is_share, lambda rule, outputs, threshold: abs(outputs) > threshold,
+            is_fitted=True, value_is="drop",
         ),
     )
 }  # fmt: skip

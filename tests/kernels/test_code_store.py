@@ -160,7 +160,7 @@ def test_a_change_in_an_imported_file_counts(tmp_path: Path, monkeypatch: pytest
 
     def digest() -> str:
         code_store._sources_digest.cache_clear()
-        return code_store._sources_digest(tmp_path / "kernels" / "top.py")
+        return code_store._sources_digest((tmp_path / "kernels" / "top.py",))
 
     before = digest()
     (tmp_path / "kernels" / "other.py").write_text("A = 2\n")

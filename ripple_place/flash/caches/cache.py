@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from ripple_place.flash.read_cost import ReadCost
 
@@ -39,8 +39,37 @@ class Accesses:
     next_row: AnyArray | None = None
 
 
+class CacheKernels(NamedTuple):
+    """A policy as two kernels, for a rule that asks what is in DRAM before it says what to access.
+
+    Attributes
+    ----------
+    access : compiled function
+        ``access(neurons, admitted, is_hit, *arguments)``: one row's neurons, as `Cache.replay`. Residents come first,
+        then what is read, both in slot order, unless `in_slot_order`.
+    holds : compiled function
+        ``holds(neuron, arguments)``: whether the next row would find a neuron in DRAM.
+    in_slot_order : bool
+        The policy judges a row as a whole, and wants all of it in slot order.
+    """
+
+    access: Any
+    holds: Any
+    in_slot_order: bool = False
+
+
 class Cache(Protocol):
     """What keeps some of one block's neurons in DRAM."""
+
+    @property
+    def kernels(self) -> CacheKernels | None:
+        """The policy as kernels; None if it needs to know later accesses."""
+        ...
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the kernels take: the state, which they change in place, and constants."""
+        ...
 
     @property
     def needs_future(self) -> bool:
@@ -77,10 +106,16 @@ class ArrayCache:
     """
 
     needs_future: ClassVar[bool] = False
+    kernels: ClassVar[CacheKernels | None] = None
 
     def __init__(self, *state: AnyArray) -> None:
         self._state = state
         self._empty = tuple(array.copy() for array in state)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the kernels take beside the accesses."""
+        return self._state
 
     def reset(self) -> None:
         """Return to the state before the first access."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
@@ -45,10 +45,17 @@ def replay(neurons: Any, admitted: Any, is_hit: Any, is_resident: Any, ring: Any
     counts[_RESIDENT], counts[_OLDEST] = n_resident, oldest
 
 
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM."""
+    return arguments[0][neuron] != 0  # type: ignore[no-any-return]
+
+
 class Fifo(ArrayCache):
     """A first-in-first-out cache of `capacity` neurons, empty at first."""
 
     policy = "fifo"
+    kernels = CacheKernels(replay, holds)
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons))

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
@@ -317,10 +317,28 @@ def replay(
         _age(weight, accesses)
 
 
+@compiled
+def access(
+    neurons: Any, admitted: Any, is_hit: Any, slot_of: Any, prior: Any, gap: int, break_even_gap: float,
+    scratch: TokenScratch, state: GreedyDualState,
+) -> None:  # fmt: skip
+    """Replay one row."""
+    row_starts = np.array([0, neurons.size])
+    replay(neurons, row_starts, admitted, is_hit, slot_of, prior, gap, break_even_gap, scratch, state)
+
+
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM."""
+    slot_of, state = arguments[0], arguments[5]
+    return state.fate[slot_of[neuron]] == _RESIDENT  # type: ignore[no-any-return]
+
+
 class GreedyDual(ArrayCache):
     """A layout-aware GreedyDual cache of `capacity` neurons, empty at first."""
 
     policy = "greedydual"
+    kernels = CacheKernels(access, holds, in_slot_order=True)
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         n_neurons = placement.n_neurons
@@ -329,9 +347,14 @@ class GreedyDual(ArrayCache):
         missing, share, candidates = np.empty((3, n_neurons), np.int32)
         self._scratch = TokenScratch(missing, share, candidates, np.empty(n_neurons))
 
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the kernels take beside the accesses."""
+        return (
+            self._slot_of, self._prior, self._reads.gap, self._reads.break_even_gap, self._scratch,
+            GreedyDualState(*self._state),
+        )  # fmt: skip
+
     def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
-        replay(
-            accesses.neurons, accesses.row_starts, accesses.admitted, is_hit, self._slot_of, self._prior,
-            self._reads.gap, self._reads.break_even_gap, self._scratch, GreedyDualState(*self._state),
-        )  # fmt: skip
+        replay(accesses.neurons, accesses.row_starts, accesses.admitted, is_hit, *self.arguments)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
@@ -117,10 +117,17 @@ def replay(
     counts[_RESIDENT], counts[_FREE] = n_resident, n_free
 
 
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM."""
+    return arguments[2][neuron] != _ABSENT  # type: ignore[no-any-return]
+
+
 class Lfu(ArrayCache):
     """A least-frequently-used cache of `capacity` neurons, empty at first."""
 
     policy = "lfu"
+    kernels = CacheKernels(replay, holds)
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.errors import UsageError
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
@@ -42,6 +42,18 @@ def replay(neurons: Any, is_hit: Any, is_resident: Any) -> None:
     """Look each neuron up; writes `is_hit`."""
     for access in range(neurons.size):
         is_hit[access] = is_resident[neurons[access]]
+
+
+@compiled
+def access(neurons: Any, admitted: Any, is_hit: Any, is_resident: Any) -> None:
+    """Look each neuron up; writes `is_hit`."""
+    replay(neurons, is_hit, is_resident)
+
+
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM."""
+    return arguments[0][neuron] != 0  # type: ignore[no-any-return]
 
 
 def pinned_set(policy: str, placement: NeuronPlacement, capacity: int, n_hottest: int) -> Int32Array:
@@ -79,6 +91,7 @@ class Pinned(ArrayCache):
     """
 
     policy = "pinned"
+    kernels = CacheKernels(access, holds)
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(pinned_set(self.policy, placement, capacity, capacity), placement.n_neurons))

@@ -12,13 +12,14 @@ References
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ripple_place.flash.caches import lru
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.flash.caches.pinned import pinned_set
+from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray, Int32Array
@@ -36,16 +37,22 @@ def allocate(capacity: int, n_neurons: int, pinned: Int32Array) -> tuple[AnyArra
     return (is_pinned, *lru.allocate(capacity - pinned.size, n_neurons))
 
 
+@compiled
 def replay(
-    neurons: AnyArray, admitted: AnyArray, is_hit: AnyArray, is_pinned: AnyArray,
-    *rest: AnyArray,
+    neurons: Any, admitted: Any, is_hit: Any, is_pinned: Any, newer: Any, older: Any, counts: Any
 ) -> None:  # fmt: skip
     """Get, then admit, each neuron that is not pinned, in the rest; writes `is_hit`, state in place."""
     is_hit[:] = is_pinned[neurons]
     others = np.flatnonzero(is_hit == 0)
     is_other_hit = np.empty(others.size, np.uint8)
-    lru.replay(neurons[others], admitted[others], is_other_hit, *rest)
+    lru.replay(neurons[others], admitted[others], is_other_hit, newer, older, counts)
     is_hit[others] = is_other_hit
+
+
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM."""
+    return arguments[0][neuron] != 0 or lru.holds(neuron, arguments[1:])
 
 
 class PinnedLru(ArrayCache):
@@ -58,6 +65,7 @@ class PinnedLru(ArrayCache):
     """
 
     policy = "pinned+lru"
+    kernels = CacheKernels(replay, holds)
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         pinned = pinned_set(self.policy, placement, capacity, int(PINNED_SHARE * capacity))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
@@ -175,10 +175,17 @@ def replay(
     positions[_REMEMBERED], positions[_HAS_EVICTED] = n_remembered, has_evicted
 
 
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM."""
+    return arguments[0][neuron] < _GHOST  # type: ignore[no-any-return]
+
+
 class S3Fifo(ArrayCache):
     """An S3-FIFO cache of `capacity` neurons, empty at first."""
 
     policy = "s3fifo"
+    kernels = CacheKernels(replay, holds)
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons))

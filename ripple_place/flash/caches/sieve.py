@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
@@ -75,10 +75,17 @@ def replay(neurons: Any, admitted: Any, is_hit: Any, newer: Any, older: Any, mar
     counts[_RESIDENT], counts[_HAND] = n_resident, hand
 
 
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM."""
+    return arguments[2][neuron] != _ABSENT  # type: ignore[no-any-return]
+
+
 class Sieve(ArrayCache):
     """A SIEVE cache of `capacity` neurons, empty at first."""
 
     policy = "sieve"
+    kernels = CacheKernels(replay, holds)
 
     def __init__(self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS) -> None:
         super().__init__(*allocate(capacity, placement.n_neurons))

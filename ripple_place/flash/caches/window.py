@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.flash.caches import lru
-from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache
+from ripple_place.flash.caches.cache import LONE_READS, Accesses, ArrayCache, CacheKernels
 from ripple_place.kernels.compiled import compiled
 
 if TYPE_CHECKING:
@@ -60,10 +60,27 @@ def replay(
         clock[_ROW] = row + 1
 
 
+@compiled
+def access(
+    neurons: Any, admitted: Any, is_hit: Any, newer: Any, older: Any, counts: Any, last_row: Any, clock: Any
+) -> None:  # fmt: skip
+    """Replay one row."""
+    row_starts = np.array([0, neurons.size])
+    replay(neurons, row_starts, admitted, is_hit, newer, older, counts, last_row, clock)
+
+
+@compiled
+def holds(neuron: int, arguments: Any) -> bool:
+    """Return whether a neuron is in DRAM, and the next row will not drop it."""
+    is_recent = arguments[3][neuron] >= arguments[4][_ROW] - arguments[4][_WINDOW]
+    return is_recent and lru.holds(neuron, arguments)  # type: ignore[no-any-return]
+
+
 class Window(ArrayCache):
     """A cache of the neurons of the last `n_tokens` tokens, at most `capacity` of them; empty at first."""
 
     policy = "window"
+    kernels = CacheKernels(access, holds)
 
     def __init__(
         self, capacity: int, placement: NeuronPlacement, reads: ReadCost = LONE_READS, *, n_tokens: int

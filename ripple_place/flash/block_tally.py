@@ -1,0 +1,119 @@
+"""Adds up what one block costs, a chunk of its rows at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.flash.hit_counts import HitCounter
+from ripple_place.flash.results import BlockResult, FlashTotals, percentiles_us
+from ripple_place.kernels.reads import CEILING, LINE, NEURONS_READ, PAGES, READS, REQUESTS
+
+if TYPE_CHECKING:
+    from ripple_place.arrays import Float64Array, Int32Array
+    from ripple_place.flash.block_reader import BlockReader
+    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.layout import BlockLayout
+    from ripple_place.flash.replay import Chunk
+
+
+@dataclass(frozen=True, eq=False)
+class RowTokens:
+    """Which tokens of a trace reach a block.
+
+    Parameters
+    ----------
+    n_rows : int
+    token_index : ndarray of shape (n_rows,), int32, or None
+        Token of each row, ascending; None where every token reaches the block.
+    n_tokens : int
+        Of the trace.
+    """
+
+    n_rows: int
+    token_index: Int32Array | None
+    n_tokens: int
+
+    @property
+    def tokens(self) -> Int32Array:
+        """Token of each row, shape (n_rows,), int32."""
+        return np.arange(self.n_rows, dtype=np.int32) if self.token_index is None else self.token_index
+
+
+class BlockTally:
+    """What one block costs.
+
+    Parameters
+    ----------
+    layout : BlockLayout
+    device : DeviceProfile
+    reader : BlockReader
+        Plans the reads of each chunk.
+    rows : RowTokens
+    capacity : int
+        Neurons that DRAM holds.
+    has_bound : bool
+        Whether chunks come with the hits of the best replacement.
+    """
+
+    def __init__(
+        self, layout: BlockLayout, device: DeviceProfile, reader: BlockReader, rows: RowTokens, capacity: int,
+        has_bound: bool = False,
+    ) -> None:  # fmt: skip
+        self._bundle_bytes, self._page_bytes = layout.extent.bundle_bytes, device.page_bytes
+        self._reader, self._rows, self._capacity = reader, rows, capacity
+        self._counter = HitCounter(rows.tokens, rows.n_tokens, has_bound=has_bound)
+        self._row_us = np.zeros(rows.n_rows)
+        self._n_active = self._n_hits = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Charge the reads of consecutive rows."""
+        self._row_us[chunk.first_row : chunk.first_row + chunk.n_rows] = self._reader.read(chunk).row_us
+        self._n_active += chunk.slots.size
+        self._n_hits += int(np.count_nonzero(chunk.is_hit))
+        self._counter.count(chunk)
+
+    def charge(self, row_us: float, n_requests: int, bytes_read: int) -> None:
+        """Charge every row what it reads whatever it needs.
+
+        Parameters
+        ----------
+        row_us : float
+            Flash time of a row.
+        n_requests, bytes_read : int
+            Of a row.
+        """
+        self._row_us += row_us
+        self._extra_us, self._extra_requests, self._extra_bytes = row_us, n_requests, bytes_read
+
+    _extra_us, _extra_requests, _extra_bytes = 0.0, 0, 0
+
+    def result(self) -> tuple[BlockResult, Float64Array]:
+        """Return what the block costs, and its flash time by token, shape (n_tokens,)."""
+        totals, other_us, n_rows = self._reader.totals, self._reader.other_us, self._rows.n_rows
+        token_us = self._row_us
+        if self._rows.token_index is not None:
+            token_us = np.zeros(self._rows.n_tokens)
+            token_us[self._rows.token_index] = self._row_us
+        n_misses = self._n_active - self._n_hits
+        block_totals = FlashTotals(
+            n_active=self._n_active,
+            n_hits=self._n_hits,
+            n_reads=int(totals[READS]),
+            n_neurons_read=int(totals[NEURONS_READ]),
+            n_requests=int(totals[REQUESTS]) + self._extra_requests * n_rows,
+            bytes_read=int(totals[PAGES]) * self._page_bytes + self._extra_bytes * n_rows,
+            bytes_requested=self._n_active * self._bundle_bytes,
+            bytes_active=n_misses * self._bundle_bytes,
+            read_length_counts=self._reader.length_counts,
+            flash_time_us=float(self._row_us.sum()),
+            flash_time_linear_us=float(other_us[LINE]) + self._extra_us * n_rows,
+            flash_time_ceiling_us=float(other_us[CEILING]) + self._extra_us * n_rows,
+            hits=self._counter.counts(),
+        )
+        block = BlockResult(
+            n_rows, self._bundle_bytes, self._reader.gap, self._capacity, block_totals, percentiles_us(token_us)
+        )
+        return block, token_us

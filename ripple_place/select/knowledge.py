@@ -1,0 +1,86 @@
+"""What must be known of a token before a rule can choose, and what reading that costs.
+
+A reader that chooses by what neurons put out must know it first. Either a predictor in DRAM says it, or a part of every
+neuron's weights is read for it, and charged: the gate rows, or gate and up rows. The rest of a neuron's weights is then
+what the choice is about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ripple_place.errors import UsageError
+
+if TYPE_CHECKING:
+    from ripple_place.flash.device.profile import DeviceProfile
+
+SEES = ("predictor", "gate", "output")
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a rule must know, and from where.
+
+    Parameters
+    ----------
+    of : str
+        ``nothing``, ``activity``, ``gate`` or ``magnitude``.
+    sees : str
+        One of `SEES`: a predictor that lies in DRAM, the gate's weights, or all weights but those of the down
+        projection.
+
+    Raises
+    ------
+    UsageError
+        If `sees` is unknown, or the gate is to tell magnitudes.
+    """
+
+    of: str
+    sees: str = "predictor"
+
+    def __post_init__(self) -> None:
+        if self.sees not in SEES:
+            raise UsageError(
+                f"sees={self.sees}", found=repr(self.sees), expected=f"one of {', '.join(SEES)}",
+                remedy="name one of them",
+            )  # fmt: skip
+
+    @property
+    def sentence(self) -> str:
+        """Who could run the rule."""
+        if self.of == "nothing":
+            return "any reader"
+        what = {"activity": "which neurons fire", "gate": "the gate", "magnitude": "|h|"}[self.of]
+        if self.sees == "predictor":
+            return f"a predictor of {what}"
+        return f"{what}, from {'gate weights' if self.sees == 'gate' else 'gate and up weights'} read for all neurons"
+
+    def parts_read(self, n_parts: int) -> int:
+        """Return how many of a neuron's parts (gate, up, down) are read of every neuron.
+
+        Parameters
+        ----------
+        n_parts : int
+            3 with a gate, 2 without.
+
+        Raises
+        ------
+        UsageError
+            If there is no gate to read.
+        """
+        if self.of == "nothing" or self.sees == "predictor":
+            return 0
+        if self.sees == "gate" and n_parts < 3:
+            raise UsageError(
+                "sees=gate", found="neurons without a gate", expected="a gated FFN",
+                remedy="write sees=output, or sees=predictor",
+            )  # fmt: skip
+        return 1 if self.sees == "gate" else n_parts - 1
+
+
+def sequential_read_us(device: DeviceProfile, n_bytes: int) -> tuple[float, int, int]:
+    """Return flash time, requests and bytes of reading `n_bytes` that lie together, in the largest requests."""
+    n_pages = -(-n_bytes // device.page_bytes)
+    read_us = float(device.read_us_by_pages(n_pages)[n_pages])
+    return read_us, -(-n_pages * device.page_bytes // device.max_request_bytes), n_pages * device.page_bytes

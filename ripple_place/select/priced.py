@@ -1,0 +1,99 @@
+"""Rules at a price: a neuron is used where its worth, the loss by dropping it, exceeds what using it costs.
+
+Worth is ``s(x) c_i h_i^2``: Fisher importance c_i of the neuron, its output h_i, and where a profile has it the
+sensitivity s(x) of the token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from ripple_place.errors import UsageError
+from ripple_place.select.knowledge import Knowledge
+from ripple_place.select.rule import PricedBlock
+from ripple_place.trace.rule_text import Amount
+
+if TYPE_CHECKING:
+    from ripple_place.select.rule import BlockView
+    from ripple_place.trace.rule_text import RuleText
+
+MAX_TARGET = 10.0
+"""Nats a token: more than any use of a model survives."""
+
+
+@dataclass(frozen=True)
+class PricedRule:
+    """What rules at a price have in common.
+
+    Parameters
+    ----------
+    target : float or None
+        Wanted rise of the loss, in nats a token, for which the price is tuned.
+    price : float or None
+        The price itself, in nats per microsecond of flash time; None takes the tuned one.
+    knowledge : Knowledge
+    """
+
+    name: ClassVar[str]
+    changes_output: ClassVar[bool] = True
+    uses_gate: ClassVar[bool] = False
+    target: float | None
+    price: float | None = None
+    knowledge: Knowledge = Knowledge("magnitude")
+
+    @classmethod
+    def from_text(cls, written: RuleText) -> Self:
+        """Return the rule that a text names.
+
+        Raises
+        ------
+        UsageError
+            If it names neither a wanted rise nor a price, or both.
+        """
+        written.check_options(("price", "sees"))
+        texts = [text for text in (written.value, written.options.get("price")) if text is not None]
+        amounts = [Amount.parse(text) for text in texts]
+        if len(amounts) != 1 or amounts[0] is None or amounts[0].is_percent or amounts[0].number > MAX_TARGET:
+            raise UsageError(
+                f"rule {written}", found="no wanted rise of the loss, and no price" if not texts else " and ".join(texts),
+                expected=f"{cls.name}=NATS, a rise of at most {MAX_TARGET:g} nats a token, or {cls.name},price=NATS, of "
+                "a microsecond of flash time", remedy=f"write, for instance, {cls.name}=0.001",
+            )  # fmt: skip
+        number = amounts[0].number
+        knowledge = Knowledge("magnitude", written.options.get("sees", "predictor"))
+        if written.value is None:
+            return cls(None, number, knowledge)
+        return cls(number, None, knowledge)
+
+    def price_for(self, block: BlockView) -> float:
+        """Return the price that was given, or tuned."""
+        price = block.tuning.price if self.price is None else self.price
+        if price is None:
+            raise UsageError(
+                f"--select {self}", found="a layout for which the rule was not tuned", expected="a tuned price of flash time",
+                remedy=f"run `ripple-place reorder MODEL --select {self} --tune-text FILE` and simulate its output, or "
+                f"write {self.name},price=NATS",
+            )  # fmt: skip
+        return price
+
+    def priced(self, block: BlockView, choose: Any, arguments: Any) -> PricedBlock:
+        """Return a block's kernel with the values of its neurons; raises UsageError if they are unknown."""
+        importance = block.tuning.importance.get(block.name)
+        if importance is None:
+            raise UsageError(
+                f"--select {self}", found=f"no importance of the neurons of {block.name}",
+                expected="what dropping a neuron costs",
+                remedy="profile the model with --importance, and name that --profile or an output of `reorder --select`",
+            )  # fmt: skip
+        return PricedBlock(
+            choose, arguments, np.ascontiguousarray(importance, np.float32),
+            sensitivity=block.tuning.sensitivity.get(block.name),
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """Write the rule as it is parsed."""
+        head = f"{self.name}={self.target:g}" if self.price is None else f"{self.name},price={self.price:g}"
+        return head + ("" if self.knowledge.sees == "predictor" else f",sees={self.knowledge.sees}")

@@ -1,0 +1,263 @@
+"""A rule at work in one block: chooses row by row, serves what it chose from cache and flash, and counts both."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.block_tally import BlockTally
+from ripple_place.flash.caches.cache import Accesses
+from ripple_place.flash.caches.registry import find_policy
+from ripple_place.flash.read_cost import ReadCost
+from ripple_place.flash.replay import Chunk
+from ripple_place.kernels.scored_slots import list_scored_slots, list_sparse_slots
+from ripple_place.select.rule import BlockView, MaskedBlock, PricedBlock
+from ripple_place.select.serving import AdmissionRule, RowScratch, ScoredRows, UsedRows, serving_kernel
+from ripple_place.trace.sensitivity import sensitivity_of
+
+if TYPE_CHECKING:
+    from ripple_place.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
+    from ripple_place.flash.block_tally import RowTokens
+    from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.layout import BlockLayout
+    from ripple_place.flash.results import BlockResult
+    from ripple_place.flash.simulator import SimulationParams
+    from ripple_place.select.rule import Rule, Tuning
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a predictor of magnitudes gets wrong: it sees each output times ``exp(sigma z)``, z standard normal.
+
+    Parameters
+    ----------
+    sigma : float
+        0: it is exact.
+    seed : int
+    """
+
+    sigma: float = 0.0
+    seed: int = 0
+
+    def generator(self, block: str) -> np.random.Generator:
+        """Return where the noise of a block comes from, row after row."""
+        return np.random.default_rng([self.seed, zlib.crc32(block.encode())])
+
+
+@dataclass(frozen=True)
+class WorthCount:
+    """What was active and what was dropped, in units of worth.
+
+    Attributes
+    ----------
+    active, dropped : float
+        Sums of ``c_i h_i^2`` over the tokens of a block, in nats; the sum of what was dropped predicts the loss.
+    n_active, n_dropped : int
+        Neurons.
+    """
+
+    active: float = 0.0
+    dropped: float = 0.0
+    n_active: int = 0
+    n_dropped: int = 0
+
+    def __add__(self, other: WorthCount) -> WorthCount:
+        """Return both together."""
+        return WorthCount(
+            self.active + other.active, self.dropped + other.dropped, self.n_active + other.n_active,
+            self.n_dropped + other.n_dropped,
+        )  # fmt: skip
+
+
+class SelectedBlock:
+    """Serves one block by a rule.
+
+    Parameters
+    ----------
+    name : str
+    rule : Rule
+    layout : BlockLayout
+    device : DeviceProfile
+    params : SimulationParams
+    rows : RowTokens
+        All that will be served.
+    tuning : Tuning
+    noise : Noise
+
+    Raises
+    ------
+    UsageError
+        If the rule lacks something that is fitted, or the reader's cache or planner does not go with it.
+    """
+
+    def __init__(
+        self, name: str, rule: Rule, layout: BlockLayout, device: DeviceProfile, params: SimulationParams,
+        rows: RowTokens, tuning: Tuning, noise: Noise,
+    ) -> None:  # fmt: skip
+        capacity, placement = params.capacity_neurons.get(name, 0), layout.placement
+        cost = ReadCost.on_device(device, layout.extent.bundle_bytes, params.gap_of(name, layout, device))
+        self.name, self.uses_gate = name, rule.uses_gate
+        self._rule = rule.of_block(BlockView(name, layout.n_neurons, cost, tuning))
+        self._importance = tuning.importance.get(name)
+        self._sensitivity = self._rule.sensitivity if isinstance(self._rule, PricedBlock) else None
+        self.uses_inputs = self._sensitivity is not None
+        self._placement, self._admission = placement, params.admission
+        self._cache = find_policy(params.cache)(capacity, placement, cost)
+        if self._cache.needs_future or (isinstance(self._rule, PricedBlock) and self._cache.kernels is None):
+            raise UsageError(
+                f"--cache {params.cache} --select {rule}", found="a policy that knows what later tokens ask for",
+                expected="one that a reader can have: what is asked for depends on what it holds",
+                remedy="name another --cache",
+            )  # fmt: skip
+        if isinstance(self._rule, PricedBlock) and (device.is_mapped or params.planner != "fixed"):
+            raise UsageError(
+                f"--select {rule}", found="memory-mapped reads" if device.is_mapped else f"--collapse {params.planner}",
+                expected="reads that are planned with one gap", remedy="leave --access mmap and --collapse out",
+            )  # fmt: skip
+        self._serve = (
+            serving_kernel(params.cache.partition(":")[0], self._cache.kernels, rule.name, self._rule.choose)
+            if isinstance(self._rule, PricedBlock) and self._cache.kernels is not None else None
+        )  # fmt: skip
+        self._sigma, self._random = noise.sigma, noise.generator(name)
+        self.tally = BlockTally(layout, device, params.reader_of(name, layout, device), rows, capacity)
+        self._first_row = 0
+        n_neurons = layout.n_neurons
+        self._scratch = RowScratch.allocate(n_neurons)
+        self._words, self._worth_of = np.zeros(-(-n_neurons // 64), np.uint64), np.empty(n_neurons)
+        self.worth = WorthCount()
+
+    def start_segment(self) -> None:
+        """Empty the cache."""
+        self._cache.reset()
+
+    def choose(
+        self, outputs: Float32Array, gate: Float32Array | None = None, inputs: Float32Array | None = None
+    ) -> BoolArray:
+        """Serve consecutive rows and return which neurons they use.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (n_rows, n_neurons), float32
+            Inputs of the down projection.
+        gate : ndarray of the same shape, optional
+            Outputs of the activation function, for rules that use them.
+        inputs : ndarray of shape (n_rows, hidden), float32, optional
+            Inputs of the FFN, where the tokens' sensitivity is known.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_neurons), bool
+            Never where the output is 0.
+        """
+        weight = None if self._sensitivity is None or inputs is None else sensitivity_of(self._sensitivity, inputs)
+        row_weight = np.ones(outputs.shape[0], np.float32) if weight is None else weight
+        seen = outputs if self._sigma == 0 else outputs * self._noise(outputs.shape)
+        if isinstance(self._rule, MaskedBlock):
+            used = self._rule.mask(seen, gate) & (outputs != 0)
+            self._serve_masked(used)
+            if self._importance is not None:
+                squared = outputs * outputs
+                active = squared @ self._importance
+                self._count(outputs != 0, used, active, active - np.where(used, squared, 0) @ self._importance)
+            else:
+                self._count(outputs != 0, used)
+            return used
+        n = int(np.count_nonzero(outputs))
+        slots, worth, row_starts = np.empty(n, np.int32), np.empty(n), np.empty(outputs.shape[0] + 1, np.int64)
+        list_scored_slots(
+            seen, self._placement.slot_of, self._rule.weight, row_weight, self._rule.is_squared, self._words,
+            self._worth_of, slots, worth, row_starts,
+        )  # fmt: skip
+        is_used = self._serve_priced(self._rule, ScoredRows(slots, worth, row_starts))
+        used = np.zeros(outputs.shape, bool)
+        row = np.repeat(np.arange(outputs.shape[0]), np.diff(row_starts))
+        used[row[is_used], self._placement.order[slots[is_used]]] = True
+        return used
+
+    def serve(self, starts: Int64Array, neurons: Int32Array, values: Float32Array) -> None:
+        """Serve consecutive rows whose outputs are stored as a sparse matrix.
+
+        Parameters
+        ----------
+        starts : ndarray of shape (n_rows + 1,), int64
+            Row t has the entries from ``starts[t] - starts[0]`` to before ``starts[t + 1] - starts[0]``.
+        neurons : ndarray of shape (n_values,), int32
+            Ascending within a row.
+        values : ndarray of shape (n_values,), float32
+        """
+        n_rows, starts = starts.size - 1, starts - starts[0]
+        if isinstance(self._rule, MaskedBlock):
+            outputs = np.zeros((n_rows, self._placement.n_neurons), np.float32)
+            outputs[np.repeat(np.arange(n_rows), np.diff(starts)), neurons] = values
+            self.choose(outputs)
+            return
+        seen = values if self._sigma == 0 else values * self._noise(values.shape)
+        slots, worth = np.empty(neurons.size, np.int32), np.empty(neurons.size)
+        list_sparse_slots(
+            starts, neurons, seen, self._placement.slot_of, self._rule.weight, np.ones(n_rows, np.float32),
+            self._rule.is_squared, self._words, self._worth_of, slots, worth,
+        )  # fmt: skip
+        self._serve_priced(self._rule, ScoredRows(slots, worth, starts))
+
+    def result(self) -> tuple[BlockResult, Float64Array]:
+        """Return what the rows cost, and flash time by token."""
+        return self.tally.result()
+
+    def _noise(self, shape: tuple[int, ...]) -> Float32Array:
+        """Return the factors by which the next outputs are seen wrongly."""
+        return np.exp(self._sigma * self._random.standard_normal(shape, np.float32))
+
+    def _serve_masked(self, used: BoolArray) -> None:
+        """Ask the cache for what is used, one neuron after the other in slot order."""
+        n_rows, n = used.shape[0], int(np.count_nonzero(used))
+        slots, worth, row_starts = np.empty(n, np.int32), np.empty(n), np.empty(n_rows + 1, np.int64)
+        ones = np.ones(max(used.shape), np.float32)
+        list_scored_slots(
+            used, self._placement.slot_of, ones, ones, False, self._words, self._worth_of, slots, worth, row_starts
+        )  # fmt: skip
+        neurons = self._placement.order[slots]
+        admitted, is_hit = np.empty(n, np.uint8), np.empty(n, np.uint8)
+        self._admission.admit(self.name, slots, neurons, row_starts, self._first_row, admitted)
+        self._cache.replay(Accesses(neurons, row_starts, admitted), is_hit)
+        self._tell(Chunk(self._first_row, slots, is_hit, row_starts))
+
+    def _serve_priced(self, rule: PricedBlock, rows: ScoredRows) -> BoolArray:
+        """Let the rule choose row by row, with the cache as the rows before left it; return what is used."""
+        assert self._serve is not None
+        n = rows.slots.size
+        result = UsedRows(
+            np.empty(n, np.uint8), np.empty(n, np.int32), np.empty(n, np.uint8), np.empty_like(rows.row_starts)
+        )
+        admission = AdmissionRule(
+            self._admission.cutoff or 0, round(self._admission.probability * 2**32), self._admission.key(self.name)
+        )
+        self._serve(
+            rows, self._first_row, self._placement.order, admission, rule.arguments, self._cache.arguments,
+            self._scratch, result,
+        )  # fmt: skip
+        n_used = int(result.row_starts[-1])
+        self._tell(Chunk(self._first_row, result.slots[:n_used], result.is_hit[:n_used], result.row_starts))
+        is_used = result.is_used.view(bool)
+        total = float(rows.worth.sum())
+        self.worth += WorthCount(total, total - float(rows.worth[is_used].sum()), n, n - n_used)
+        return is_used
+
+    def _tell(self, chunk: Chunk) -> None:
+        """Charge a chunk of rows."""
+        self.tally.add(chunk)
+        self._first_row += chunk.n_rows
+
+    def _count(
+        self, active: BoolArray, used: BoolArray, active_worth: AnyArray | float = 0.0,
+        dropped_worth: AnyArray | float = 0.0,
+    ) -> None:  # fmt: skip
+        """Add up what was active, and what of it was dropped."""
+        n_active, n_used = int(np.count_nonzero(active)), int(np.count_nonzero(used))
+        self.worth += WorthCount(
+            float(np.sum(active_worth, dtype=np.float64)), float(np.sum(dropped_worth, dtype=np.float64)), n_active,
+            n_active - n_used,
+        )  # fmt: skip
