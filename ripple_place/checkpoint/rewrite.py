@@ -95,7 +95,7 @@ def needed_bytes(plan: RewritePlan) -> int:
     """Return the free space that a rewrite asks for, at most."""
     second = second_orders(plan.placement)
     order_bytes = _BYTES_PER_NEURON * sum((1 + (name in second)) * b.n_neurons for name, b in plan.model.blocks.items())
-    n_files = len(plan.weight_files) + len(plan.plain_files) + len(plan.carriers) + 2
+    n_files = len(plan.weight_files) + len(plan.plain_files) + len(plan.carriers) + len(plan.additions) + 2
     return plan.written_bytes + plan.carrier_bytes + order_bytes + _MANIFEST_BYTES + BYTES_PER_FILE * n_files
 
 
@@ -123,6 +123,8 @@ def write_output(plan: RewritePlan, journal: Journal, progress: Progress = ignor
         tasks.append((name, size_bytes, partial(copy_file, checkpoint.path / name, directory / name, progress)))
     for file in plan.carriers:
         tasks.append((file.name, 0, partial(_write_carrier, plan, file, directory)))
+    for name, content in plan.additions.items():
+        tasks.append((name, 0, partial(_write_pieces, directory / name, [memoryview(content)])))
     for name, size_bytes, task in tasks:
         if name in journal:
             progress(size_bytes)
@@ -140,7 +142,7 @@ def seal_output(
     hashes |= hash_files([file.source for file in plan.carriers])
     carrier_hashes = {file.name: hashes[file.source] for file in plan.carriers}
     source_hashes = {name: hashes[root / name] for name in plan.source_files}
-    out_hashes = journal.hashes([*written, PLACEMENT_FILE, *(file.name for file in plan.carriers)])
+    out_hashes = journal.hashes([*written, PLACEMENT_FILE, *(file.name for file in plan.carriers), *plan.additions])
     out_files: dict[str, dict[str, Any]] = {
         name: {"size_bytes": (directory / name).stat().st_size, "sha256": sha256} for name, sha256 in out_hashes.items()
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.cli.extras_tables import measured_text, sweep_text, transfer_text
 from ripple_place.cli.rendering import format_table, number, percent
+from ripple_place.cli.selection_table import selection_table
 from ripple_place.printable import one_line
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
@@ -20,7 +21,11 @@ def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
     """Return the scores and what was asked for beside them; `verbose`: by form of the latency, and by block."""
     document = report.to_json()
     is_timed = report.params.compute is not None
-    parts = [_header(report, document), _score_table(document["layouts"], "layout", is_timed=is_timed)]
+    if report.rules:
+        table = selection_table(document["layouts"])
+    else:
+        table = _score_table(document["layouts"], "layout", is_timed=is_timed)
+    parts = [_header(report, document), table]
     if verbose:
         parts.append(_form_table(document["layouts"]))
         with_hits = report.params.cache != "none"

@@ -12,11 +12,16 @@ from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.budget import check_budget
 from ripple_place.placing.recorded_dram import PLACEMENT
+from ripple_place.select.registry import parse_rule
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.capture.params import CaptureParams
     from ripple_place.flash.token_time import ComputeParams
+
+MAX_NOISE = 10.0
+"""Standard deviation of the logarithm: outputs that are wrong by a factor of 20,000 either way."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,20 @@ class SimulateParams:
     bound : bool
         Count the hits of Belady's replacement beside those of the cache; simulating takes about twice as long.
     seed : int
-        Of what admission draws, and of where a measured file is looked at for caches.
+        Of what admission draws, of the noise of magnitudes, and of where a measured file is looked at for caches.
+    select : tuple of str
+        Rules that choose what a token uses (`ripple_place.select.registry.parse_rule`); each is scored on each layout.
+        Empty: everything that fires is used, and nothing is said of loss.
+    magnitude_noise : float
+        What a predictor of magnitudes gets wrong: rules see each output times ``exp(sigma z)``, z standard normal.
+    capture : CaptureParams, optional
+        How a model reads a text; for a model among the sources.
 
     Raises
     ------
     UsageError
-        If a cache or an admission is named without a budget for it, a budget is neither share nor bytes, or access
-        collapse is asked for a mapped file.
+        If a cache or an admission is named without a budget for it, a budget is neither share nor bytes, access
+        collapse is asked for a mapped file, or a rule is unknown or stands twice.
     """
 
     device: str | Path = DEFAULT_DEVICE
@@ -82,6 +94,9 @@ class SimulateParams:
     reset_at_segments: bool = False
     bound: bool = False
     seed: int = 0
+    select: tuple[str, ...] = ()
+    magnitude_noise: float = 0.0
+    capture: CaptureParams | None = None
 
     def __post_init__(self) -> None:
         Admission.parse(self.admission)
@@ -115,3 +130,19 @@ class SimulateParams:
                 expected="none: the kernel decides what a page fault fetches", remedy="leave --collapse out",
             )  # fmt: skip
         check_bundle_bytes(self.bundle_bytes)
+        self._check_rules()
+
+    def _check_rules(self) -> None:
+        """Refuse rules that do not parse, or stand twice, and noise that nothing sees."""
+        rules = [str(parse_rule(text)) for text in self.select]
+        if twice := {rule for rule in rules if rules.count(rule) > 1}:
+            raise UsageError("--select", found=f"{min(twice)} twice", expected="each once", remedy="leave one out")
+        if not 0 <= self.magnitude_noise <= MAX_NOISE:
+            raise UsageError(
+                "--magnitude-noise", found=f"{self.magnitude_noise:g}", expected=f"0 to {MAX_NOISE:g}",
+                remedy="give the standard deviation of the logarithm, such as 0.5",
+            )  # fmt: skip
+        if self.magnitude_noise > 0 and not rules:
+            raise UsageError(
+                "--magnitude-noise", found="no rule that looks at magnitudes", expected="one", remedy="add --select RULE"
+            )

@@ -16,12 +16,14 @@ from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.scoring.dram import choose_dram, unused_dram_warnings
 from ripple_place.scoring.layouts import read_layouts
 from ripple_place.scoring.params import SimulateParams
-from ripple_place.trace.sources import read_sources
+from ripple_place.scoring.rules import RuleScorer
+from ripple_place.scoring.source import open_source
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ripple_place.capture.rules_in_model import ModelText
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
@@ -47,13 +49,17 @@ class Scores:
         All of them, the selected layers alone.
     layouts : tuple of Layout
     results : tuple of LayoutResult
-        One a layout.
+        One a layout; with rules, one a layout and rule.
     baseline : LayoutResult
         The result that speedups are against.
     warnings : tuple of str
         How the numbers may mislead.
     split_by : str or None
         Layout whose record says how DRAM is split over the blocks.
+    rules : tuple of str
+        That chose what a token uses; empty: everything that fires.
+    magnitude_noise : float
+        Under which they chose.
     """
 
     device: ConditionedDevice
@@ -65,6 +71,8 @@ class Scores:
     baseline: LayoutResult
     warnings: tuple[str, ...]
     split_by: str | None = None
+    rules: tuple[str, ...] = ()
+    magnitude_noise: float = 0.0
 
     @property
     def break_even_gap(self) -> float | None:
@@ -89,6 +97,8 @@ class Scores:
             "dram_split_by": self.split_by,
             "admission": str(self.params.admission),
             "reset_at_segments": bool(self.params.reset_tokens),
+            "select": list(self.rules),
+            "magnitude_noise": self.magnitude_noise,
             "layouts": [result.to_json(self.baseline) for result in self.results],
             "warnings": list(self.warnings),
         }
@@ -105,9 +115,9 @@ def score(
     Parameters
     ----------
     traces : sequence of Path or str
-        See `ripple_place.trace.sources`.
+        See `ripple_place.trace.sources`; or one model, which reads the text of ``params.capture``.
     layouts : sequence of str or Path
-        Output directories of `reorder`, placement files, or ``original``; scored in this order.
+        Output directories of `reorder`, placement files, or ``original``; scored in this order, each with all rules.
     params : SimulateParams, optional
     track : Track
         Receives progress updates.
@@ -126,13 +136,21 @@ def score(
     for what, given in (("traces", paths), ("layouts", names)):
         if not given:
             raise UsageError(what, found="none", expected="at least one", remedy="name a trace and a layout")
+    with open_source(paths, params, track) as (trace, model):
+        return _score(trace, model, paths, names, params, track)
+
+
+def _score(
+    trace: ActivationTrace, model: ModelText | None, paths: Sequence[Path], names: Sequence[str],
+    params: SimulateParams, track: Track,
+) -> Scores:  # fmt: skip
+    """Score layouts on a trace, or on what a model does with a text; see `score`."""
     device = under(load_device(str(params.device)), params.conditions)
-    trace = read_sources(paths)
     trace = trace.select(select_layers(trace.blocks, params.layers))
     read, recorded = read_layouts(names, trace, params.bundle_bytes, params.profile)
     # One range of addresses for all layouts, so that padding is not charged twice.
     device = replace(device, span_bytes=max(layout.span_bytes for layout in read))
-    baseline = _place_of_baseline(names, params.baseline)
+    baseline = _place_of_baseline(names, params.baseline) * max(1, len(params.select))
     dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
     n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
     simulation = SimulationParams(
@@ -141,11 +159,14 @@ def score(
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
         with_bound=params.bound,
     )  # fmt: skip
-    results = tuple(simulate(trace, layout, device, simulation) for layout in track(read, "simulating"))
+    if params.select:
+        results = tuple(RuleScorer(trace, device, simulation, params, model).score(read, track))
+    else:
+        results = tuple(simulate(trace, layout, device, simulation) for layout in track(read, "simulating"))
     warnings = (*_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
-        dram.split_by,
+        dram.split_by, params.select, params.magnitude_noise,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class SelectionResult:
     n_tokens: int
     has_importance: bool
     loss: dict[str, Any] | None = None
+
+    def with_loss(self, loss: dict[str, Any]) -> SelectionResult:
+        """Return the same with what the rule costs in loss."""
+        return replace(self, loss=loss)
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that an entry of ``layouts`` has beside those of flash."""

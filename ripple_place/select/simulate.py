@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.errors import TraceFormatError
+from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.flash.block_tally import RowTokens
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
 from ripple_place.flash.results import LayoutResult
@@ -111,13 +111,19 @@ def selected_blocks(
     layout, device, params, rule, tuning, noise, n_parts
         As for `simulate_selected`.
     """
-    blocks = {}
+    n_parts, blocks = n_parts or {}, {}
+    decides_by_reading = rule.knowledge.sees != "predictor"
     for name, tokens in rows.items():
-        placed = layout.blocks[name]
-        n_read = rule.knowledge.parts_read((n_parts or {}).get(name, 2)) if rule.knowledge.sees != "predictor" else 0
-        bundle_bytes = placed.extent.bundle_bytes
-        read_bytes = bundle_bytes * n_read // (n_parts or {}).get(name, 2)
-        if read_bytes:
+        placed, read_bytes = layout.blocks[name], 0
+        if decides_by_reading:
+            if name not in n_parts:
+                raise UsageError(
+                    f"--select {rule}", found=f"nothing that says whether {name} has a gate",
+                    expected="an output of `reorder` among the layouts, or a model",
+                    remedy="name one, or write sees=predictor",
+                )  # fmt: skip
+            bundle_bytes = placed.extent.bundle_bytes
+            read_bytes = bundle_bytes * rule.knowledge.parts_read(n_parts[name]) // n_parts[name]
             # What decides is stored apart; what it decides about lies in the layout's order.
             placed = BlockLayout(placed.placement, BlockExtent.packed(bundle_bytes - read_bytes))
         blocks[name] = SelectedBlock(name, rule, placed, device, params, tokens, tuning, noise)

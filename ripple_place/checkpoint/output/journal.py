@@ -135,6 +135,7 @@ def describe_run(plan: RewritePlan) -> dict[str, Any]:
     """
     root = plan.model.checkpoint.path
     files = {name: root / name for name in plan.source_files} | {file.name: file.source for file in plan.carriers}
+    additions = {name: hashlib.sha256(content).hexdigest() for name, content in plan.additions.items()}
     return {
         "format": JOURNAL_FORMAT,
         "tool_version": __version__,
@@ -142,13 +143,14 @@ def describe_run(plan: RewritePlan) -> dict[str, Any]:
         "stride": plan.stride,
         "placement_sha256": _hash_placement(plan.placement),
         "source": {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in sorted(files.items())},
+        **({"additions": additions} if additions else {}),
     }
 
 
 def _written_files(plan: RewritePlan) -> dict[str, int | None]:
     """Return the files that `write_output` writes, with their sizes as far as they are known."""
     sizes: dict[str, int | None] = {**plan.weight_files, **plan.plain_files, PLACEMENT_FILE: None}
-    return sizes | dict.fromkeys([file.name for file in plan.carriers])
+    return sizes | dict.fromkeys([*(file.name for file in plan.carriers), *plan.additions])
 
 
 def _is_file_of(directory: Path, name: str, size_bytes: int | None) -> bool:

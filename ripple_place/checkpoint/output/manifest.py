@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import sorted_blocks
-from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, MANIFEST_FORMAT, PLACEMENT_FILE
+from ripple_place.checkpoint.names import ADDITIONS, BUNDLED_FILE, MANIFEST_FILE, MANIFEST_FORMAT, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle import stride_bytes
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
@@ -31,7 +31,7 @@ _KEYS = (
     "format", "tool_version", "family", "model_type", "formats", "stride", "source", "tensors", "blocks", "bundled",
     "checks", "files", "manifest_sha256",
 )  # fmt: skip
-_OPTIONAL_KEYS = ("carriers",)
+_OPTIONAL_KEYS = ("carriers", "additions")
 """Before the last three keys, where there is anything to say."""
 
 
@@ -145,6 +145,8 @@ def build_manifest(
         document["carriers"] = {
             file.name: {"kind": file.kind, "source_sha256": (carrier_hashes or {})[file.name]} for file in plan.carriers
         }
+    if plan.additions:
+        document["additions"] = {name: ADDITIONS[name] for name in sorted(plan.additions)}
     document |= {
         "checks": checks,
         "files": dict(sorted(out_files.items())),

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ripple_place.blocks import is_block_name
+from ripple_place.checkpoint.names import ADDITIONS
 from ripple_place.checkpoint.output.plan import FORMATS, STRIDES
 
 Rule = Callable[[Any], bool]
@@ -123,6 +124,7 @@ _RULES: dict[str, Rule] = {
         )
     ),
     "carriers": _mapping(is_inner_name, _object({"kind": _one_of(*_CARRIER_KINDS), "source_sha256": _is_hash})),
+    "additions": lambda value: isinstance(value, dict) and value.items() <= ADDITIONS.items(),
     "checks": _list(_object({"check": _is_text, "count": _is_size, "result": _is_text})),
     "files": _FILES,
     "manifest_sha256": _is_hash,

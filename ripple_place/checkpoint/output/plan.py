@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,8 @@ class RewritePlan:
         Files from elsewhere that are permuted along.
     force : bool
         Whether an earlier output may be replaced.
+    additions : mapping of str to bytes
+        Content of files out of `ripple_place.checkpoint.names.ADDITIONS`, by name.
     """
 
     model: FfnModel
@@ -68,6 +70,7 @@ class RewritePlan:
     side_files: SideFiles
     carriers: tuple[CarrierFile, ...]
     force: bool
+    additions: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def weight_files(self) -> dict[str, int]:
@@ -97,8 +100,8 @@ class RewritePlan:
 
     @property
     def carrier_bytes(self) -> int:
-        """Bytes of the files from elsewhere."""
-        return sum(file.source.stat().st_size for file in self.carriers)
+        """Bytes of the files that are not made from the checkpoint."""
+        return sum(file.source.stat().st_size for file in self.carriers) + sum(map(len, self.additions.values()))
 
     @property
     def total_bytes(self) -> int:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.output.bundle import BundleLayout
     from ripple_place.placement import ModelPlacement
 
+ADDED = "declared additions for readers that drop neurons (the model is the same without them)"
+
 
 @dataclass(frozen=True)
 class VerificationReport:
@@ -183,7 +185,8 @@ def compare_output(
         inventory = Inventory.of(out)
         contents = Contents.of(model.checkpoint, inventory)
         carriers: Mapping[str, Any] = document.get("carriers", {})
-        inventory.check_accounted(contents.files | carriers.keys() | {*besides})
+        additions = document.get("additions", {}).keys()
+        inventory.check_accounted(contents.files | carriers.keys() | additions | {*besides})
         checks = {"side files equal the source's": _check_copied(source, out, document, contents.copied)}
         placement = _check_placement(out / PLACEMENT_FILE, placement)
         orders = resolve_orders(model, placement)
@@ -199,7 +202,9 @@ def compare_output(
             checks |= compare_drop_in(out, model, orders, actions, progress)
         if bundle is not None:
             checks |= compare_bundled(out, model, orders, bundle, progress)
-        ours = [*contents.weights, PLACEMENT_FILE]
+        if additions:
+            checks[ADDED] = len(additions)
+        ours = [*contents.weights, PLACEMENT_FILE, *(name for name in additions if name.endswith(".safetensors"))]
         checks["files open in the stock safetensors reader"] = check_stock_reader([out / name for name in ours])
     n_permuted = sum(action != "copied" for action in actions.values())
     return VerificationReport(checks, n_permuted, len(actions) - n_permuted, Manifest(out, document).weight_bytes)
@@ -233,7 +238,7 @@ def _check_manifest(
         "blocks": blocks,
         "bundled": bundle and dict(bundle.index),
         "source": {*shards, *contents.copied},
-        "files": contents.files | document.get("carriers", {}).keys(),
+        "files": contents.files | document.get("carriers", {}).keys() | document.get("additions", {}).keys(),
     }
     recorded = document["source"]
     found = {

@@ -1,0 +1,120 @@
+"""The rules of a simulation on its layouts: what was tuned for them, and their scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ripple_place.flash.simulator import simulate
+from ripple_place.graph.profile import read_importance
+from ripple_place.scoring.parts import parts_of_layouts
+from ripple_place.select.registry import parse_rule
+from ripple_place.select.result import SelectionResult
+from ripple_place.select.rule import Tuning
+from ripple_place.select.selected_block import Noise, WorthCount
+from ripple_place.select.simulate import simulate_selected
+from ripple_place.select.tuned import ReaderNote, TunedRules, read_tuned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ripple_place.capture.rules_in_model import ModelText
+    from ripple_place.flash.device.conditions import ConditionedDevice
+    from ripple_place.flash.layout import Layout
+    from ripple_place.flash.results import LayoutResult
+    from ripple_place.flash.simulator import SimulationParams
+    from ripple_place.scoring.params import SimulateParams
+    from ripple_place.select.rule import Rule
+    from ripple_place.trace.activation_trace import ActivationTrace
+    from ripple_place.tracking import Track
+
+
+class RuleScorer:
+    """Scores each rule on each layout.
+
+    Parameters
+    ----------
+    trace : ActivationTrace
+        Of the model that is simulated; with magnitudes unless `model` is given.
+    device : ConditionedDevice
+    simulation : SimulationParams
+    params : SimulateParams
+    model : ModelText or None
+        Where rules are to run inside a model, for their loss.
+    """
+
+    def __init__(
+        self, trace: ActivationTrace, device: ConditionedDevice, simulation: SimulationParams, params: SimulateParams,
+        model: ModelText | None,
+    ) -> None:  # fmt: skip
+        self._trace, self._device, self._simulation, self._model = trace, device, simulation, model
+        self._rules = [parse_rule(text) for text in params.select]
+        self._noise = Noise(params.magnitude_noise, params.seed)
+        capacity = {name: n for name, n in simulation.capacity_neurons.items() if n}
+        self._reader = ReaderNote(device.name, simulation.cache, capacity)
+        measured = None if params.profile is None else read_importance(Path(params.profile))
+        self._untuned = Tuning.nothing()
+        if measured is not None:
+            self._untuned = replace(
+                self._untuned, importance=measured.values, sensitivity=measured.sensitivities
+            )
+
+    def score(self, layouts: Sequence[Layout], track: Track) -> list[LayoutResult]:
+        """Return the scores, those of a layout's rules together.
+
+        Raises
+        ------
+        UsageError
+            If something is missing that a rule needs, or it was tuned for another reader.
+        """
+        n_parts = self._model.n_parts if self._model is not None else parts_of_layouts(layouts)
+        tuned = {layout.name: self._read_tuned(layout) for layout in layouts}
+        pairs = [(layout, rule, self._tuning(layout, rule, tuned[layout.name])) for layout in layouts for rule in self._rules]
+        if self._model is not None:
+            return self._inside(pairs, track)
+        results = []
+        for layout, rule, tuning in track(pairs, "simulating"):
+            if not rule.changes_output and rule.knowledge.sees == "predictor":
+                results.append(self._exact(layout, rule))
+            else:
+                results.append(
+                    simulate_selected(
+                        self._trace, layout, self._device, self._simulation, rule, tuning, noise=self._noise,
+                        n_parts=n_parts,
+                    )
+                )  # fmt: skip
+        return results
+
+    def _inside(self, pairs: Sequence[tuple[Layout, Rule, Tuning]], track: Track) -> list[LayoutResult]:
+        """Run all rules inside the model."""
+        from ripple_place.capture.rules_in_model import RuleRun
+
+        assert self._model is not None
+        runs = {str(at): RuleRun(rule, layout, tuning) for at, (layout, rule, tuning) in enumerate(pairs)}
+        outcomes = self._model.run_rules(runs, self._device, self._simulation, self._noise, track)
+        return [outcomes[str(at)].flash for at in range(len(pairs))]
+
+    def _exact(self, layout: Layout, rule: Rule) -> LayoutResult:
+        """Simulate a rule that drops nothing: bits suffice."""
+        result = simulate(self._trace, layout, self._device, self._simulation)
+        worth = WorthCount(n_active=result.totals.n_active)
+        selection = SelectionResult(str(rule), rule.knowledge.sentence, worth, self._trace.n_tokens, False)
+        return replace(result, selection=selection)
+
+    def _read_tuned(self, layout: Layout) -> TunedRules | None:
+        """Read what an output was tuned for; other layouts were not."""
+        path = Path(layout.name)
+        return read_tuned(path) if path.is_dir() else None
+
+    def _tuning(self, layout: Layout, rule: Rule, tuned: TunedRules | None) -> Tuning:
+        """Return what was fitted for a rule on a layout, else what the profile knows of the neurons."""
+        if tuned is None:
+            return self._untuned
+        found = tuned.tuning_for(layout.name, rule, self._reader)
+        if found is not None:
+            return found
+        first = next(iter(tuned.rules.values())).tuning
+        if self._untuned.importance:
+            return self._untuned
+        return replace(Tuning.nothing(), importance=first.importance, sensitivity=first.sensitivity)

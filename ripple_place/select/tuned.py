@@ -1,0 +1,224 @@
+"""What was tuned for an output, as its directory keeps it: ``selection.json`` and ``compensation.safetensors``.
+
+Nothing of it is in the weights: OUT stays the same model, and readers that choose what they read take it from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.checkpoint.names import COMPENSATION_FILE, SELECTION_FILE
+from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.inputfile import read_input
+from ripple_place.jsontext import parse_json
+from ripple_place.select.rule import Tuning
+from ripple_place.tensorfile import TensorFile, TensorSource, tensor_file_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ripple_place.arrays import Float32Array
+    from ripple_place.select.rule import Rule
+
+SELECTION_FORMAT = "ripple-place.selection/1"
+COMPENSATION_FORMAT = "ripple-place.compensation/1"
+_AGAIN = "run `ripple-place reorder --select` again"
+
+
+@dataclass(frozen=True)
+class ReaderNote:
+    """The reader that a rule was tuned for: another one pays other prices.
+
+    Attributes
+    ----------
+    device : str
+    cache : str
+        Policy.
+    capacity_neurons : mapping of str to int
+        By block that has any.
+    """
+
+    device: str
+    cache: str
+    capacity_neurons: Mapping[str, int]
+
+    def difference(self, other: ReaderNote) -> tuple[str, str] | None:
+        """Return what differs, as this one has it and as the other has it; None if nothing does."""
+        if self.device != other.device:
+            return f"device {self.device}", f"device {other.device}"
+        if self.cache != other.cache:
+            return f"cache {self.cache}", f"cache {other.cache}"
+        if dict(self.capacity_neurons) != dict(other.capacity_neurons):
+            return f"DRAM for {self._total} neurons", f"DRAM for {other._total} neurons"
+        return None
+
+    @property
+    def _total(self) -> int:
+        return sum(self.capacity_neurons.values())
+
+
+@dataclass(frozen=True, eq=False)
+class TunedRule:
+    """A rule, and what was fitted for it.
+
+    Attributes
+    ----------
+    rule : str
+        As it is written.
+    reader : ReaderNote
+    tuning : Tuning
+    importance : str
+        ``fisher``, or ``size`` where no gradients were measured.
+    report : mapping of str to anything JSON has
+        On how many tokens of what text it was tuned, and the loss there.
+    """
+
+    rule: str
+    reader: ReaderNote
+    tuning: Tuning
+    importance: str
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class TunedRules:
+    """All rules that an output was tuned for.
+
+    Attributes
+    ----------
+    rules : mapping of str to TunedRule
+    """
+
+    rules: Mapping[str, TunedRule]
+
+    def files(self) -> dict[str, bytes]:
+        """Return the content of both files, by the name that OUT gives them; the same rules give the same bytes."""
+        shared, tensors = _Shared(), []
+        for index, tuned in enumerate(self.rules.values()):
+            for name, vector in tuned.tuning.compensation.items():
+                tensors.append(TensorSource.of_array(f"{name}.compensation.{index}", vector))
+            shared.add(tuned.tuning)
+        tensors = [*shared.tensors(), *tensors]
+        content = b"".join(bytes(piece) for piece in tensor_file_pieces(tensors, {"format": COMPENSATION_FORMAT}))
+        document = {
+            "format": SELECTION_FORMAT,
+            "compensation_sha256": hashlib.sha256(content).hexdigest(),
+            "rules": [
+                {
+                    "rule": tuned.rule,
+                    "price_nats_per_us": tuned.tuning.price,
+                    "thresholds": dict(tuned.tuning.thresholds),
+                    "importance": tuned.importance,
+                    "device": tuned.reader.device,
+                    "cache": tuned.reader.cache,
+                    "capacity_neurons": dict(tuned.reader.capacity_neurons),
+                    "compensated_blocks": list(tuned.tuning.compensation),
+                    "tuning": dict(tuned.report),
+                }
+                for tuned in self.rules.values()
+            ],
+        }
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        return {SELECTION_FILE: text.encode(), COMPENSATION_FILE: content}
+
+    def tuning_for(self, where: str, rule: Rule, reader: ReaderNote) -> Tuning | None:
+        """Return what was fitted for a rule; None if it was not tuned here.
+
+        Raises
+        ------
+        UsageError
+            If it was tuned for another reader.
+        """
+        tuned = self.rules.get(str(rule))
+        if tuned is None:
+            return None
+        if (difference := tuned.reader.difference(reader)) is not None:
+            raise UsageError(
+                f"--layout {where} --select {rule}", found=f"a rule that was tuned for {difference[0]}",
+                expected=f"one that was tuned for {difference[1]}, as simulated",
+                remedy="simulate with the device, cache and DRAM that it was tuned for, or tune it again",
+            )  # fmt: skip
+        return tuned.tuning
+
+
+class _Shared:
+    """Importance and sensitivity, which all rules of an output have in common."""
+
+    def __init__(self) -> None:
+        self._importance: dict[str, Float32Array] = {}
+        self._sensitivity: dict[str, Float32Array] = {}
+
+    def add(self, tuning: Tuning) -> None:
+        self._importance |= tuning.importance
+        self._sensitivity |= tuning.sensitivity
+
+    def tensors(self) -> list[TensorSource]:
+        named = [(f"{name}.importance", array) for name, array in self._importance.items()]
+        named += [(f"{name}.sensitivity", array) for name, array in self._sensitivity.items()]
+        return [TensorSource.of_array(name, np.ascontiguousarray(array, np.float32)) for name, array in named]
+
+
+def read_tuned(out: Path) -> TunedRules | None:
+    """Read what was tuned for an output; None if nothing was.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is damaged, missing, or not the one that belongs to the other.
+    OSError
+        If it cannot be read.
+    """
+    path, beside = out / SELECTION_FILE, out / COMPENSATION_FILE
+    if not path.exists():
+        return None
+    try:
+        document = parse_json(read_input(path))
+        if not isinstance(document, dict) or document.get("format") != SELECTION_FORMAT:
+            raise ValueError(f"format {document.get('format')!r}" if isinstance(document, dict) else "no object")
+        if not beside.is_file() or hashlib.sha256(read_input(beside)).hexdigest() != document["compensation_sha256"]:
+            raise ValueError(f"{beside.name} missing or changed")
+        file = TensorFile.open(beside, CheckpointError)
+        importance, sensitivity = _ending(file, ".importance"), _ending(file, ".sensitivity")
+        rules = {}
+        for index, entry in enumerate(document["rules"]):
+            compensation = {
+                name: _vector(file, f"{name}.compensation.{index}") for name in entry["compensated_blocks"]
+            }
+            price, thresholds, capacity = entry["price_nats_per_us"], entry["thresholds"], entry["capacity_neurons"]
+            numbers = [*([] if price is None else [price]), *thresholds.values(), *capacity.values()]
+            if not all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers):
+                raise ValueError(f"{entry['rule']}: a price, threshold or capacity that is no number")
+            rules[str(entry["rule"])] = TunedRule(
+                str(entry["rule"]), ReaderNote(str(entry["device"]), str(entry["cache"]), capacity),
+                Tuning(price, thresholds, importance, sensitivity, compensation), str(entry["importance"]),
+                entry["tuning"],
+            )  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        if isinstance(cause, CheckpointError):
+            raise
+        raise CheckpointError(
+            path, found=str(cause), expected=f"a file of format {SELECTION_FORMAT}", remedy=_AGAIN
+        ) from cause
+    return TunedRules(rules)
+
+
+def _ending(file: TensorFile, ending: str) -> dict[str, Float32Array]:
+    """Return the vectors whose names end so, by what comes before."""
+    return {name.removesuffix(ending): _vector(file, name) for name in file.tensors if name.endswith(ending)}
+
+
+def _vector(file: TensorFile, name: str) -> Float32Array:
+    """Return a vector of finite numbers."""
+    if name not in file.tensors:
+        raise ValueError(f"no tensor {name}")
+    array: Float32Array = file.array(name, dtype="F32", n_axes=1)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: a value that is NaN or infinite")
+    return array
