@@ -2,7 +2,7 @@
 
 Segments are spread evenly over the text, so that a short profile sees all of it. Within a segment, windows overlap by
 half: of each only the second half is recorded (of the segment's first window, all), so that nearly every token is
-recorded once, with at least half a window of context.
+recorded once, with at least half a window of context. Losses are summed over windows that do not overlap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ripple_place.foreign import file_error, recognised_error
 from ripple_place.inputfile import read_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ripple_place.arrays import Int32Array, Int64Array
@@ -109,11 +109,32 @@ class CalibrationText:
                 token += end - recorded
                 recorded = end
 
+    def windows_apart(self) -> Iterator[Window]:
+        """Yield windows that do not overlap, in the order of the text: each begins without context.
+
+        They cover the same tokens as `windows`, each once, so that a loss summed over their positions counts no token
+        twice. The last one of a segment may be shorter.
+        """
+        size = self.params.sequence_length
+        token = 0
+        for start, length in self.segments:
+            for first in range(0, length, size):
+                n_tokens = min(size, length - first)
+                yield Window(start + first, n_tokens, 0, token)
+                token += n_tokens
+
     def batches(self, layout: BatchLayout) -> list[Batch]:
         """Return the windows in batches; arrays are made when a batch is asked for them."""
-        windows = list(self.windows())
+        return self._batches(self.windows(), layout)
+
+    def batches_apart(self, layout: BatchLayout) -> list[Batch]:
+        """Return the windows that do not overlap in batches; arrays are made when a batch is asked for them."""
+        return self._batches(self.windows_apart(), layout)
+
+    def _batches(self, windows: Iterable[Window], layout: BatchLayout) -> list[Batch]:
+        ordered = list(windows)
         size = self.params.batch_size
-        return [Batch(self.ids, windows[i : i + size], layout) for i in range(0, len(windows), size)]
+        return [Batch(self.ids, ordered[i : i + size], layout) for i in range(0, len(ordered), size)]
 
 
 def _share_out(n: int, weights: Sequence[int]) -> list[int]:

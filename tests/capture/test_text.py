@@ -52,6 +52,22 @@ def test_every_recorded_token_is_seen_once_and_with_context(text: CalibrationTex
 
 
 @given(text=texts())
+def test_windows_apart_see_every_token_once(text: CalibrationText) -> None:
+    """Windows that do not overlap cover the recorded tokens in order, each once, none across the end of a segment."""
+    seen = []
+    for window in text.windows_apart():
+        assert 1 <= window.length <= text.params.sequence_length
+        assert window.n_context == 0
+        assert window.token == len(seen)
+        seen += range(window.start, window.start + window.length)
+        assert any(start <= window.start and seen[-1] < start + length for start, length in text.segments)
+    assert text.ids[seen].tolist() == text.tokens.tolist()
+    batches = text.batches_apart(BatchLayout())
+    assert [window for batch in batches for window in batch.windows] == list(text.windows_apart())
+    assert max(len(batch.windows) for batch in batches) <= text.params.batch_size
+
+
+@given(text=texts())
 def test_segments_do_not_overlap(text: CalibrationText) -> None:
     """Within a text, segments lie apart and in order; their starts count recorded tokens."""
     ends = [start + length for start, length in text.segments]
