@@ -159,12 +159,7 @@ class Recorder:
         if self._mode == "off":
             return None
         values = inputs[0].detach().flatten(0, -2)
-        expected = self._rows[site.stack].n_positions
-        if values.shape[0] != expected:
-            raise UnsupportedError(
-                site.path, found=f"{values.shape[0]} rows for {expected} positions", expected="one for each position",
-                remedy="record a trace with your own code (docs/formats.md)",
-            )  # fmt: skip
+        check_positions(site.path, values.shape[0], self._rows[site.stack])
         positions, tokens = self._positions[site.stack], self._rows[site.stack].tokens
         kept = self._see(site, site.block, values, positions, tokens if site.stack else None)
         return None if kept is None else (kept.view_as(inputs[0]), *inputs[1:])
@@ -241,6 +236,27 @@ class Recorder:
                 expected="one output for a neuron and a token", remedy="leave --magnitudes out",
             )  # fmt: skip
         self.writer.merge(block, pack_bits(active), first_row)
+
+
+def check_positions(path: str, n_rows: int, rows: Rows) -> None:
+    """Raise unless a down projection sees one row for each position of the batch.
+
+    Parameters
+    ----------
+    path : str
+        Name of its module.
+    n_rows : int
+    rows : Rows
+
+    Raises
+    ------
+    UnsupportedError
+    """
+    if n_rows != rows.n_positions:
+        raise UnsupportedError(
+            path, found=f"{n_rows} rows for {rows.n_positions} positions", expected="one for each position",
+            remedy="record a trace with your own code (docs/formats.md)",
+        )  # fmt: skip
 
 
 def pack_bits(active: Any) -> UInt8Array:

@@ -231,10 +231,21 @@ def check_sequence_length(where: object, config: Any, params: WindowParams) -> N
     ------
     UsageError
     """
+    limit = n_positions_of(config)
+    if limit is not None and not getattr(config, "is_encoder_decoder", False) and params.sequence_length > limit:
+        raise UsageError(
+            f"{where}: --sequence-length {params.sequence_length}", found=f"a model of {limit} positions",
+            expected="windows that fit in it", remedy=f"give --sequence-length {limit}",
+        )  # fmt: skip
+
+
+def n_positions_of(config: Any) -> int | None:
+    """Return how many positions a model has; None where its config does not tell.
+
+    Parameters
+    ----------
+    config : transformers.PreTrainedConfig
+    """
     settings: Mapping[str, Any] = config.to_dict()
     limits: list[int] = [settings[key] for key in ("max_position_embeddings", "n_positions") if settings.get(key)]
-    if limits and not getattr(config, "is_encoder_decoder", False) and params.sequence_length > min(limits):
-        raise UsageError(
-            f"{where}: --sequence-length {params.sequence_length}", found=f"a model of {min(limits)} positions",
-            expected="windows that fit in it", remedy=f"give --sequence-length {min(limits)}",
-        )  # fmt: skip
+    return min(limits, default=None)

@@ -118,7 +118,7 @@ def gate_that_is_no_module(folder: Path) -> Attempts:
 
 
 @with_torch(
-    "capture/recorder.py:Recorder._see_down", "", f"an FFN that sees other rows than there are positions: {OWN_CODE}"
+    "capture/recorder.py:check_positions", "", f"an FFN that sees other rows than there are positions: {OWN_CODE}"
 )
 def rows_of_its_own(folder: Path) -> Attempts:
     """A model that drops tokens on the way."""

@@ -1,0 +1,132 @@
+"""Continues a text greedily, with and without choosers, to see how soon the two part."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripple_place.capture.batches import Rows
+from ripple_place.capture.loss_run import ActiveRun
+from ripple_place.capture.run_errors import explained
+from ripple_place.capture.text import n_positions_of
+from ripple_place.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from ripple_place.arrays import Int32Array
+    from ripple_place.capture.loss import ScoredModel
+    from ripple_place.capture.loss_hooks import LossHooks
+    from ripple_place.capture.loss_run import Run
+
+_ONE_SEGMENT = np.zeros(1, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """Tokens that follow a prompt.
+
+    Attributes
+    ----------
+    exact, lossy : ndarray of shape (n_tokens,), int32
+        Without and with the choosers.
+    """
+
+    exact: Int32Array
+    lossy: Int32Array
+
+    @property
+    def agreement(self) -> float:
+        """Share of the places where both have the same token."""
+        return float((self.exact == self.lossy).mean())
+
+    @property
+    def n_common(self) -> int:
+        """Tokens before the first that differs."""
+        differs = np.flatnonzero(self.exact != self.lossy)
+        return int(differs[0]) if differs.size else self.exact.size
+
+
+def continue_greedily(scored: ScoredModel, prompt_ids: Int32Array, n_tokens: int, run: Run) -> Continuation:
+    """Continue a prompt by the likeliest token again and again, without choosers and with them.
+
+    Parameters
+    ----------
+    scored : ScoredModel
+        Its text is not looked at.
+    prompt_ids : ndarray of shape (n_prompt,), int32
+        At least one token. The prompt is a segment's beginning: its rows, too, go through the choosers.
+    n_tokens : int
+        At least 1. A token that ends a text is one like any other.
+    run : Run
+        With new choosers.
+
+    Raises
+    ------
+    UsageError
+        If prompt and continuation are longer than the model has positions, or as `check_runs` says.
+    UnsupportedError
+        If the model keeps no keys and values of earlier tokens, or as `check_runs` says.
+    TraceFormatError
+        If outputs are not finite.
+
+    Notes
+    -----
+    Cost: two forwards of the prompt, and two of one token for each token of the continuation.
+    """
+    import torch
+
+    check_room(scored, len(prompt_ids), n_tokens)
+    hooks = scored.hooks([run])
+    with torch.inference_mode(), hooks.attach():
+        exact = _continue(scored, prompt_ids, n_tokens, hooks, None)
+        lossy = _continue(scored, prompt_ids, n_tokens, hooks, ActiveRun(run, _ONE_SEGMENT))
+    return Continuation(exact, lossy)
+
+
+def check_room(scored: ScoredModel, n_prompt: int, n_tokens: int) -> None:
+    """Raise unless a model can continue a prompt of so many tokens by so many.
+
+    Raises
+    ------
+    UsageError, UnsupportedError
+    """
+    assert n_prompt >= 1
+    assert n_tokens >= 1
+    limit = n_positions_of(scored.model.config)
+    if limit is not None and n_prompt + n_tokens > limit:
+        raise UsageError(
+            scored.name, found=f"a prompt of {n_prompt} tokens to be continued by {n_tokens}",
+            expected=f"no more than {limit} together, the positions of the model",
+            remedy="shorten the prompt, or ask for fewer tokens",
+        )  # fmt: skip
+    parameters = inspect.signature(scored.model.forward).parameters
+    if not {"past_key_values", "use_cache"} <= parameters.keys():
+        raise UnsupportedError(
+            scored.name, found=f"{type(scored.model).__name__}, which keeps no keys and values of earlier tokens",
+            expected="a model that continues token by token", remedy="compare losses on a text instead",
+        )  # fmt: skip
+
+
+def _continue(
+    scored: ScoredModel, prompt_ids: Int32Array, n_tokens: int, hooks: LossHooks, run: ActiveRun | None
+) -> Int32Array:
+    import torch
+
+    ids = torch.from_numpy(np.asarray(prompt_ids, np.int64)[None]).to(scored.device)
+    cache: Any = None
+    n_seen, continuation = 0, np.empty(n_tokens, np.int32)
+    for i in range(n_tokens):
+        n_new = ids.shape[1]
+        if run is None:
+            hooks.off()
+        else:
+            positions = np.arange(n_new, dtype=np.int64)
+            hooks.choosing(run, Rows(positions, (n_seen + positions).astype(np.int32), n_new))
+        with explained(scored.model):
+            output = scored.model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache, n_seen = output.past_key_values, n_seen + n_new
+        ids = output.logits[:, -1:].argmax(dim=-1)
+        continuation[i] = int(ids)
+    return continuation
