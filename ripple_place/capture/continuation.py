@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ripple_place.capture.loss_hooks import LossHooks
     from ripple_place.capture.loss_run import Run
 
+_CACHE_NAMES = ("cache", "past_key_values")
+"""Newer versions of transformers 5 have the first, older ones the second."""
 _ONE_SEGMENT = np.zeros(1, np.int64)
 
 
@@ -101,12 +103,17 @@ def check_room(scored: ScoredModel, n_prompt: int, n_tokens: int) -> None:
             expected=f"no more than {limit} together, the positions of the model",
             remedy="shorten the prompt, or ask for fewer tokens",
         )  # fmt: skip
-    parameters = inspect.signature(scored.model.forward).parameters
-    if not {"past_key_values", "use_cache"} <= parameters.keys():
+    if _cache_name(scored.model) is None:
         raise UnsupportedError(
             scored.name, found=f"{type(scored.model).__name__}, which keeps no keys and values of earlier tokens",
             expected="a model that continues token by token", remedy="compare losses on a text instead",
         )  # fmt: skip
+
+
+def _cache_name(model: Any) -> str | None:
+    """Return what a model calls the argument, and the output, that hold earlier keys and values."""
+    parameters = inspect.signature(model.forward).parameters
+    return next((name for name in _CACHE_NAMES if name in parameters), None)
 
 
 def _continue(
@@ -115,7 +122,7 @@ def _continue(
     import torch
 
     ids = torch.from_numpy(np.asarray(prompt_ids, np.int64)[None]).to(scored.device)
-    cache: Any = None
+    cache_name, cache = _cache_name(scored.model) or "", None
     n_seen, continuation = 0, np.empty(n_tokens, np.int32)
     for i in range(n_tokens):
         n_new = ids.shape[1]
@@ -125,8 +132,8 @@ def _continue(
             positions = np.arange(n_new, dtype=np.int64)
             hooks.choosing(run, Rows(positions, (n_seen + positions).astype(np.int32), n_new))
         with explained(scored.model):
-            output = scored.model(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache, n_seen = output.past_key_values, n_seen + n_new
+            output = scored.model(input_ids=ids, use_cache=True, **{cache_name: cache})
+        cache, n_seen = getattr(output, cache_name), n_seen + n_new
         ids = output.logits[:, -1:].argmax(dim=-1)
         continuation[i] = int(ids)
     return continuation

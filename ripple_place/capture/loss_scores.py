@@ -63,7 +63,7 @@ class ExactLogits:
             raise TraceFormatError(
                 "loss of the text", found="logits that are NaN or infinite",
                 expected="logits from which a loss follows",
-                remedy="compute with --dtype float32, or drop fewer neurons",
+                remedy="compute with --dtype float32",
             )  # fmt: skip
         return LossResult(exact, nll, divergence, agrees.astype(np.bool_), self._text_block)
 
