@@ -15,6 +15,8 @@ from ripple_place.capture.text import n_positions_of
 from ripple_place.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ripple_place.arrays import Int32Array
     from ripple_place.capture.loss import ScoredModel
     from ripple_place.capture.loss_hooks import LossHooks
@@ -50,41 +52,50 @@ class Continuation:
         return int(differs[0]) if differs.size else self.exact.size
 
 
-def continue_greedily(scored: ScoredModel, prompt_ids: Int32Array, n_tokens: int, run: Run) -> Continuation:
-    """Continue a prompt by the likeliest token again and again, without choosers and with them.
+def continue_greedily(
+    scored: ScoredModel, prompt_ids: Int32Array, n_tokens: int, runs: Mapping[str, Run]
+) -> dict[str, Continuation]:
+    """Append the likeliest token again and again, once exactly and once by each run.
 
     Parameters
     ----------
     scored : ScoredModel
-        Its text is not looked at.
+        Its text is not used.
     prompt_ids : ndarray of shape (n_prompt,), int32
-        At least one token. The prompt is a segment's beginning: its rows, too, go through the choosers.
+        At least one token. Its rows, too, go through the choosers.
     n_tokens : int
-        At least 1. A token that ends a text is one like any other.
-    run : Run
-        With new choosers.
+        At least 1. A token that ends a text does not end the continuation.
+    runs : mapping of str to Run
+        By name. Prompt and continuation are one segment. The choosers are new, or continue from an earlier prompt,
+        with whatever their caches hold.
+
+    Returns
+    -------
+    dict of str to Continuation
 
     Raises
     ------
     UsageError
-        If prompt and continuation are longer than the model has positions, or as `check_runs` says.
+        If prompt and continuation are longer than the model has positions, or as `check_runs`.
     UnsupportedError
-        If the model keeps no keys and values of earlier tokens, or as `check_runs` says.
+        If the model keeps no keys and values of earlier tokens, or as `check_runs`.
     TraceFormatError
         If outputs are not finite.
 
     Notes
     -----
-    Cost: two forwards of the prompt, and two of one token for each token of the continuation.
+    Cost, for each run and once more: a forward of the prompt, and one of a single token for each further token.
     """
     import torch
 
     check_room(scored, len(prompt_ids), n_tokens)
-    hooks = scored.hooks([run])
+    hooks = scored.hooks(runs.values())
     with torch.inference_mode(), hooks.attach():
         exact = _continue(scored, prompt_ids, n_tokens, hooks, None)
-        lossy = _continue(scored, prompt_ids, n_tokens, hooks, ActiveRun(run, _ONE_SEGMENT))
-    return Continuation(exact, lossy)
+        return {
+            name: Continuation(exact, _continue(scored, prompt_ids, n_tokens, hooks, ActiveRun(run, _ONE_SEGMENT)))
+            for name, run in runs.items()
+        }
 
 
 def check_room(scored: ScoredModel, n_prompt: int, n_tokens: int) -> None:

@@ -76,7 +76,7 @@ class ScoredModel:
         batches = tuple(setup.text.batches_apart(layout))
         if not any(window.length > 1 for batch in batches for window in batch.windows):
             raise UsageError(
-                "--text", found="no token that follows another", expected="tokens to be predicted",
+                "--text", found="windows of one token each", expected="windows in which a token follows another",
                 remedy="give more text, in longer segments",
             )  # fmt: skip
         sites = setup.sites_of_whole
@@ -104,23 +104,23 @@ def check_scorable(setup: Setup) -> None:
     UnsupportedError
     """
     if not setup.predicts_text:
-        raise _cannot_score(setup, f"{type(setup.skeleton).__name__}, of which no logits of the next token follow")
+        raise _cannot_score(setup, f"{type(setup.skeleton).__name__}, which does not predict the next token")
     if getattr(setup.skeleton.config, "is_encoder_decoder", False):
-        raise _cannot_score(setup, "an encoder with a decoder, neither of which reads the whole text")
+        raise _cannot_score(setup, "an encoder with a decoder, each of which reads only half of the text")
     names = [site.block for site in setup.chosen.sites]
     if shared := {name for name in names if names.count(name) > 1}:
-        raise _cannot_score(setup, f"layers that share weights, so that a token passes {few_blocks(shared)} repeatedly")
+        raise _cannot_score(setup, f"layers that share weights: each token passes {few_blocks(shared)} more than once")
     if setup.by_layer:
         raise UnsupportedError(
-            setup.path, found="a model that runs layer by layer", expected="the whole model in memory: each batch runs "
-            "once for every rule", remedy="run it with --whole-model, on a machine with memory for it",
+            setup.path, found="a model that runs layer by layer", expected="the whole model in memory, because each "
+            "batch runs once for every rule", remedy="run it with --whole-model, on a machine with memory for it",
         )  # fmt: skip
 
 
 def _cannot_score(setup: Setup, found: str) -> UnsupportedError:
     return UnsupportedError(
-        setup.path, found=found, expected="a model whose every token passes each FFN once and is then predicted",
-        remedy="leave out the rule that drops neurons: what it costs cannot be measured here",
+        setup.path, found=found, expected="a model that predicts text and runs each FFN once for each token",
+        remedy="leave out the rule that drops neurons: its loss cannot be measured in this model",
     )  # fmt: skip
 
 

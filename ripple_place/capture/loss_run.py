@@ -161,26 +161,26 @@ def check_runs(runs: Collection[Run], sites: Sequence[Site], seen_inputs: Collec
     for run in runs:
         if unknown := (run.choosers.keys() | run.compensation.keys()) - site_of.keys():
             raise UsageError(
-                where, found=f"no block {few_blocks(unknown)}", expected=few_blocks(site_of),
-                remedy="select in the blocks that the model has",
+                where, found=f"a run for {few_blocks(unknown)}", expected=f"blocks of the model: {few_blocks(site_of)}",
+                remedy="name blocks of this model",
             )  # fmt: skip
         if experts := [block for block in run.compensation if site_of[block].n_experts]:
             raise UnsupportedError(
                 where, found=f"a compensation for experts: {few_blocks(experts)}",
-                expected="dense FFNs, whose every output can be corrected by one constant",
-                remedy="leave the compensation of experts out",
+                expected="a compensation for dense FFNs only",
+                remedy="leave out the compensation for experts",
             )  # fmt: skip
         for block, chooser in run.choosers.items():
             site = site_of[block]
             if chooser.uses_gate and site.gated and site.gate is None:
-                raise _unseen(where, block, "activation function, which is no module of its own")
+                raise _unseen(where, block, "activation function is not a module of its own")
             if chooser.uses_inputs and site.block not in seen_inputs:
-                raise _unseen(where, block, "input, of which no family file says what reads it")
+                raise _unseen(where, block, "input is read by an unknown module")
 
 
 def _unseen(where: object, block: str, what: str) -> UnsupportedError:
     return UnsupportedError(
-        f"{where}: {block}", found=f"an FFN that hides its {what}",
-        expected="one to watch, as the selection rule needs",
-        remedy="use a rule that looks at the outputs of the neurons alone",
+        f"{where}: {block}", found=f"an FFN whose {what}",
+        expected="one that can be watched, as the selection rule needs",
+        remedy="use a rule that only looks at the outputs of the neurons",
     )  # fmt: skip

@@ -349,6 +349,11 @@ def test_a_compensation_mends_the_mean(tmp_path):
     assert results["mended"].kl < 1e-9 < results["bare"].kl
 
 
+def continued(scored, prompt, n_tokens, run):
+    """Continue a prompt by one run."""
+    return continue_greedily(scored, prompt, n_tokens, {"run": run})["run"]
+
+
 PROMPT = np.array([5, 17, 40, 8, 61], np.int32)
 
 
@@ -357,7 +362,7 @@ def test_a_continuation_is_that_of_generate(tmp_path, family):
     """Where nothing that matters is dropped; the choosers see the prompt and all tokens but the last, in order."""
     scored = scored_model(tmp_path, family)
     watchers = {block: Watcher() for block in blocks_of(scored)}
-    found = continue_greedily(scored, PROMPT, 20, Run(watchers))
+    found = continued(scored, PROMPT, 20, Run(watchers))
     ids = torch.from_numpy(PROMPT.astype(np.int64))[None]
     expected = scored.model.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, eos_token_id=None, pad_token_id=0
@@ -374,7 +379,7 @@ def test_a_continuation_is_that_of_generate(tmp_path, family):
 def test_a_continuation_goes_through_the_choosers(tmp_path):
     """Dropping all of a block continues as the model without its weights does."""
     scored = scored_model(tmp_path, "opt")
-    found = continue_greedily(scored, PROMPT, 20, Run({"layers.1": Watcher(drop_all)}))
+    found = continued(scored, PROMPT, 20, Run({"layers.1": Watcher(drop_all)}))
     model = load(tmp_path / "model", torch.float32)
     with torch.no_grad():
         without_down(model)
@@ -402,14 +407,14 @@ def test_models_that_cannot_be_scored_are_refused(tmp_path):
         scored_at(llama, layer_by_layer=True)
     with pytest.raises(UnsupportedError, match="an encoder with a decoder"):
         scored_at(write_model(tmp_path / "t5", ENCODER_DECODER["t5"]()))
-    for family, match in (("albert", "no logits of the next token"), ("zamba2", "share weights")):
+    for family, match in (("albert", "does not predict the next token"), ("zamba2", "share weights")):
         path = tmp_path / family
         config = CONFIGS[family]()
         save_random(config, path)
         write_tokenizer(path)
         with pytest.raises(UnsupportedError, match=match):
             scored_at(path)
-    with pytest.raises(UsageError, match="no token that follows another"):
+    with pytest.raises(UsageError, match="windows of one token each"):
         scored_at(llama, windows=WindowParams(max_tokens=3, segment_length=1, sequence_length=16))
 
 
@@ -417,8 +422,8 @@ def test_runs_that_do_not_fit_the_model_are_refused(tmp_path):
     """A block that is not there; a constant for experts; a gate or an input that cannot be seen."""
     scored = scored_model(tmp_path, "mixtral")
     for run, match in (
-        (Run({"layers.7": Watcher()}), "no block layers.7; expected layers.0.experts.0"),
-        (Run({}, {"layers.1": np.zeros(32, np.float32)}), "no block layers.1"),
+        (Run({"layers.7": Watcher()}), "a run for layers.7; expected blocks of the model: layers.0.experts.0"),
+        (Run({}, {"layers.1": np.zeros(32, np.float32)}), "a run for layers.1"),
         (Run({}, {"layers.1.experts.0": np.zeros(32, np.float32)}), "a compensation for experts: layers.1.experts.0"),
     ):
         with pytest.raises((UsageError, UnsupportedError), match=match):
@@ -426,10 +431,10 @@ def test_runs_that_do_not_fit_the_model_are_refused(tmp_path):
     save_random(CONFIGS["llama4"](), tmp_path / "llama4")
     write_tokenizer(tmp_path / "llama4")
     scored = scored_at(tmp_path / "llama4")
-    with pytest.raises(UnsupportedError, match="hides its activation function"):
+    with pytest.raises(UnsupportedError, match="activation function is not a module"):
         measure_loss(scored, {"a": Run({"layers.1.experts.0": Watcher(uses_gate=True)})}, track=no_track)
     scored.input_modules.clear()
-    with pytest.raises(UnsupportedError, match="hides its input"):
+    with pytest.raises(UnsupportedError, match="input is read by an unknown module"):
         measure_dropped(scored, Run({"layers.0": Watcher(uses_inputs=True)}), track=no_track)
 
 
@@ -453,9 +458,9 @@ def test_continuations_that_have_no_room_are_refused(tmp_path):
     """64 positions; and a model that keeps something else than keys and values."""
     scored = scored_model(tmp_path, "opt")
     with pytest.raises(UsageError, match="a prompt of 5 tokens to be continued by 60; expected no more than 64"):
-        continue_greedily(scored, PROMPT, 60, Run({}))
-    assert continue_greedily(scored, PROMPT, 59, Run({})).agreement == 1
+        continued(scored, PROMPT, 60, Run({}))
+    assert continued(scored, PROMPT, 59, Run({})).agreement == 1
     save_random(CONFIGS["rwkv"](), tmp_path / "rwkv")
     write_tokenizer(tmp_path / "rwkv")
     with pytest.raises(UnsupportedError, match="keeps no keys and values"):
-        continue_greedily(scored_at(tmp_path / "rwkv"), PROMPT, 2, Run({}))
+        continued(scored_at(tmp_path / "rwkv"), PROMPT, 2, Run({}))

@@ -79,7 +79,7 @@ def loss_of_a_translator(folder: Path) -> Attempts:
     yield lambda: recorded(model)
 
 
-@with_torch(_RUN, "no block", "a choice in a layer that is not there: in one that is")
+@with_torch(_RUN, "name blocks", "a choice in a layer that is not there: in one that is")
 def block_that_is_not_there(folder: Path) -> Attempts:
     """The rule is another model's."""
     target = scored(model_of(folder))
@@ -127,7 +127,7 @@ def continued(target: Any, n_prompt: int, n_tokens: int) -> None:
     from ripple_place.capture.continuation import continue_greedily
     from ripple_place.capture.loss_run import Run
 
-    continue_greedily(target, np.full(n_prompt, 5, np.int32), n_tokens, Run({}))
+    continue_greedily(target, np.full(n_prompt, 5, np.int32), n_tokens, {"run": Run({})})
 
 
 @with_torch(_ROOM, "positions of the model", "a continuation beyond the model's positions: a shorter prompt, or less")
