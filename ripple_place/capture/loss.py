@@ -21,11 +21,12 @@ from ripple_place.errors import UnsupportedError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ripple_place.arrays import Float32Array, Int64Array
+    from ripple_place.arrays import Float32Array
     from ripple_place.capture.batches import Batch
     from ripple_place.capture.loss_run import Run
     from ripple_place.capture.setup import Setup
     from ripple_place.capture.sites import Site
+    from ripple_place.capture.text import CalibrationText
     from ripple_place.tracking import Track
 
 
@@ -44,8 +45,8 @@ class ScoredModel:
         Of `ripple_place.capture.ffn_inputs.ffn_input_modules`.
     batches : tuple of Batch
         Windows that do not overlap, in the order of the text.
-    segment_starts : ndarray of shape (n_segments,), int64
-        First token of each segment.
+    text : CalibrationText
+        What the windows are cut from.
     device : str
         ``cpu`` or ``cuda``.
     """
@@ -55,7 +56,7 @@ class ScoredModel:
     sites: tuple[Site, ...]
     input_modules: Mapping[str, Any]
     batches: tuple[Batch, ...]
-    segment_starts: Int64Array
+    text: CalibrationText
     device: str
 
     @classmethod
@@ -82,7 +83,7 @@ class ScoredModel:
         sites = setup.sites_of_whole
         return cls(
             str(setup.path), setup.whole, sites, ffn_input_modules(setup.whole, sites, setup.weights.ffn), batches,
-            setup.text.segment_starts, setup.device,
+            setup.text, setup.device,
         )  # fmt: skip
 
     def hooks(self, runs: Collection[Run]) -> LossHooks:
@@ -157,7 +158,7 @@ def measure_loss(scored: ScoredModel, runs: Mapping[str, Run], *, track: Track) 
     import torch
 
     hooks = scored.hooks(runs.values())
-    active = {name: ActiveRun(run, scored.segment_starts) for name, run in runs.items()}
+    active = {name: ActiveRun(run, scored.text.segment_starts) for name, run in runs.items()}
     parts: dict[str, list[LossResult]] = {name: [] for name in runs}
     first_window = 0
     with torch.inference_mode(), hooks.attach():
@@ -203,7 +204,7 @@ def measure_dropped(scored: ScoredModel, run: Run, *, track: Track) -> dict[str,
 
     collected = DroppedMeans()
     hooks = scored.hooks([run])
-    active = ActiveRun(replace(run, dropped=collected), scored.segment_starts)
+    active = ActiveRun(replace(run, dropped=collected), scored.text.segment_starts)
     with torch.inference_mode(), hooks.attach():
         for batch in track(scored.batches, "measuring what is dropped"):
             hooks.choosing(active, batch.rows()[""])
