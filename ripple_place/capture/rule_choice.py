@@ -166,7 +166,7 @@ def try_rules(model: Any, sites: Sequence[Site], batches: Sequence[Batch], devic
     chosen = [batches[i] for i in spread_batches(batches, TRIAL_TOKENS)]
 
     def perplexity_by(rule: ActivityRule | None) -> float | None:
-        recorder = Recorder(rule or DEFAULT_RULE, _Nowhere(), sites)
+        recorder = Recorder(rule or DEFAULT_RULE, Nowhere(), sites)
         likelihood = LogLikelihood()
         with torch.inference_mode(), recorder.attach(device):
             for batch in chosen:
@@ -190,7 +190,7 @@ def try_rules(model: Any, sites: Sequence[Site], batches: Sequence[Batch], devic
     return Trials(without, tuple(trials))
 
 
-class _Nowhere:
+class Nowhere:
     """Takes a recorder's rows and keeps none."""
 
     def append(self, *rows: object) -> None:

@@ -54,7 +54,9 @@ class CodeStore:
         The functions that it was made of, if it is one of these.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str = "", made_of: Iterable[Callable[..., Any]] = ()) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str = "", made_of: Iterable[Callable[..., Any]] = ()
+    ) -> None:
         self._sources = tuple(Path(part.__code__.co_filename) for part in (function, *made_of))
         full_name = f"{function.__module__}.{function.__qualname__}{name and '.'}{name}".replace("<locals>.", "")
         self._name = f"{full_name}.{sys.implementation.cache_tag}"

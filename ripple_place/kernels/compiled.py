@@ -22,9 +22,7 @@ def compiled(function: F) -> F: ...
 def compiled(*, parallel: bool = ..., name: str = ..., made_of: Iterable[Any] = ...) -> Callable[[F], F]: ...
 
 
-def compiled(
-    function: Any = None, *, parallel: bool = False, name: str = "", made_of: Iterable[Any] = ()
-) -> Any:
+def compiled(function: Any = None, *, parallel: bool = False, name: str = "", made_of: Iterable[Any] = ()) -> Any:
     """Compile a function at its first call; it holds no interpreter lock while it runs.
 
     What was compiled is kept by `ripple_place.kernels.code_store`, not by numba's own cache: that one ends the process

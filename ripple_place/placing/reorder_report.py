@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ripple_place.placing.dram_report import DramReport
     from ripple_place.placing.params import PlacingParams
     from ripple_place.placing.placed import Placed
+    from ripple_place.select.tuned import TunedRules
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class ReorderReport:
         See `ripple_place.placing.placed.Placed`.
     is_refitted : bool
         Whether orders were made once more on all rows after they were judged.
+    tuned : TunedRules or None
+        Rules that were tuned for the output.
     """
 
     ordering: str
@@ -54,6 +57,7 @@ class ReorderReport:
     comparison: OrderingComparison | None = None
     copies: CopiesReport | None = None
     is_refitted: bool = False
+    tuned: TunedRules | None = None
 
     @classmethod
     def of_placed(cls, params: PlacingParams, placed: Placed) -> ReorderReport:
@@ -80,5 +84,6 @@ class ReorderReport:
             "stride": self.plan.stride if self.plan else None,
             "bytes_written": self.plan.written_bytes if self.plan else None,
             "verified": self.verification.as_json() if self.verification else None,
+            "selection": self.tuned.to_json() if self.tuned else None,
             "warnings": list(self.warnings),
         }

@@ -144,5 +144,8 @@ class SimulateParams:
             )  # fmt: skip
         if self.magnitude_noise > 0 and not rules:
             raise UsageError(
-                "--magnitude-noise", found="no rule that looks at magnitudes", expected="one", remedy="add --select RULE"
+                "--magnitude-noise",
+                found="no rule that looks at magnitudes",
+                expected="one",
+                remedy="add --select RULE",
             )

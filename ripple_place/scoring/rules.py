@@ -51,14 +51,10 @@ class RuleScorer:
         self._trace, self._device, self._simulation, self._model = trace, device, simulation, model
         self._rules = [parse_rule(text) for text in params.select]
         self._noise = Noise(params.magnitude_noise, params.seed)
-        capacity = {name: n for name, n in simulation.capacity_neurons.items() if n}
-        self._reader = ReaderNote(device.name, simulation.cache, capacity)
         measured = None if params.profile is None else read_importance(Path(params.profile))
         self._untuned = Tuning.nothing()
         if measured is not None:
-            self._untuned = replace(
-                self._untuned, importance=measured.values, sensitivity=measured.sensitivities
-            )
+            self._untuned = replace(self._untuned, importance=measured.values, sensitivity=measured.sensitivities)
 
     def score(self, layouts: Sequence[Layout], track: Track) -> list[LayoutResult]:
         """Return the scores, those of a layout's rules together.
@@ -70,7 +66,9 @@ class RuleScorer:
         """
         n_parts = self._model.n_parts if self._model is not None else parts_of_layouts(layouts)
         tuned = {layout.name: self._read_tuned(layout) for layout in layouts}
-        pairs = [(layout, rule, self._tuning(layout, rule, tuned[layout.name])) for layout in layouts for rule in self._rules]
+        pairs = [
+            (layout, rule, self._tuning(layout, rule, tuned[layout.name])) for layout in layouts for rule in self._rules
+        ]
         if self._model is not None:
             return self._inside(pairs, track)
         results = []
@@ -111,7 +109,8 @@ class RuleScorer:
         """Return what was fitted for a rule on a layout, else what the profile knows of the neurons."""
         if tuned is None:
             return self._untuned
-        found = tuned.tuning_for(layout.name, rule, self._reader)
+        reader = ReaderNote.of(self._device.name, self._simulation, layout)
+        found = tuned.tuning_for(layout.name, rule, reader)
         if found is not None:
             return found
         first = next(iter(tuned.rules.values())).tuning

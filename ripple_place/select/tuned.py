@@ -18,6 +18,7 @@ from ripple_place.checkpoint.names import COMPENSATION_FILE, SELECTION_FILE
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
+from ripple_place.printable import listed
 from ripple_place.select.rule import Tuning
 from ripple_place.tensorfile import TensorFile, TensorSource, tensor_file_pieces
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.arrays import Float32Array
+    from ripple_place.flash.layout import Layout
+    from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule
 
 SELECTION_FORMAT = "ripple-place.selection/1"
@@ -42,12 +45,18 @@ class ReaderNote:
     cache : str
         Policy.
     capacity_neurons : mapping of str to int
-        By block that has any.
+        By block in which rules work.
     """
 
     device: str
     cache: str
     capacity_neurons: Mapping[str, int]
+
+    @classmethod
+    def of(cls, device: str, simulation: SimulationParams, layout: Layout) -> ReaderNote:
+        """Return the note of a simulated reader."""
+        capacity = {name: simulation.capacity_neurons.get(name, 0) for name in layout.blocks}
+        return cls(device, simulation.cache, capacity)
 
     def difference(self, other: ReaderNote) -> tuple[str, str] | None:
         """Return what differs, as this one has it and as the other has it; None if nothing does."""
@@ -55,6 +64,8 @@ class ReaderNote:
             return f"device {self.device}", f"device {other.device}"
         if self.cache != other.cache:
             return f"cache {self.cache}", f"cache {other.cache}"
+        if self.capacity_neurons.keys() != other.capacity_neurons.keys():
+            return f"blocks {listed([*self.capacity_neurons])}", f"blocks {listed([*other.capacity_neurons])}"
         if dict(self.capacity_neurons) != dict(other.capacity_neurons):
             return f"DRAM for {self._total} neurons", f"DRAM for {other._total} neurons"
         return None
@@ -110,23 +121,27 @@ class TunedRules:
         document = {
             "format": SELECTION_FORMAT,
             "compensation_sha256": hashlib.sha256(content).hexdigest(),
-            "rules": [
-                {
-                    "rule": tuned.rule,
-                    "price_nats_per_us": tuned.tuning.price,
-                    "thresholds": dict(tuned.tuning.thresholds),
-                    "importance": tuned.importance,
-                    "device": tuned.reader.device,
-                    "cache": tuned.reader.cache,
-                    "capacity_neurons": dict(tuned.reader.capacity_neurons),
-                    "compensated_blocks": list(tuned.tuning.compensation),
-                    "tuning": dict(tuned.report),
-                }
-                for tuned in self.rules.values()
-            ],
+            "rules": self.to_json(),
         }
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         return {SELECTION_FILE: text.encode(), COMPENSATION_FILE: content}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return what ``selection.json`` says of each rule."""
+        return [
+            {
+                "rule": tuned.rule,
+                "price_nats_per_us": tuned.tuning.price,
+                "thresholds": dict(tuned.tuning.thresholds),
+                "importance": tuned.importance,
+                "device": tuned.reader.device,
+                "cache": tuned.reader.cache,
+                "capacity_neurons": dict(tuned.reader.capacity_neurons),
+                "compensated_blocks": list(tuned.tuning.compensation),
+                "tuning": dict(tuned.report),
+            }
+            for tuned in self.rules.values()
+        ]
 
     def tuning_for(self, where: str, rule: Rule, reader: ReaderNote) -> Tuning | None:
         """Return what was fitted for a rule; None if it was not tuned here.
@@ -188,9 +203,7 @@ def read_tuned(out: Path) -> TunedRules | None:
         importance, sensitivity = _ending(file, ".importance"), _ending(file, ".sensitivity")
         rules = {}
         for index, entry in enumerate(document["rules"]):
-            compensation = {
-                name: _vector(file, f"{name}.compensation.{index}") for name in entry["compensated_blocks"]
-            }
+            compensation = {name: _vector(file, f"{name}.compensation.{index}") for name in entry["compensated_blocks"]}
             price, thresholds, capacity = entry["price_nats_per_us"], entry["thresholds"], entry["capacity_neurons"]
             numbers = [*([] if price is None else [price]), *thresholds.values(), *capacity.values()]
             if not all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers):

@@ -24,6 +24,7 @@ from ripple_place.placing.place import place_neurons
 from ripple_place.placing.reorder_report import ReorderReport
 from ripple_place.placing.stride import choose_stride
 from ripple_place.tracking import Track, no_track
+from ripple_place.workflows.tune_selection import TuneParams, tune_selection
 
 if TYPE_CHECKING:
     import os
@@ -40,6 +41,7 @@ def reorder(
     placing: PlacingParams | None = None,
     writing: WritingParams | None = None,
     track: Track = no_track,
+    selection: TuneParams | None = None,
 ) -> ReorderReport:
     """Order the neurons of every profiled block and write the placement, or the checkpoint in that order.
 
@@ -55,6 +57,8 @@ def reorder(
     writing : WritingParams, optional
     track : Track
         Receives progress.
+    selection : TuneParams, optional
+        Rules to tune for the output, which keeps what was fitted beside the model.
 
     Raises
     ------
@@ -73,13 +77,15 @@ def reorder(
     placing, writing = placing or PlacingParams(), writing or WritingParams()
     profile, out = Path(profile), Path(out)
     _check_together(checkpoint, profile, out, placing, writing)
+    if selection is not None:
+        selection.check(placing, checkpoint)
     learned = read_profile(profile)
     names = select_layers(learned.blocks, placing.layers)
     model = None if checkpoint is None else open_model(Path(checkpoint), writing.family)
     sizes = _bundle_bytes(model, learned, names, placing)
     placing = placing.resolved(
         has_rows=learned.trace is not None, has_sizes=bool(sizes),
-        needs_device=model is not None and writing.stride == "auto",
+        needs_device=model is not None and (writing.stride == "auto" or selection is not None),
     )  # fmt: skip
     # Everything that can be refused is refused before the long part.
     if model is None:
@@ -99,6 +105,9 @@ def reorder(
         if writing.stride == "auto" and "bundled" in writing.formats:
             stride = choose_stride(learned.trace, placed, placing.device_profile, sizes)
         plan = writing.plan(model, placed.placement, out, stride)
+        if selection is not None and not writing.dry_run:
+            plan, tuned = tune_selection(plan, learned, placing, selection, track)
+            report = replace(report, tuned=tuned)
         report = _write(plan, writing, report, track)
     return replace(report, seconds=time.perf_counter() - started)
 

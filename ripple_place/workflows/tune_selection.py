@@ -1,0 +1,151 @@
+"""Tune selection rules for an output that is about to be written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ripple_place.errors import UsageError
+from ripple_place.flash.device.conditions import ReadConditions, under
+from ripple_place.flash.layout import BlockExtent, Layout
+from ripple_place.flash.simulator import SimulationParams
+from ripple_place.placement import ModelPlacement
+from ripple_place.placing.recorded_dram import RecordedDram
+from ripple_place.select.registry import parse_rule
+from ripple_place.select.rule import Tuning
+from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ripple_place.capture.params import CaptureParams
+    from ripple_place.capture.rules_in_model import ModelText
+    from ripple_place.checkpoint.output.plan import RewritePlan
+    from ripple_place.graph.profile import Profile
+    from ripple_place.placing.params import PlacingParams
+    from ripple_place.tracking import Track
+
+
+@dataclass(frozen=True)
+class TuneParams:
+    """Which rules to tune, and on what.
+
+    Parameters
+    ----------
+    rules : tuple of str
+        See `ripple_place.select.registry.parse_rule`.
+    capture : CaptureParams
+        The text, and how the model reads it.
+
+    Raises
+    ------
+    UsageError
+        If a rule is unknown, stands twice, or drops nothing.
+    """
+
+    rules: tuple[str, ...]
+    capture: CaptureParams
+
+    def __post_init__(self) -> None:
+        rules = [parse_rule(text) for text in self.rules]
+        names = [str(rule) for rule in rules]
+        for rule in rules:
+            if not rule.changes_output or names.count(str(rule)) > 1:
+                raise UsageError(
+                    f"--select {rule}", found="it twice" if rule.changes_output else "a rule that drops nothing",
+                    expected="rules to tune, each once", remedy="leave it out",
+                )  # fmt: skip
+
+    def check(self, placing: PlacingParams, checkpoint: object) -> None:
+        """Refuse what rules cannot be tuned for, before the long part.
+
+        Raises
+        ------
+        UsageError
+            If there is no checkpoint, no device, or two copies.
+        """
+        for found, remedy in (
+            ("no checkpoint" if checkpoint is None else "", "name the checkpoint as well"),
+            ("--break-even-gap" if placing.break_even_gap is not None else "", "name a --device instead"),
+            ("--copies 2" if placing.copies == 2 else "", "leave --copies out"),
+        ):
+            if found:
+                raise UsageError(
+                    f"--select {self.rules[0]}", found=found,
+                    expected="a model, and a device that reads one copy of it, to tune the rule for", remedy=remedy,
+                )  # fmt: skip
+
+
+def tune_selection(
+    plan: RewritePlan, profile: Profile, placing: PlacingParams, params: TuneParams, track: Track
+) -> tuple[RewritePlan, TunedRules]:
+    """Return the plan with the files of tuned rules, and the rules.
+
+    Parameters
+    ----------
+    plan : RewritePlan
+        Says where each neuron will lie.
+    profile : Profile
+        With importance, unless that of sizes is to do.
+    placing : PlacingParams
+        Device, cache and DRAM.
+    params : TuneParams
+    track : Track
+        Receives progress updates.
+
+    Raises
+    ------
+    UsageError, UnsupportedError, CheckpointError, TraceFormatError, OSError
+        As `ripple_place.capture.rules_in_model.ModelText` and `ripple_place.capture.tune_rule.RuleTuner`.
+    """
+    from ripple_place.capture.rules_in_model import ModelText
+    from ripple_place.capture.tune_rule import RuleTuner
+
+    layout = _layout(plan, profile)
+    recorded = RecordedDram.of(str(plan.out), plan.placement)
+    simulation = SimulationParams()
+    if recorded is not None:
+        simulation = SimulationParams(
+            recorded.cache, {name: recorded.capacity_neurons.get(name, 0) for name in layout.blocks}
+        )
+    assert placing.device_profile is not None
+    device = replace(under(placing.device_profile, ReadConditions()), span_bytes=layout.span_bytes)
+    model = ModelText.open(plan.model.checkpoint.path, params.capture)
+    known, method = _known(profile, layout, model)
+    reader = ReaderNote.of(device.name, simulation, layout)
+    tuner = RuleTuner(model, device, simulation, layout, track)
+    rules = {}
+    for text in params.rules:
+        rule = parse_rule(text)
+        tuning, report = tuner.tune(rule, known)
+        rules[str(rule)] = TunedRule(str(rule), reader, tuning, method, report)
+    tuned = TunedRules(rules)
+    return replace(plan, additions=tuned.files()), tuned
+
+
+def _layout(plan: RewritePlan, profile: Profile) -> Layout:
+    """Return where the neurons of the placed blocks will lie."""
+    blocks, extents = {}, {}
+    for name, placement in plan.placement.blocks.items():
+        block = plan.model.blocks[name]
+        blocks[name] = replace(placement, frequency=profile.blocks[name].frequency)
+        extents[name] = BlockExtent.packed(block.bundle_bytes)
+        if plan.bundle is not None:
+            index = plan.bundle.index[name]
+            extents[name] = BlockExtent(block.bundle_bytes, index["stride_bytes"], index["offset_bytes"])
+    return Layout.from_extents(str(plan.out), ModelPlacement(blocks), extents)
+
+
+def _known(profile: Profile, layout: Layout, model: ModelText) -> tuple[Tuning, str]:
+    """Return what dropping neurons costs: as measured, or by their size, and which of the two."""
+    from ripple_place.capture.tune_rule import size_importance
+
+    measured = {name: profile.blocks[name].importance for name in layout.blocks}
+    importance = {name: values for name, values in measured.items() if values is not None}
+    if len(importance) < len(measured):
+        sites = {site.block: site for site in model.scored.sites}
+        sizes = {name: size_importance(sites[name]) for name in layout.blocks}
+        return replace(Tuning.nothing(), importance=sizes), "size"
+    found = {name: profile.blocks[name].sensitivity for name in layout.blocks}
+    sensitivity = {name: weights for name, weights in found.items() if weights is not None}
+    return replace(Tuning.nothing(), importance=importance, sensitivity=sensitivity), "fisher"
