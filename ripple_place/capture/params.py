@@ -102,6 +102,12 @@ class CaptureParams:
         Record what can be recorded of a model that `reorder` would refuse, or of which not every block can be seen.
     family : str or Path, optional
         Family file that describes the model (`ripple_place.checkpoint.model.known_families.read_family`).
+    importance : bool
+        Also measure what dropping a neuron costs (`ripple_place.capture.importance`).
+    sensitivity : bool
+        Also fit how that differs from token to token; measures importance, too.
+    seed : int
+        Of the labels that importance is measured on.
 
     Raises
     ------
@@ -120,6 +126,14 @@ class CaptureParams:
     n_threads: int | None = None
     allow_unsupported: bool = False
     family: str | Path | None = None
+    importance: bool = False
+    sensitivity: bool = False
+    seed: int = 0
+
+    @property
+    def measures_importance(self) -> bool:
+        """Whether importance is asked for, by itself or for the sensitivity."""
+        return self.importance or self.sensitivity
 
     def __post_init__(self) -> None:
         if not as_paths(self.texts):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import sorted_blocks
 from ripple_place.capture.extra import require_capture_extra
+from ripple_place.capture.importance import check_importance, measure_importance
 from ripple_place.capture.layerwise import run_layer_by_layer
 from ripple_place.capture.params import DEFAULT_RULE
 from ripple_place.capture.recorder import Recorder
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ripple_place.capture.rule_choice import Trials
     from ripple_place.capture.setup import Setup
     from ripple_place.capture.writer import BlockLayout
+    from ripple_place.graph.importance import ModelImportance
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
 
@@ -56,6 +58,8 @@ class Capture:
         How the rule was chosen; None if it was named, or chosen by an earlier run.
     notes : tuple of str
         What was not recorded or not scored, and why.
+    importance : ModelImportance or None
+        What dropping neurons costs, if that was asked for.
     """
 
     trace: ActivationTrace
@@ -67,6 +71,7 @@ class Capture:
     rule: ActivityRule = DEFAULT_RULE
     choice: RuleChoice | None = None
     notes: tuple[str, ...] = ()
+    importance: ModelImportance | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ``capture`` of ``profile --json``: everything but the trace."""
@@ -107,7 +112,8 @@ def run_capture(
     Raises
     ------
     UnsupportedError
-        If torch or transformers is missing, or the model's FFNs are of an unknown kind.
+        If torch or transformers is missing, the model's FFNs are of an unknown kind, or importance is asked for and
+        cannot be measured.
     UsageError, CheckpointError, OSError
         If text or model cannot be read or do not fit each other.
     TraceFormatError
@@ -120,6 +126,7 @@ def run_capture(
     """
     require_capture_extra(model_path)
     setup = set_up(model_path, params, directory if resume else None)
+    check_importance(setup, is_resumed=resume)
     choice = _choose_rule(setup, directory if resume else None, track)
     rule = choice.rule
     if rule.uses_gate:
@@ -140,6 +147,7 @@ def run_capture(
         if likelihoods and likelihoods[name].perplexity is not None:
             metadata[key] = repr(likelihoods[name].perplexity)
     blocks, idle = _blocks(setup, writer)
+    importance = measure_importance(setup, track) if params.measures_importance else None
     return Capture(
         writer.trace(blocks, setup.text, metadata),
         directory,
@@ -150,6 +158,7 @@ def run_capture(
         rule,
         choice if choice.activation is not None else None,
         _notes(setup, rule, idle, is_all_fitted_on=score and likelihoods["with"].n_tokens == 0),
+        importance,
     )
 
 
@@ -166,9 +175,7 @@ def _notes(setup: Setup, rule: ActivityRule, idle: Sequence[str], *, is_all_fitt
     if idle:
         notes.append(f"{few_blocks(idle)} not recorded: this model skips them where there is nothing but text")
     if setup.params.perplexity and rule.changes_output and not setup.predicts_text:
-        why = f"{setup.path} has no weights that give logits" if setup.skeleton.can_generate() else (
-            f"{type(setup.skeleton).__name__} does not predict the next token")  # fmt: skip
-        notes.append(f"{why}: the cost of the rule in perplexity is not known")
+        notes.append(f"{setup.lacks_logits}: the cost of the rule in perplexity is not known")
     if is_all_fitted_on:
         notes.append(
             f"all of the text went into the thresholds of {rule}, so that nothing was left to score the rule on: "

@@ -29,7 +29,7 @@ class ModelRunError(UnsupportedError):
 
 
 @contextmanager
-def explained(model: Any) -> Iterator[None]:
+def explained(model: Any, *, is_gradient: bool = False) -> Iterator[None]:
     """Turn what a model's code raises into an error that names its module; the cause stays with it.
 
     What our own code raises, in hooks of the model, passes: that is either a sentence already, or a fault of ours.
@@ -37,6 +37,8 @@ def explained(model: Any) -> Iterator[None]:
     Parameters
     ----------
     model : transformers.PreTrainedModel
+    is_gradient : bool
+        Whether it runs for gradients, which need all layers at once.
 
     Raises
     ------
@@ -55,7 +57,8 @@ def explained(model: Any) -> Iterator[None]:
             raise UnsupportedError(
                 where, found=f"too little memory to run the model ({_reason(cause)})",
                 expected="room for the weights in use and what a batch of text takes",
-                remedy="run it with --layer-by-layer, or with a smaller --sequence-length",
+                remedy="leave --importance and --sensitivity out, or measure them on a machine with more memory"
+                if is_gradient else "run it with --layer-by-layer, or with a smaller --sequence-length",
             ) from cause  # fmt: skip
         module = _module_at_fault(model, cause.__traceback__)
         if module is None:

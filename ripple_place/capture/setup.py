@@ -79,7 +79,16 @@ class Setup:
     @cached_property
     def predicts_text(self) -> bool:
         """Whether the model says what token comes next, and the checkpoint has the weights for it."""
-        return bool(self.skeleton.can_generate()) and models.has_head(self.skeleton, self.weights.shards)
+        return not self.lacks_logits
+
+    @cached_property
+    def lacks_logits(self) -> str:
+        """Why the model does not say what token comes next; empty if it does."""
+        if not self.skeleton.can_generate():
+            return f"{type(self.skeleton).__name__} does not predict the next token"
+        if not models.has_head(self.skeleton, self.weights.shards):
+            return f"{self.path} has no weights that give logits"
+        return ""
 
 
 def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Setup:

@@ -105,8 +105,11 @@ def likelihoods_of(progress: dict[str, Any]) -> dict[str, LogLikelihood]:
     return {name: LogLikelihood(**value) for name, value in progress.get("likelihoods", {}).items()}
 
 
-def forward(model: Any, batch: Batch, device: str, *, logits: bool) -> Any:
-    """Run one batch; return its logits, which are a large product, or where nobody needs these, what leads to them."""
+def forward(model: Any, batch: Batch, device: str, *, logits: bool, is_gradient: bool = False) -> Any:
+    """Run one batch; return its logits, which are a large product, or where nobody needs these, what leads to them.
+
+    With `is_gradient`, a lack of memory is explained as that of a run for gradients.
+    """
     import torch
 
     run = model if logits else model.base_model
@@ -115,6 +118,6 @@ def forward(model: Any, batch: Batch, device: str, *, logits: bool) -> Any:
     parameters = inspect.signature(run.forward).parameters.values()
     if any(parameter.name == "use_cache" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         inputs["use_cache"] = False
-    with explained(model):
+    with explained(model, is_gradient=is_gradient):
         output = run(**inputs)
         return output.logits if logits else output[0]

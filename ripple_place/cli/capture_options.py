@@ -31,7 +31,8 @@ _FLAGS = {
     "max_tokens": "--max-tokens", "segment_length": "--segment-length", "sequence_length": "--sequence-length",
     "rule": "--active", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
     "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
-    "allow_unsupported": "--allow-unsupported", "family": "--family",
+    "allow_unsupported": "--allow-unsupported", "family": "--family", "importance": "--importance",
+    "sensitivity": "--sensitivity",
 }  # fmt: skip
 """Options by parameter that mean nothing without a model and a text."""
 _DTYPES = [dtype for dtype in DTYPES if dtype != "float64"]
@@ -54,6 +55,8 @@ class CaptureOptions:
     dtype: str
     allow_unsupported: bool
     family: Path | None
+    importance: bool
+    sensitivity: bool
 
     def params(self, sources: Iterable[Path], common: Common) -> CaptureParams | None:
         """Return what to capture; None if there is no text.
@@ -73,7 +76,7 @@ class CaptureOptions:
             self.texts, windows, rule, magnitudes=self.magnitudes, layer_by_layer=self.layer_by_layer,
             perplexity=self.perplexity, device=self.torch_device, dtype=self.dtype,
             n_threads=common.n_threads if common.n_threads_given else None, allow_unsupported=self.allow_unsupported,
-            family=self.family,
+            family=self.family, importance=self.importance, sensitivity=self.sensitivity, seed=common.seed,
         )  # fmt: skip
 
 
@@ -94,6 +97,10 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   "relu for ReLU models; for smooth activations the sparsest top-k that the text bears]")  # fmt: skip
     @click.option("--magnitudes", is_flag=True, default=CaptureParams.magnitudes,
                   help="Also record what the active neurons put out.")  # fmt: skip
+    @click.option("--importance", is_flag=True, default=CaptureParams.importance,
+                  help="Also measure what dropping each neuron costs in nats (Fisher information).")  # fmt: skip
+    @click.option("--sensitivity", is_flag=True, default=CaptureParams.sensitivity,
+                  help="Also fit how that cost differs from token to token; implies --importance.")  # fmt: skip
     @click.option("--perplexity/--no-perplexity", default=CaptureParams.perplexity, show_default=True,
                   help="Score the text with and without a rule that changes the output.")  # fmt: skip
     @click.option("--layer-by-layer/--whole-model", default=CaptureParams.layer_by_layer,
@@ -109,11 +116,11 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_capture(
         *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
         rule: str | None, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
-        dtype: str, allow_unsupported: bool, family: Path | None, **kwargs: Any,
+        dtype: str, allow_unsupported: bool, family: Path | None, importance: bool, sensitivity: bool, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
             texts, max_tokens, segment_length, sequence_length, rule, magnitudes, perplexity, layer_by_layer,
-            torch_device, dtype, allow_unsupported, family,
+            torch_device, dtype, allow_unsupported, family, importance, sensitivity,
         )  # fmt: skip
         return command(*args, capture=options, **kwargs)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.capture.run import Capture
+    from ripple_place.graph.importance import ModelImportance
     from ripple_place.workflows.profile import ProfileReport
 
 
@@ -28,6 +29,8 @@ def profile_text(report: ProfileReport, written: Sequence[Path]) -> str:
     parts = [statistics_table(report)]
     if report.capture is not None:
         parts += [text for text in (choice_text(report.capture), perplexity_text(report.capture)) if text]
+    if report.importance is not None:
+        parts.append(importance_text(report.importance))
     amount = "Counts" if report.n_segments is None else f"{report.n_tokens:,} tokens in {report.n_segments} segments"
     parts.append(f"{amount}. Wrote {' and '.join(map(one_line, written))}")
     if report.verdict is not None:
@@ -75,3 +78,20 @@ def perplexity_text(capture: Capture) -> str:
         f"Perplexity of the text: {number(capture.perplexity_without_rule)} with every neuron, "
         f"{number(capture.perplexity)} by the rule {capture.rule}."
     )
+
+
+def importance_text(importance: ModelImportance) -> str:
+    """Return on how much text importance was measured, how unequal it is, and what the sensitivity explains."""
+    blocks = importance.to_json()["blocks"].values()
+    text = f"Importance, measured on {importance.note.n_tokens:,} tokens"
+    if top := _range([block["share_of_top_10_percent"] for block in blocks]):
+        text += f": the top 10 % of a block's neurons have {top} of it"
+    if r2 := _range([block["sensitivity_r2"] for block in blocks]):
+        text += f"; sensitivity explains {r2} of the variance of log |g|^2 on held-out tokens"
+    return f"{text}."
+
+
+def _range(shares: Sequence[float | None]) -> str:
+    """Return the lowest and the highest of some shares, or the one that there is; empty if none is known."""
+    known = [share for share in shares if share is not None]
+    return " to ".join(dict.fromkeys(percent(share) for share in (min(known), max(known)))) if known else ""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ripple_place.errors import TraceFormatError
+from ripple_place.graph.importance import KEY as IMPORTANCE_KEY
+from ripple_place.graph.importance import ModelImportance, importance_in, importance_tensors
 from ripple_place.graph.recount import check_counts
-from ripple_place.tensorfile import TensorSource, write_tensor_file
+from ripple_place.tensorfile import DTYPE_BITS, TensorSource, write_tensor_file
 from ripple_place.trace.files import PROFILE_FORMAT, open_trace_file, read_trace, trace_metadata, trace_tensors
 from ripple_place.units import parse_count
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from scipy.sparse import csr_array
 
-    from ripple_place.arrays import Int64Array
+    from ripple_place.arrays import Float32Array, Int64Array
+    from ripple_place.graph.importance import ImportanceNote
     from ripple_place.tensorfile import TensorFile
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -36,10 +39,17 @@ class BlockProfile:
         Rows of the trace in which each neuron fires.
     graph : csr_array of shape (n_neurons, n_neurons)
         Symmetric; see `ripple_place.graph.coactivation.neighbor_graph`.
+    importance : ndarray of shape (n_neurons,), float32, or None
+        What dropping each neuron costs, in nats per squared unit of its output; None where that was not measured
+        (`ripple_place.graph.importance.ModelImportance`).
+    sensitivity : ndarray of shape (d + 2,), float32, or None
+        Weights of `ripple_place.trace.sensitivity.sensitivity_of`; None where not fitted.
     """
 
     frequency: Int64Array
     graph: csr_array
+    importance: Float32Array | None = None
+    sensitivity: Float32Array | None = None
 
     @property
     def n_neurons(self) -> int:
@@ -59,6 +69,8 @@ class Profile:
         K of the neighbour graphs.
     trace : ActivationTrace or None
         The activations themselves; None in a profile of imported counts.
+    importance_note : ImportanceNote or None
+        How the blocks' importance was measured; None if it was not.
     digest : str
         SHA-256 of the firing counts, which names the profile in what is derived from it.
     """
@@ -66,6 +78,25 @@ class Profile:
     blocks: Mapping[str, BlockProfile]
     n_neighbors: int
     trace: ActivationTrace | None
+    importance_note: ImportanceNote | None = None
+
+    @property
+    def importance(self) -> ModelImportance | None:
+        """The importance of all blocks; None if it was not measured."""
+        if self.importance_note is None:
+            return None
+        values = {name: block.importance for name, block in self.blocks.items() if block.importance is not None}
+        weights = {name: block.sensitivity for name, block in self.blocks.items() if block.sensitivity is not None}
+        return ModelImportance(values, weights, self.importance_note)
+
+    def with_importance(self, importance: ModelImportance | None) -> Profile:
+        """Return the profile with this importance, or none."""
+        values, weights = (importance.values, importance.sensitivities) if importance is not None else ({}, {})
+        blocks = {
+            name: replace(block, importance=values.get(name), sensitivity=weights.get(name))
+            for name, block in self.blocks.items()
+        }
+        return replace(self, blocks=blocks, importance_note=None if importance is None else importance.note)
 
     @property
     def digest(self) -> str:
@@ -111,6 +142,10 @@ def write_profile(path: str | os.PathLike[str], profile: Profile, *, n_tokens: i
         sizes = {name: block.n_neurons for name, block in profile.blocks.items()}
         metadata |= {"format": PROFILE_FORMAT, "blocks": json.dumps(sizes), "activity": "as counted"}
         metadata |= {} if n_tokens is None else {"n_tokens": str(n_tokens)}
+    if (importance := profile.importance) is not None:
+        # Widest dtype first, so that each tensor is aligned to its own size.
+        tensors = sorted([*tensors, *importance_tensors(importance)], key=lambda tensor: -DTYPE_BITS[tensor.dtype])
+        metadata[IMPORTANCE_KEY] = importance.note.to_metadata()
     write_tensor_file(path, tensors, metadata)
 
 
@@ -121,7 +156,7 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     ------
     TraceFormatError
         If it is damaged, a plain trace, or contradicts itself: firing counts are compared with the bits, those of
-        pairs with a sample that is counted again.
+        pairs with a sample that is counted again. Or if its importance is malformed.
     OSError
         If it cannot be read.
     """
@@ -138,7 +173,20 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     if trace is not None:
         for name, block in blocks.items():
             check_counts(f"{path}: {name}", trace.blocks[name], block.frequency, block.graph)
-    return Profile(blocks, n_neighbors, trace)
+    return Profile(blocks, n_neighbors, trace).with_importance(importance_in(file, sizes))
+
+
+def read_importance(path: str | os.PathLike[str]) -> ModelImportance | None:
+    """Read what dropping neurons costs from a profile file, and nothing else of it; None if it does not say.
+
+    Raises
+    ------
+    TraceFormatError
+        If the file is damaged, no trace or profile, or its importance is malformed.
+    OSError
+        If it cannot be read.
+    """
+    return importance_in(*open_trace_file(path))
 
 
 def _read_block(file: TensorFile, name: str, n_neurons: int) -> BlockProfile:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ripple_place.capture.run import Capture
+    from ripple_place.graph.importance import ModelImportance
     from ripple_place.graph.statistics import BlockStatistics
     from ripple_place.locks import WriterLock
     from ripple_place.verdict.verdict import Verdict
@@ -58,6 +59,8 @@ class ProfileReport:
         What was recorded, if a model was among the sources.
     verdict : Verdict or None
         How much reordering can help.
+    importance : ModelImportance or None
+        What dropping neurons costs, if a source says.
     """
 
     n_tokens: int | None
@@ -68,6 +71,7 @@ class ProfileReport:
     metadata: Mapping[str, str] = field(default_factory=dict)
     capture: Capture | None = None
     verdict: Verdict | None = None
+    importance: ModelImportance | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``profile --json``."""
@@ -78,6 +82,7 @@ class ProfileReport:
             "profile": self.digest,
             **({} if self.capture is None else {"capture": self.capture.to_json()}),
             "blocks": {name: statistics.to_json() for name, statistics in self.statistics.items()},
+            "importance": None if self.importance is None else self.importance.to_json(),
             "verdict": None
             if self.verdict is None
             else {"sentences": [*sentences(self.verdict)], **self.verdict.to_json()},
@@ -129,6 +134,7 @@ def _profile_trace(
     """Count a trace, write its profile unless that is done, and judge."""
     trace, capture = gathered.trace, gathered.capture
     counted, statistics = count_trace(trace, params.n_neighbors, track)
+    counted = counted.with_importance(gathered.importance)
     if not gathered.is_written:
         lock.note(gathered.work.to_note())
         write_profile(out, counted)
@@ -158,6 +164,7 @@ def _profile_trace(
         metadata=trace.metadata,
         capture=capture,
         verdict=verdict,
+        importance=gathered.importance,
     )
 
 

@@ -11,6 +11,8 @@ from ripple_place.capture.source import capture_directory, capture_origin, captu
 from ripple_place.capture.writer import is_capture
 from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.errors import UsageError
+from ripple_place.graph.importance import join_importance
+from ripple_place.graph.profile import read_importance
 from ripple_place.jsontext import parse_json
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.origin import origins
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.capture.run import Capture
+    from ripple_place.graph.importance import ModelImportance
     from ripple_place.locks import WriterLock
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
@@ -42,6 +45,8 @@ class Work:
         Rows were recorded in a directory beside the profile.
     files : tuple of str
         What it writes besides the profile.
+    importance : str
+        What it measures besides the trace: ``importance`` or ``sensitivity``, and the seed; empty if neither.
     """
 
     sources: tuple[str, ...] = ()
@@ -49,6 +54,7 @@ class Work:
     union: int = 0
     captures: bool = False
     files: tuple[str, ...] = ()
+    importance: str = ""
 
     def to_note(self) -> str:
         """Return the work as text."""
@@ -60,14 +66,15 @@ class Work:
         try:
             work = parse_json(note)
             return cls(
-                tuple(work["sources"]), work["n_neighbors"], work["union"], work["captures"], tuple(work["files"])
-            )
+                tuple(work["sources"]), work["n_neighbors"], work["union"], work["captures"], tuple(work["files"]),
+                work.get("importance", ""),
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError):
             return cls()
 
     def is_same(self, other: Work) -> bool:
         """Tell whether both put the same into a profile."""
-        return (self.sources, self.n_neighbors, self.union) == (other.sources, other.n_neighbors, other.union)
+        return replace(self, captures=False, files=()) == replace(other, captures=False, files=())
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +90,15 @@ class Gathered:
     work : Work
     is_written : bool
         An earlier run of the same command has put the trace into the profile, and was then killed.
+    importance : ModelImportance or None
+        What dropping neurons costs, over all sources that say.
     """
 
     trace: ActivationTrace
     capture: Capture | None
     work: Work
     is_written: bool = False
+    importance: ModelImportance | None = None
 
 
 def gather_sources(
@@ -132,7 +142,7 @@ def gather_sources(
         work = _work_of(sources, digests, params, captures=bool(models))
         _remove_remnant(out, earlier, unfinished)
         if _is_written(out, earlier, digests, work, unfinished):
-            return Gathered(earlier, None, work, is_written=True)
+            return Gathered(earlier, None, work, is_written=True, importance=read_importance(out))
 
     capture = None
     if models:
@@ -147,7 +157,17 @@ def gather_sources(
     trace = union_of_segments(join_traces(paths, parts), params.union)
     if len(parts) > 1 or models or params.union > 1:
         trace = replace(trace, sources=held + work.sources)
-    return Gathered(trace, capture, work)
+    measured = [
+        capture.importance if path in models and capture is not None else _importance_of(path) for path in paths
+    ]
+    importance = join_importance([part for part in measured if part is not None])
+    return Gathered(trace, capture, work, importance=importance)
+
+
+def _importance_of(path: Path) -> ModelImportance | None:
+    """Return the importance in a trace that was read, which may be a profile."""
+    is_file_of_tensors = path.is_file() and path.suffix not in (".npy", ".npz")
+    return read_importance(path) if is_file_of_tensors else None
 
 
 def notes_on_going_on(out: Path, params: ProfileParams, lock: WriterLock) -> list[str]:
@@ -168,7 +188,10 @@ def _work_of(
     """Return what a run puts into a profile."""
     added = tuple(digest for path in sources for digest in digests[path])
     files = tuple(str(path) for path in (params.graphml, params.html) if path is not None)
-    return Work(added, params.n_neighbors, params.union, captures, files)
+    importance = ""
+    if params.capture is not None and params.capture.measures_importance:
+        importance = f"{'sensitivity' if params.capture.sensitivity else 'importance'}, seed {params.capture.seed}"
+    return Work(added, params.n_neighbors, params.union, captures, files, importance)
 
 
 def _remove_remnant(out: Path, earlier: ActivationTrace, unfinished: Work) -> None:
