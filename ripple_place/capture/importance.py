@@ -103,13 +103,14 @@ def measure_importance(setup: Setup, track: Track) -> ModelImportance:
     model, device = setup.whole, setup.device
     ups = up_projections(model, setup.weights, setup.sites_of_whole) if setup.params.sensitivity else {}
     batches = setup.text.batches_apart(layout_of(setup.skeleton.config, n_embeddings(setup.skeleton)))
-    first_held_out = len(batches) - int(HELD_OUT_SHARE * len(batches))
+    first_held_out = len(batches) - max(1, round(HELD_OUT_SHARE * len(batches)))
     gradients = Gradients(setup.sites_of_whole, ups, device)
     with _frozen(model), explained(model, is_gradient=True):
         with gradients.attach(model):
             for i in track(range(len(batches)), "measuring importance"):
                 gradients.begin(batches[i], is_held_out=i >= first_held_out)
-                loss = sampled_loss(forward(model, batches[i], device, logits=True, is_gradient=True), batches[i], setup.params.seed)
+                logits = forward(model, batches[i], device, logits=True, is_gradient=True)
+                loss = sampled_loss(logits, batches[i], setup.params.seed)
                 if loss.requires_grad:
                     loss.backward()
                 gradients.end()

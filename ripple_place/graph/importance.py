@@ -133,8 +133,8 @@ def join_importance(parts: Sequence[ModelImportance]) -> ModelImportance | None:
         sum(n_tokens) if is_joined else max(n_tokens), parts[-1].note.seed, n_rows,
         {name: fit for part in parts for name, fit in part.note.sensitivity.items()},
     )  # fmt: skip
-    values = {name: (total / max(1, n_rows[name])).astype(np.float32) for name, total in sums.items()}
-    return ModelImportance(values, {name: w for part in parts for name, w in part.sensitivities.items()}, note)
+    means = {name: (total / max(1, n_rows[name])).astype(np.float32) for name, total in sums.items()}
+    return ModelImportance(means, {name: w for part in parts for name, w in part.sensitivities.items()}, note)
 
 
 def importance_tensors(importance: ModelImportance) -> list[TensorSource]:

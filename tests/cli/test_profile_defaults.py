@@ -39,6 +39,9 @@ FIELDS: dict[str, tuple[type, str]] = {
     "threads": (CaptureParams, "n_threads"),
     "allow_unsupported": (CaptureParams, "allow_unsupported"),
     "family": (CaptureParams, "family"),
+    "importance": (CaptureParams, "importance"),
+    "sensitivity": (CaptureParams, "sensitivity"),
+    "seed": (CaptureParams, "seed"),
     "union": (ProfileParams, "union"),
     "append": (ProfileParams, "append"),
     "neighbors": (ProfileParams, "n_neighbors"),
@@ -51,7 +54,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "force": (ProfileParams, "force"),
 }
 """The library's parameter behind each option."""
-NO_PARAMETER = {"sources", "out", "as_json", "seed", "quiet", "verbose"}
+NO_PARAMETER = {"sources", "out", "as_json", "quiet", "verbose"}
 """Options that are no parameters of the library: arguments of `profile` itself, and what is printed."""
 NO_OPTION = {
     (CaptureParams, "windows"),  # Its parts are options.
