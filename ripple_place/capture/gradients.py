@@ -26,6 +26,8 @@ class Gradients:
     sites : sequence of Site
     ups : mapping of str to str
         By block, the module whose input the sensitivity is fitted on: dense blocks of one site each.
+    first_held_out : int
+        Tokens from this one on judge the sensitivity before they join its fit.
     device : str
 
     Attributes
@@ -33,15 +35,14 @@ class Gradients:
     fits : dict of str to SensitivityFit
     """
 
-    def __init__(self, sites: Sequence[Site], ups: Mapping[str, str], device: str) -> None:
-        self._sites, self._ups, self._device = sites, ups, device
+    def __init__(self, sites: Sequence[Site], ups: Mapping[str, str], first_held_out: int, device: str) -> None:
+        self._sites, self._ups, self._first_held_out, self._device = sites, ups, first_held_out, device
         self._sums: dict[tuple[str, str], Any] = {}
         self._n_rows: dict[tuple[str, str], int] = defaultdict(int)
         self._rows: Mapping[str, Rows] = {}
         self._is_recorded: dict[str, Any] = {}
         self._states: dict[str, AnyArray] = {}
         self._squares: dict[str, Float64Array] = {}
-        self._is_held_out = False
         self.fits: dict[str, SensitivityFit] = {}
 
     @contextmanager
@@ -77,11 +78,11 @@ class Gradients:
             for end in ends:
                 end()
 
-    def begin(self, batch: Batch, *, is_held_out: bool) -> None:
-        """Prepare for the next forward, of this batch; what is held out judges the sensitivity before it joins."""
+    def begin(self, batch: Batch) -> None:
+        """Prepare for the next forward, of this batch."""
         import torch
 
-        self._rows, self._is_held_out = batch.rows(), is_held_out
+        self._rows = batch.rows()
         self._is_recorded = {}
         for stack, rows in self._rows.items():
             flags = torch.zeros(rows.n_positions, dtype=torch.bool)
@@ -90,11 +91,15 @@ class Gradients:
 
     def end(self) -> None:
         """Count the tokens of a batch whose gradients have been computed."""
+        stacks = {site.block: site.stack for site in self._sites}
         for block, squared in self._squares.items():
             states = self._states.get(block)
-            if states is not None and states.shape[0] == squared.size:
-                fit = self.fits.setdefault(block, SensitivityFit(states.shape[1]))
-                fit.add(states, squared, is_held_out=self._is_held_out)
+            if states is None or states.shape[0] != squared.size:
+                continue
+            fit = self.fits.setdefault(block, SensitivityFit(states.shape[1]))
+            n_fitted = int((self._rows[stacks[block]].tokens < self._first_held_out).sum())
+            fit.add(states[:n_fitted], squared[:n_fitted], is_held_out=False)
+            fit.add(states[n_fitted:], squared[n_fitted:], is_held_out=True)
         self._states.clear()
         self._squares.clear()
 

@@ -103,21 +103,22 @@ def measure_importance(setup: Setup, track: Track) -> ModelImportance:
     model, device = setup.whole, setup.device
     ups = up_projections(model, setup.weights, setup.sites_of_whole) if setup.params.sensitivity else {}
     batches = setup.text.batches_apart(layout_of(setup.skeleton.config, n_embeddings(setup.skeleton)))
-    first_held_out = len(batches) - max(1, round(HELD_OUT_SHARE * len(batches)))
-    gradients = Gradients(setup.sites_of_whole, ups, device)
+    starts = [window.token for window in setup.text.windows_apart()]
+    first_held_out = starts[-max(1, round(HELD_OUT_SHARE * len(starts)))]
+    gradients = Gradients(setup.sites_of_whole, ups, first_held_out, device)
     with _frozen(model), explained(model, is_gradient=True):
         with gradients.attach(model):
-            for i in track(range(len(batches)), "measuring importance"):
-                gradients.begin(batches[i], is_held_out=i >= first_held_out)
-                logits = forward(model, batches[i], device, logits=True, is_gradient=True)
-                loss = sampled_loss(logits, batches[i], setup.params.seed)
+            for batch in track(batches, "measuring importance"):
+                gradients.begin(batch)
+                logits = forward(model, batch, device, logits=True, is_gradient=True)
+                loss = sampled_loss(logits, batch, setup.params.seed)
                 if loss.requires_grad:
                     loss.backward()
                 gradients.end()
         if ups:
             with gradients.attach_scale(model):
                 for batch in track(batches, "scaling the sensitivity"):
-                    gradients.begin(batch, is_held_out=False)
+                    gradients.begin(batch)
                     forward(model, batch, device, logits=False, is_gradient=True)
     return _result(gradients, ups, setup)
 

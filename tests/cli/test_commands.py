@@ -88,6 +88,7 @@ def test_profile_json(run: Run, trace: str) -> None:
     """One document, with what the table shows and what may mislead."""
     document = document_of(run("profile", trace, "--out", "p", "--json"))
     assert {"n_tokens", "n_segments", "profile", "blocks", "warnings"} <= document.keys()
+    assert document["importance"] is None
     assert {"active_share", "dead_neurons", "hottest_tenth_share", "lift_of_best_neighbors"} <= document["blocks"][
         "layers.0"
     ].keys()

@@ -47,7 +47,10 @@ def test_text_without_a_model(run: Run, trace: str) -> None:
     assert "--text: found no model to read it" in outcome.stderr
 
 
-@pytest.mark.parametrize("option", [["--active", "cats=50%"], ["--max-tokens", "5"], ["--no-perplexity"]])
+@pytest.mark.parametrize(
+    "option",
+    [["--active", "cats=50%"], ["--max-tokens", "5"], ["--no-perplexity"], ["--importance"], ["--sensitivity"]],
+)
 def test_options_of_a_capture_without_one(run: Run, trace: str, option: list[str]) -> None:
     """A rule beside a trace would be ignored: the trace has one already, and the user would believe otherwise."""
     outcome = run("profile", trace, *option, "--out", "p")

@@ -197,3 +197,40 @@ def test_interrupted_while_counting(run, model, tmp_path, monkeypatch):
         assert run(*arguments, "--out", "p", "--append")[0] == 0
     assert run(*arguments, "--out", "q")[0] == 0
     assert (tmp_path / "p").read_bytes() == (tmp_path / "q").read_bytes()
+
+
+def test_importance(run, model):
+    """Two texts, one after the other, give the mean over both; the trace is as without, and the report says it all."""
+    options = ["--active", "relu", "--no-verdict"]
+    sized = [model, *SIZES, *options]
+    assert run("profile", *sized, "--text", "a.txt", "--out", "plain")[0] == 0
+    code, out, _ = run("profile", *sized, "--text", "a.txt", "--out", "p", "--sensitivity")
+    assert code == 0
+    assert re.search(r"\nImportance, measured on 132 tokens: the top 10 % of a block's neurons have \d", out)
+    assert "of the variance of log |g|^2 on held-out tokens." in out
+    first, plain = read_profile("p"), read_profile("plain")
+    assert (first.digest, plain.importance) == (plain.digest, None)
+    assert first.importance.note.sensitivity["layers.2"].input == "model.layers.2.mlp.up_proj"
+    code, out, _ = run("profile", *sized, "--text", "b.txt", "--out", "q", "--importance", "--json")
+    document = json.loads(out)["importance"]
+    assert (document["method"], document["n_tokens"]) == ("fisher", 132)
+    assert document["blocks"].keys() == {"layers.0", "layers.1", "layers.2"}
+    assert document["blocks"]["layers.0"].keys() == {"mean", "share_of_top_10_percent", "sensitivity_r2"}
+    assert document["blocks"]["layers.0"]["sensitivity_r2"] is None
+    assert run("profile", *sized, "--text", "b.txt", "--out", "p", "--importance", "--append")[0] == 0
+    second, both = read_profile("q"), read_profile("p")
+    assert both.importance.note.n_tokens == 264
+    for name, block in both.blocks.items():
+        mean = (first.blocks[name].importance + second.blocks[name].importance) / 2
+        torch.testing.assert_close(torch.tensor(block.importance), torch.tensor(mean))
+        assert (block.sensitivity == first.blocks[name].sensitivity).all()
+
+
+def test_importance_is_checked_before_anything_runs(run, model, tmp_path):
+    """A model that cannot be differentiated is refused at once, and nothing stays behind."""
+    for options in (["--importance"], ["--sensitivity"]):
+        code, _, err = run("profile", model, "--text", "a.txt", *SIZES, *options, "--layer-by-layer", "--out", "p")
+        assert code == 3
+        assert "--importance: found a model of which one layer is in memory at a time; expected the whole model" in err
+        assert "Leave --layer-by-layer out, or leave --importance and --sensitivity out" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt", "model"]

@@ -17,11 +17,13 @@ from ripple_place.capture import source
 from ripple_place.capture.params import DEFAULT_RULE, CaptureParams, WindowParams
 from ripple_place.capture.run import Capture
 from ripple_place.errors import TraceFormatError, UsageError
-from ripple_place.graph.profile import read_profile, write_profile
+from ripple_place.graph.importance import ImportanceNote, ModelImportance, SensitivityNote
+from ripple_place.graph.profile import read_importance, read_profile, write_profile
 from ripple_place.locks import one_writer
 from ripple_place.tensorfile import TensorFile
 from ripple_place.trace.files import read_trace
 from ripple_place.workflows import profile as workflow
+from ripple_place.workflows import profile_sources as sources_module
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.profile_sources import Work
@@ -408,3 +410,67 @@ def test_a_directory_that_is_not_ours(model: Model, tmp_path: Path, params: Prof
     with pytest.raises(UsageError, match=r"p\.partial: found something that is no interrupted capture of ours"):
         profile(model.path, tmp_path / "p", replace(params, capture=model.params))
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def add_importance(path: Path, value: float, n_tokens: int) -> ModelImportance:
+    """Put importance into a profile, the same for all neurons."""
+    importance = ModelImportance(
+        {"layers.0": np.full(9, value, np.float32)}, {"layers.0": np.full(5, value, np.float32)},
+        ImportanceNote(n_tokens, 0, {"layers.0": n_tokens}, {"layers.0": SensitivityNote("up", None)}),
+    )  # fmt: skip
+    write_profile(path, read_profile(path).with_importance(importance))
+    return importance
+
+
+@pytest.mark.usefixtures("parts")
+def test_importance_is_kept(tmp_path: Path) -> None:
+    """By a trace that is appended, by profiles that are joined, and by one that is profiled again."""
+    p, q, both = (tmp_path / name for name in ("p", "q", "both"))
+    profile(tmp_path / "a", p, NEW)
+    profile(tmp_path / "b", q, NEW)
+    assert profile(q, tmp_path / "q-again", NEW).importance is None
+    add_importance(p, 1.0, 300)
+    add_importance(q, 5.0, 100)
+    report = profile(tmp_path / "c", p, ADD)
+    assert report.importance is not None
+    assert report.to_json()["importance"]["blocks"]["layers.0"]["mean"] == 1
+    profile([p, q], both, NEW)
+    for path, value, weight, n_tokens in ((p, 1, 1, 300), (both, 2, 5, 400)):
+        kept = read_importance(path)
+        assert kept is not None
+        assert set(kept.values["layers.0"]) == {value}
+        assert set(kept.sensitivities["layers.0"]) == {weight}
+        assert kept.note.n_tokens == n_tokens
+    profile(p, tmp_path / "p-again", NEW)
+    assert (tmp_path / "p-again").read_bytes() == p.read_bytes()
+
+
+def test_importance_of_a_run_that_was_killed(
+    tmp_path: Path, parts: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command goes on with the importance in the profile; one that measures another is refused."""
+    model, p = tmp_path / "model", tmp_path / "p"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (tmp_path / "text").write_text("a")
+    profile(tmp_path / "a", p, NEW)
+    added = add_importance(p, 1.0, 300)
+
+    def capture_source(*_: Any, **__: Any) -> Capture:
+        return Capture(
+            trace_of(parts["b"]), tmp_path / "rows", None, None, layer_by_layer=False, n_resumed=0, importance=added
+        )
+
+    monkeypatch.setattr(sources_module, "capture_source", capture_source)
+    text = CaptureParams(tmp_path / "text", rule=DEFAULT_RULE, importance=True)
+    params = replace(APPEND, capture=text)
+    end_early(KeyboardInterrupt(), monkeypatch, model, p, params)
+    before = p.read_bytes()
+    for other in (replace(text, importance=False), replace(text, sensitivity=True), replace(text, seed=1)):
+        with pytest.raises(UsageError, match="in it already"):
+            profile(model, p, replace(params, capture=other))
+    end_early(KeyboardInterrupt(), monkeypatch, model, p, params)
+    report = profile(model, p, params)
+    assert report.importance is not None
+    assert report.importance.note.n_tokens == 600
+    assert p.read_bytes() == before

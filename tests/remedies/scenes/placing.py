@@ -9,8 +9,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from ripple_place.flash.read_cost import ReadCost
+from ripple_place.graph.importance import ImportanceNote, ModelImportance
 from ripple_place.graph.neuron_bits import NeuronBits
-from ripple_place.graph.profile import read_profile
+from ripple_place.graph.profile import read_profile, write_profile
 from ripple_place.ordering import flash_time, frequency, greedy_path, path_search
 from ripple_place.ordering.activity import Activity, OrderingParams
 from ripple_place.ordering.flash_time import FlashTimeParams
@@ -69,6 +70,23 @@ def changed(where: str, words: str, story: str, tensor: str, value: int) -> None
 
 
 changed(f"{_PROFILE}:_read_block", "", "a count below 0", "frequency", -1)
+
+
+@case("graph/importance.py:_error", "", "importance that is no cost: it is measured again")
+def importance_below_zero(folder: Path) -> Attempts:
+    """Somebody edited it."""
+
+    def written(value: float) -> Path:
+        values = {name: np.full(block.n_neurons, value, np.float32) for name, block in counted.blocks.items()}
+        write_profile(path, counted.with_importance(ModelImportance(values, {}, ImportanceNote(60, 0))))
+        return path
+
+    path = profile_at(folder / "profile")
+    counted = read_profile(path)
+    yield lambda: read_profile(written(-1))
+    yield lambda: read_profile(written(1))
+
+
 changed(_RECOUNT, "neuron {}, which fires", "a count that the bits do not bear out", "frequency", 59)
 changed(_RECOUNT, "which fire together", "a pair that the bits do not bear out", "graph.counts", 1)
 

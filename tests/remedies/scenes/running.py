@@ -155,9 +155,26 @@ def raising(site: str, words: str, story: str, cause: Callable[[], Exception], *
 
 
 raising(
-    "explained", "", "too little memory: layer by layer, or shorter sequences", MemoryError,
+    "explained", "--layer-by-layer", "too little memory: layer by layer, or shorter sequences", MemoryError,
     helps=lambda model: recorded(model, layer_by_layer=True),
 )  # fmt: skip
+
+
+@with_torch(f"{_ERRORS}:explained", "leave --importance", "too little memory for gradients: without them")
+def no_memory_for_gradients(folder: Path) -> Attempts:
+    """They need the states of all layers at once."""
+    import torch
+
+    model = model_of(folder)
+
+    def fail(self: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with patch.object(torch.Tensor, "backward", fail):
+        yield lambda: recorded(model, importance=True)
+        yield lambda: recorded(model)
+
+
 raising("_run_error", "install {}.", "a package that the model's code imports: it is installed",
         lambda: ImportError("no flash-attn", name="flash_attn"))  # fmt: skip
 raising("_run_error", "that the message names", "a package without a name: it is installed",
@@ -182,6 +199,75 @@ def no_gpu(folder: Path) -> Attempts:
     with patch.object(torch.cuda, "is_available", lambda: False):
         yield lambda: recorded(model, device="cuda")
         yield lambda: recorded(model, device="cpu")
+
+
+# Importance.
+
+_CHECK = "capture/importance.py"
+
+
+@with_torch(f"{_CHECK}:check_importance", "--layer-by-layer out", "importance layer by layer: all at once, or without")
+def importance_by_layer(folder: Path) -> Attempts:
+    """Gradients pass through all layers."""
+    model = model_of(folder)
+    yield lambda: recorded(model, importance=True, layer_by_layer=True)
+    yield lambda: recorded(model, importance=True)
+    yield lambda: recorded(model, layer_by_layer=True)
+
+
+@with_torch(f"{_CHECK}:check_importance", "try --whole-model", "importance of a large model: all at once, or without")
+def importance_of_a_large_model(folder: Path) -> Attempts:
+    """It would take most of the free memory."""
+    model = model_of(folder)
+    with patch("ripple_place.capture.model.fits_in_memory", lambda *_: False):
+        yield lambda: recorded(model, importance=True)
+        yield lambda: recorded(model, importance=True, layer_by_layer=False)
+        yield lambda: recorded(model)
+
+
+@with_torch(f"{_CHECK}:check_importance", "begin anew", "importance of a capture by layer: begun anew, or without")
+def importance_of_a_resumed_capture(folder: Path) -> Attempts:
+    """The run that was interrupted held one layer at a time."""
+    from ripple_place.capture.params import CaptureParams
+    from ripple_place.capture.run import run_capture
+    from ripple_place.tracking import no_track
+
+    model = model_of(folder)
+    windows, rule = WindowParams(max_tokens=64, segment_length=32, sequence_length=16), ActivityRule("relu")
+
+    def resumed(*, resume: bool = True, **more: Any) -> None:
+        params = CaptureParams(folder / "text", windows, rule, **more)
+        run_capture(model, params, folder / "w", resume=resume, thresholds=None, track=no_track)
+
+    resumed(resume=False, layer_by_layer=True)
+    yield lambda: resumed(sensitivity=True)
+    yield lambda: resumed()
+    yield lambda: resumed(resume=False, layer_by_layer=False, sensitivity=True)
+
+
+@with_torch(f"{_CHECK}:check_importance", "predicts the next token", "importance of an encoder: without")
+def importance_of_an_encoder(folder: Path) -> Attempts:
+    """There is no loss to differentiate."""
+    from tests.torch.models import CONFIGS, save_random
+
+    model = model_of(folder)
+    (model / "model.safetensors").unlink()
+    save_random(CONFIGS["albert"](), model)
+    yield lambda: recorded(model, importance=True)
+    yield lambda: recorded(model)
+
+
+@with_torch(f"{_CHECK}:_result", "", "gradients beyond a number format: in float32")
+def gradients_that_overflow(folder: Path) -> Attempts:
+    """float16 ends at 65504."""
+    import torch
+
+    model = model_of(folder)
+    backward = torch.Tensor.backward
+
+    with patch.object(torch.Tensor, "backward", lambda loss: backward(loss * torch.inf)):
+        yield lambda: recorded(model, importance=True, dtype="float16")
+    yield lambda: recorded(model, importance=True, dtype="float32")
 
 
 # Tokens and scores.
