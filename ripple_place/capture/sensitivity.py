@@ -59,6 +59,8 @@ class SensitivityFit:
             ``|g|^2``; rows of zero or of no number have no logarithm and are left out.
         """
         chosen = np.isfinite(squared_gradient) & (squared_gradient > 0) & np.isfinite(x).all(axis=1)
+        if not chosen.any():
+            return
         features, target = sensitivity_features(x[chosen]), np.log(squared_gradient[chosen])
         if is_held_out and self.has_tokens:
             if self._weights is None:

@@ -237,6 +237,7 @@ def test_fit_against_least_squares():
     for first, is_held_out in ((0, False), (150, False), (300, True), (350, True)):
         last = {0: 150, 150: 300, 300: 350, 350: 400}[first]
         fit.add(x[first:last], squared[first:last], is_held_out=is_held_out)
+        fit.add(x[:0], squared[:0], is_held_out=True)  # Of a batch before the last part: it must not end the fit.
     fit.finish()
     fit.add_to_scale(x[:100])
     fit.add_to_scale(x[100:])
