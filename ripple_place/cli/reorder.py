@@ -10,17 +10,21 @@ from click.core import ParameterSource
 from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, TIME, Common, common_options, family_option
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.reorder_text import plan_figures, reorder_text
+from ripple_place.cli.text_options import text_options, text_params
 from ripple_place.errors import UsageError
 from ripple_place.ordering.registry import AUTO, ORDERINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.capture.params import CaptureParams
+    from ripple_place.workflows.tune_selection import TuneParams
 
 _EXAMPLE = """\b
 Example:
   ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-flash
   ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-10 --ordering flash-time --dram-budget 10%
+  ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-s --select flash-aware=0.001 --tune-text a.txt
 """
 
 _ORDERINGS = (
@@ -67,6 +71,10 @@ _ORDERINGS = (
 @click.option("--copies", type=click.IntRange(1, 2), default=1, show_default=True,
               help="2: the bundled file has each neuron twice, the second time in an order made for what the first "
               "leaves fragmented; simulate reads from either.")  # fmt: skip
+@click.option("--select", "rules", metavar="RULE", multiple=True, help="Tune a rule that chooses what a token uses, "
+              "such as flash-aware=0.001 (wanted rise of the loss, in nats a token), for the output; repeatable; needs "
+              "the capture extra.")  # fmt: skip
+@text_options("--tune-text", "--tune-tokens", "Text that rules are tuned on, other than what they are judged on")
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
 @click.option("--resume", is_flag=True, help="Continue a run of the same command that was killed.")
@@ -86,6 +94,8 @@ def reorder(
     force: bool,
     resume: bool,
     time_limit: float | None,
+    rules: tuple[str, ...],
+    text: dict[str, Any],
     common: Common,
     **placing: Any,
 ) -> None:
@@ -108,16 +118,36 @@ def reorder(
     limit_s = None if time_limit is None else time_limit / 1e6
     params = PlacingParams(**placing, seed=common.seed, n_threads=common.n_threads, time_limit_s=limit_s)
     track = ProgressBars(quiet=common.quiet)
+    selection = _selection(rules, text_params(text, common, family=family), placement)
     if placement is not None and checkpoint is not None:
         report = apply_placement(checkpoint, placement, out, writing, layers=params.layers, track=track)
     elif profile is not None:
-        report = run(checkpoint, profile, out, params, writing, track)
+        report = run(checkpoint, profile, out, params, writing, track, selection)
     if common.as_json:
         figures = {"plan": plan_figures(report.plan)} if dry_run and report.plan is not None else {}
         echo_json({"out": str(out), "dry_run": dry_run, **report.to_json(), **figures})
     else:
         echo(reorder_text(report, out, dry_run=dry_run, verbose=common.verbose))
     echo_warnings(report.warnings, quiet=common.quiet)
+
+
+def _selection(rules: tuple[str, ...], capture: CaptureParams | None, placement: Path | None) -> TuneParams | None:
+    """Return which rules to tune, and on what; None if there are none."""
+    from ripple_place.workflows.tune_selection import TuneParams
+
+    if not rules and capture is None:
+        return None
+    for found, remedy in (
+        ("no rule to tune" if not rules else "", "add --select, or leave --tune-text out"),
+        ("no text to tune on" if capture is None else "", "add --tune-text FILE"),
+        ("--placement" if placement is not None else "", "order by the --profile that the placement was made from"),
+    ):
+        if found:
+            raise UsageError(
+                "--select and --tune-text", found=found, expected="a rule, a text, and a profile", remedy=remedy
+            )
+    assert capture is not None
+    return TuneParams(rules, capture)
 
 
 def _check_source_of_order(checkpoint: Path | None, profile: Path | None, placement: Path | None) -> None:

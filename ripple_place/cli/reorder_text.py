@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.checkpoint.proof.verify import VerificationReport
     from ripple_place.placing.reorder_report import ReorderReport
+    from ripple_place.select.tuned import TunedRules
 
 _NAMED_FILES = 5
 """Of the files left out for one reason; the manifest names all."""
@@ -41,7 +42,23 @@ def reorder_text(report: ReorderReport, out: Path, *, dry_run: bool, verbose: bo
         parts.append(comparison_text(report.comparison))
     if report.copies is not None:
         parts.append(copies_table(report.copies))
+    if report.tuned is not None:
+        parts.append(_tuned_text(report.tuned))
     return "\n\n".join([*parts, "\n".join(_summary(report, out, dry_run=dry_run))])
+
+
+def _tuned_text(tuned: TunedRules) -> str:
+    """Return what rules cost on the text that they were tuned on."""
+    lines = []
+    for rule in tuned.rules.values():
+        figures, of = rule.report, "" if rule.importance == "fisher" else "; importance by size, not by gradients"
+        error = "" if figures["nll_rise_se"] is None else f" ± {figures['nll_rise_se']:.5f}"
+        speedup = figures["exact_flash_time_us_per_token"] / figures["flash_time_us_per_token"]
+        lines.append(
+            f"{rule.rule}: {speedup:.2f}x less flash time than exact, at a loss that rises by {figures['nll_rise']:+.5f}"
+            f"{error} nats a token (KL {figures['kl']:.5f}) on the {figures['n_tokens']:,} tokens it was tuned on{of}."
+        )
+    return "\n".join(lines)
 
 
 def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:

@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from ripple_place.cli.extras import extras_options, take_extras
-from ripple_place.cli.options import BUDGET, PATH, SIZE, Common, common_options
+from ripple_place.cli.options import BUDGET, PATH, SIZE, Common, common_options, family_option
 from ripple_place.cli.reading import reading_options, reading_params
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.simulate_tables import device_list, simulate_text
+from ripple_place.cli.text_options import text_options, text_params
+from ripple_place.errors import UsageError
 
 
 def _list_devices(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -27,11 +29,12 @@ _EXAMPLE = """\b
 Example:
   ripple-place simulate held-out.trace.safetensors --layout original --layout ./opt-relu-flash
   ripple-place simulate held-out.trace.safetensors --layout greedy.placement --bundle-bytes 4KiB --dram-budget 10%
+  ripple-place simulate ./opt-relu --text test.txt --layout ./opt-relu-flash --select exact --select flash-aware=0.001
 """
 
 
 @click.command(epilog=_EXAMPLE)
-@click.argument("traces", metavar="TRACE...", nargs=-1, required=True, type=PATH)
+@click.argument("traces", metavar="SOURCE...", nargs=-1, required=True, type=PATH)
 @click.option("--layout", "layouts", metavar="LAYOUT", multiple=True, required=True,
               help="An output of reorder, a placement file, or `original`; repeat to compare.")  # fmt: skip
 @click.option(
@@ -52,14 +55,31 @@ Example:
               "about twice as long.")  # fmt: skip
 @click.option("--profile", type=PATH, help="Profile whose firing counts decide what is pinned.  "
               "[default: the counts that the layouts record]")  # fmt: skip
+@click.option("--select", metavar="RULE", multiple=True, help="What a token uses, chosen by exact, threshold=X, "
+              "top-k=P%, cats=P%, teal=P%, fisher=NATS or flash-aware=NATS (docs/selection.md); repeat to compare.  "
+              "[default: everything that fires]")  # fmt: skip
+@click.option("--magnitude-noise", metavar="SIGMA", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="What a predictor of magnitudes gets wrong: rules see outputs times exp(SIGMA z).")  # fmt: skip
+@text_options("--text", "--max-tokens", "Text for the model to read, where SOURCE is a model")
+@family_option
 @click.option("--baseline", metavar="LAYOUT", help="What speedup is against.  [default: the first layout]")
 @extras_options
 @click.option("--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=_list_devices,
               help="List the shipped device profiles.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite existing output.")
 @common_options
-def simulate(traces: tuple[Path, ...], layouts: tuple[str, ...], common: Common, **options: Any) -> None:
+def simulate(
+    traces: tuple[Path, ...],
+    layouts: tuple[str, ...],
+    text: dict[str, Any],
+    family: Path | None,
+    common: Common,
+    **options: Any,
+) -> None:
     """Score layouts on a trace: what each token's reads cost on a flash device.
+
+    SOURCE is a trace, a profile with one, or several of them; or a model with --text, whose rules of --select then run
+    inside it, so that the table also says what they cost in loss.
 
     Scores are means per token over all blocks: flash time; reads of the plan and their length in neurons; requests
     (reads rounded out to pages and split at the device's largest request) and the bytes they fetch; amplification,
@@ -69,7 +89,13 @@ def simulate(traces: tuple[Path, ...], layouts: tuple[str, ...], common: Common,
     from ripple_place.workflows.simulate import simulate as run
 
     extras, options = take_extras(options)
-    params = SimulateParams(**reading_params(options), n_threads=common.n_threads, seed=common.seed)
+    capture = text_params(text, common, family=family)
+    if family is not None and capture is None:
+        raise UsageError(
+            "--family", found="traces, which were recorded before", expected="a model and --text FILE",
+            remedy="leave --family out",
+        )  # fmt: skip
+    params = SimulateParams(**reading_params(options), n_threads=common.n_threads, seed=common.seed, capture=capture)
     report = run(traces, layouts, params, ProgressBars(quiet=common.quiet), extras)
     if common.as_json:
         echo_json(report.to_json())
