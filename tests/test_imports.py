@@ -22,7 +22,7 @@ FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile"
               "version", "paths", "arrays", "locks", "newfile", "printable", "extras", "inputfile", "storedarray",
               "torchpickle", "hub", "foreign"}  # fmt: skip
 LAYERS = [
-    {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering"},
+    {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering", "select"},
     {"checkpoint", "flash", "graph"}, {"trace"}, FOUNDATION, {"kernels"},
 ]  # fmt: skip
 """From the top down: a module may import what lies below it, and its own room; those in one row do not see each other,

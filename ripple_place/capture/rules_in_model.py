@@ -20,7 +20,6 @@ from ripple_place.errors import UnsupportedError
 from ripple_place.flash.block_tally import RowTokens
 from ripple_place.paths import as_paths
 from ripple_place.select.result import LOSS_KEYS
-from ripple_place.select.selected_block import Noise
 from ripple_place.select.simulate import gather_result, selected_blocks
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule, Tuning
+    from ripple_place.select.selected_block import Noise
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
 

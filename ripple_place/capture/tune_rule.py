@@ -1,8 +1,8 @@
 """Tunes a rule for a layout and a reader: its price, its thresholds, and what makes up for what it drops.
 
-A rule at a price is tuned for a wanted rise of the loss. The rise itself is noisy: over 24,000 tokens its standard error
-is a third of a rise of .001 nats. The KL divergence is not, and the two are proportional: so prices are chosen by KL,
-times the ratio of rise to KL that all prices tried have together. KL itself may be `KL_ROOM` times the wanted rise at
+A rule at a price is tuned for a wanted rise of the loss. The rise itself is noisy: over 24,000 tokens its standard
+error is a third of a rise of .001 nats. The KL divergence is not, and the two are proportional. So prices are chosen by
+KL times the ratio of rise to KL over all prices that were tried. KL itself may be `KL_ROOM` times the wanted rise at
 most, however little the rise is: compensation lowers the one more than the other.
 """
 

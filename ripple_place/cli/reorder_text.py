@@ -55,8 +55,8 @@ def _tuned_text(tuned: TunedRules) -> str:
         error = "" if figures["nll_rise_se"] is None else f" ± {figures['nll_rise_se']:.5f}"
         speedup = figures["exact_flash_time_us_per_token"] / figures["flash_time_us_per_token"]
         lines.append(
-            f"{rule.rule}: {speedup:.2f}x less flash time than exact, at a loss that rises by {figures['nll_rise']:+.5f}"
-            f"{error} nats a token (KL {figures['kl']:.5f}) on the {figures['n_tokens']:,} tokens it was tuned on{of}."
+            f"{rule.rule}: {speedup:.2f}x less flash time than exact, loss {figures['nll_rise']:+.5f}{error} nats a "
+            f"token (KL {figures['kl']:.5f}), on the {figures['n_tokens']:,} tokens it was tuned on{of}."
         )
     return "\n".join(lines)
 

@@ -38,7 +38,8 @@ def text_options(text_flag: str, tokens_flag: str, what: str) -> Callable[[Calla
         @click.option(tokens_flag, "max_tokens", type=click.IntRange(1), default=DEFAULT_TOKENS, show_default=True,
                       help="Tokens of the text, in segments spread evenly over it.")  # fmt: skip
         @click.option("--sequence-length", type=click.IntRange(2), default=WindowParams.sequence_length,
-                      show_default=True, help="Tokens that the model sees at a time; windows do not overlap.")  # fmt: skip
+                      show_default=True,
+                      help="Tokens that the model sees at a time; windows do not overlap.")  # fmt: skip
         @click.option("--torch-device", type=click.Choice(DEVICES), default=CaptureParams.device, show_default=True,
                       help="Where the model runs; auto takes the GPU if there is one.")  # fmt: skip
         @click.option("--dtype", type=click.Choice([name for name in DTYPES if name != "float64"]),

@@ -139,6 +139,10 @@ class BlockResult:
 class Selection(Protocol):
     """What a rule that chose what is read says of itself."""
 
+    def with_loss(self, loss: dict[str, Any]) -> Selection:
+        """Return the same with what the rule costs in loss."""
+        ...
+
     def to_json(self) -> dict[str, Any]:
         """Return the keys that an entry of ``layouts`` has beside those of flash."""
         ...

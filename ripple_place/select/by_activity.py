@@ -70,7 +70,7 @@ class ByActivity:
             raise UsageError(
                 f"--select {self}", found=f"no threshold for {block.name}",
                 expected="one that was fitted on another text than this one",
-                remedy=f"run `ripple-place reorder MODEL --select {self} --tune-text FILE` first, and simulate its output",
+                remedy=f"run `ripple-place reorder MODEL --select {self} --tune-text FILE`, and simulate its output",
             )  # fmt: skip
         return MaskedBlock(lambda outputs, gate: self.rule.active(outputs, gate, threshold))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from ripple_place.errors import UsageError
@@ -22,7 +22,7 @@ class Exact:
     changes_output: ClassVar[bool] = False
     uses_gate: ClassVar[bool] = False
     target: ClassVar[float | None] = None
-    knowledge: Knowledge = Knowledge("activity")
+    knowledge: Knowledge = field(default_factory=lambda: Knowledge("activity"))
 
     @classmethod
     def from_text(cls, written: RuleText) -> Exact:

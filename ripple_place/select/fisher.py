@@ -1,6 +1,6 @@
-"""Fisher threshold: a neuron is used where it is in DRAM, or dropping it costs more than a price; the layout is not seen.
+"""Fisher threshold: a neuron is used where it is in DRAM, or where dropping it costs more than a price.
 
-The yardstick of `flash-aware`: the same values, and each neuron at the price of its own bytes.
+The yardstick of `flash-aware`: the same values, each neuron at the price of its own bytes, the layout unseen.
 """
 
 from __future__ import annotations

@@ -23,11 +23,10 @@ import numpy as np
 
 from ripple_place.kernels.compiled import compiled
 from ripple_place.select.priced import PricedRule
-from ripple_place.select.rule import PricedBlock
 
 if TYPE_CHECKING:
     from ripple_place.flash.read_cost import ReadCost
-    from ripple_place.select.rule import BlockView
+    from ripple_place.select.rule import BlockView, PricedBlock
 
 _NONE = -1
 _LINE_TOLERANCE = 1e-9

@@ -6,7 +6,7 @@ sensitivity s(x) of the token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -42,7 +42,7 @@ class PricedRule:
     uses_gate: ClassVar[bool] = False
     target: float | None
     price: float | None = None
-    knowledge: Knowledge = Knowledge("magnitude")
+    knowledge: Knowledge = field(default_factory=lambda: Knowledge("magnitude"))
 
     @classmethod
     def from_text(cls, written: RuleText) -> Self:
@@ -58,9 +58,10 @@ class PricedRule:
         amounts = [Amount.parse(text) for text in texts]
         if len(amounts) != 1 or amounts[0] is None or amounts[0].is_percent or amounts[0].number > MAX_TARGET:
             raise UsageError(
-                f"rule {written}", found="no wanted rise of the loss, and no price" if not texts else " and ".join(texts),
-                expected=f"{cls.name}=NATS, a rise of at most {MAX_TARGET:g} nats a token, or {cls.name},price=NATS, of "
-                "a microsecond of flash time", remedy=f"write, for instance, {cls.name}=0.001",
+                f"rule {written}",
+                found=" and ".join(texts) if texts else "no wanted rise of the loss, and no price",
+                expected=f"{cls.name}=NATS, a rise of at most {MAX_TARGET:g} nats a token, or {cls.name},price=NATS, "
+                "of a microsecond of flash time", remedy=f"write, for instance, {cls.name}=0.001",
             )  # fmt: skip
         number = amounts[0].number
         knowledge = Knowledge("magnitude", written.options.get("sees", "predictor"))
@@ -73,7 +74,8 @@ class PricedRule:
         price = block.tuning.price if self.price is None else self.price
         if price is None:
             raise UsageError(
-                f"--select {self}", found="a layout for which the rule was not tuned", expected="a tuned price of flash time",
+                f"--select {self}", found="a layout for which the rule was not tuned",
+                expected="a tuned price of flash time",
                 remedy=f"run `ripple-place reorder MODEL --select {self} --tune-text FILE` and simulate its output, or "
                 f"write {self.name},price=NATS",
             )  # fmt: skip
@@ -86,7 +88,8 @@ class PricedRule:
             raise UsageError(
                 f"--select {self}", found=f"no importance of the neurons of {block.name}",
                 expected="what dropping a neuron costs",
-                remedy="profile the model with --importance, and name that --profile or an output of `reorder --select`",
+                remedy="profile the model with --importance and name that --profile, or name an output of `reorder "
+                "--select`",
             )  # fmt: skip
         return PricedBlock(
             choose, arguments, np.ascontiguousarray(importance, np.float32),

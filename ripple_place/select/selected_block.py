@@ -157,7 +157,7 @@ class SelectedBlock:
         row_weight = np.ones(outputs.shape[0], np.float32) if weight is None else weight
         seen = outputs if self._sigma == 0 else outputs * self._noise(outputs.shape)
         if isinstance(self._rule, MaskedBlock):
-            used = self._rule.mask(seen, gate) & (outputs != 0)
+            used: BoolArray = self._rule.mask(seen, gate) & (outputs != 0)
             self._serve_masked(used)
             if self._importance is not None:
                 squared = outputs * outputs
@@ -209,7 +209,8 @@ class SelectedBlock:
 
     def _noise(self, shape: tuple[int, ...]) -> Float32Array:
         """Return the factors by which the next outputs are seen wrongly."""
-        return np.exp(self._sigma * self._random.standard_normal(shape, np.float32))
+        factors: Float32Array = np.exp(self._sigma * self._random.standard_normal(shape, np.float32))
+        return factors
 
     def _serve_masked(self, used: BoolArray) -> None:
         """Ask the cache for what is used, one neuron after the other in slot order."""
@@ -241,7 +242,7 @@ class SelectedBlock:
         )  # fmt: skip
         n_used = int(result.row_starts[-1])
         self._tell(Chunk(self._first_row, result.slots[:n_used], result.is_hit[:n_used], result.row_starts))
-        is_used = result.is_used.view(bool)
+        is_used: BoolArray = result.is_used.view(bool)
         total = float(rows.worth.sum())
         self.worth += WorthCount(total, total - float(rows.worth[is_used].sum()), n, n - n_used)
         return is_used

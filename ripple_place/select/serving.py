@@ -148,4 +148,4 @@ def serving_kernel(policy: str, kernels: CacheKernels, rule: str, choose: Any) -
             access(asked[:n_asked], admitted[:n_asked], is_hit[:n_asked], *cache)
         used_starts[row_starts.size - 1] = n_used
 
-    return serve  # type: ignore[no-any-return]
+    return serve

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ripple_place.tensorfile import TensorFile, TensorSource, tensor_file_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ripple_place.arrays import Float32Array
     from ripple_place.flash.layout import Layout

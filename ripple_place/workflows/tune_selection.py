@@ -16,8 +16,6 @@ from ripple_place.select.rule import Tuning
 from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ripple_place.capture.params import CaptureParams
     from ripple_place.capture.rules_in_model import ModelText
     from ripple_place.checkpoint.output.plan import RewritePlan

@@ -73,7 +73,7 @@ def access(
 def holds(neuron: int, arguments: Any) -> bool:
     """Return whether a neuron is in DRAM, and the next row will not drop it."""
     is_recent = arguments[3][neuron] >= arguments[4][_ROW] - arguments[4][_WINDOW]
-    return is_recent and lru.holds(neuron, arguments)  # type: ignore[no-any-return]
+    return is_recent and lru.holds(neuron, arguments)
 
 
 class Window(ArrayCache):
