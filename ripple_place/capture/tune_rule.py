@@ -77,9 +77,10 @@ class RuleTuner:
     ) -> None:
         self._model, self._device, self._params, self._layout, self._track = model, device, params, layout, track
         self._exact_us: float | None = None
+        self._compensates = True
         self._sites = {site.block: site for site in model.scored.sites if site.block in layout.blocks}
 
-    def tune(self, rule: Rule, known: Tuning) -> tuple[Tuning, dict[str, Any]]:
+    def tune(self, rule: Rule, known: Tuning, *, compensate: bool = True) -> tuple[Tuning, dict[str, Any]]:
         """Return what was fitted for a rule, and the loss by it on the text.
 
         Parameters
@@ -87,6 +88,8 @@ class RuleTuner:
         rule : Rule
         known : Tuning
             Importance and sensitivity.
+        compensate : bool
+            Whether the mean of what is dropped is added to each block's output.
 
         Raises
         ------
@@ -99,6 +102,7 @@ class RuleTuner:
         -----
         Cost: for a rule at a price about 12 forwards of the text, else 4.
         """
+        self._compensates = compensate
         tuning = replace(known, thresholds=self._fit_thresholds(rule))
         if rule.target is None:
             dropped = self._run(rule, [tuning])[0].dropped if rule.changes_output else {}
@@ -151,6 +155,8 @@ class RuleTuner:
 
     def _compensation(self, dropped: Mapping[str, Float32Array]) -> dict[str, Float32Array]:
         """Return what makes up for what is dropped on average, by block."""
+        if not self._compensates:
+            return {}
         return {block: compensation_of(self._sites[block], mean) for block, mean in dropped.items()}
 
     def _fit_thresholds(self, rule: Rule) -> dict[str, float]:
