@@ -109,7 +109,7 @@ class RuleScorer:
         """Return what was fitted for a rule on a layout, else what the profile knows of the neurons."""
         if tuned is None:
             return self._untuned
-        reader = ReaderNote.of(self._device.name, self._simulation, layout)
+        reader = ReaderNote.of(self._device, self._simulation, layout)
         found = tuned.tuning_for(layout.name, rule, reader)
         if found is not None:
             return found

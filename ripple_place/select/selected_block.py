@@ -105,6 +105,7 @@ class SelectedBlock:
         self._importance = tuning.importance.get(name)
         self._sensitivity = self._rule.sensitivity if isinstance(self._rule, PricedBlock) else None
         self.uses_inputs = self._sensitivity is not None
+        self._empties = bool(params.reset_tokens)
         self._placement, self._admission = placement, params.admission
         self._cache = find_policy(params.cache)(capacity, placement, cost)
         if self._cache.needs_future or (isinstance(self._rule, PricedBlock) and self._cache.kernels is None):
@@ -131,8 +132,9 @@ class SelectedBlock:
         self.worth = WorthCount()
 
     def start_segment(self) -> None:
-        """Empty the cache."""
-        self._cache.reset()
+        """Empty the cache, if the reader does so where a segment begins."""
+        if self._empties:
+            self._cache.reset()
 
     def choose(
         self, outputs: Float32Array, gate: Float32Array | None = None, inputs: Float32Array | None = None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ripple_place.checkpoint.names import COMPENSATION_FILE, SELECTION_FILE
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.printable import listed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.arrays import Float32Array
+    from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule
@@ -42,6 +44,9 @@ class ReaderNote:
     Attributes
     ----------
     device : str
+        Its name, and the conditions of reading where they are not the default ones.
+    collapse : str
+        ``auto``, or what else decides which gaps are read through.
     cache : str
         Policy.
     capacity_neurons : mapping of str to int
@@ -49,19 +54,24 @@ class ReaderNote:
     """
 
     device: str
+    collapse: str
     cache: str
     capacity_neurons: Mapping[str, int]
 
     @classmethod
-    def of(cls, device: str, simulation: SimulationParams, layout: Layout) -> ReaderNote:
+    def of(cls, device: ConditionedDevice, simulation: SimulationParams, layout: Layout) -> ReaderNote:
         """Return the note of a simulated reader."""
         capacity = {name: simulation.capacity_neurons.get(name, 0) for name in layout.blocks}
-        return cls(device, simulation.cache, capacity)
+        is_usual = device.conditions == ReadConditions()
+        name = device.name if is_usual else f"{device.name} under {json.dumps(asdict(device.conditions))}"
+        return cls(name, "auto" if simulation.gap is None else str(simulation.gap), simulation.cache, capacity)
 
     def difference(self, other: ReaderNote) -> tuple[str, str] | None:
         """Return what differs, as this one has it and as the other has it; None if nothing does."""
         if self.device != other.device:
             return f"device {self.device}", f"device {other.device}"
+        if self.collapse != other.collapse:
+            return f"collapse {self.collapse}", f"collapse {other.collapse}"
         if self.cache != other.cache:
             return f"cache {self.cache}", f"cache {other.cache}"
         if self.capacity_neurons.keys() != other.capacity_neurons.keys():
@@ -135,6 +145,7 @@ class TunedRules:
                 "thresholds": dict(tuned.tuning.thresholds),
                 "importance": tuned.importance,
                 "device": tuned.reader.device,
+                "collapse": tuned.reader.collapse,
                 "cache": tuned.reader.cache,
                 "capacity_neurons": dict(tuned.reader.capacity_neurons),
                 "compensated_blocks": list(tuned.tuning.compensation),
@@ -209,7 +220,7 @@ def read_tuned(out: Path) -> TunedRules | None:
             if not all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers):
                 raise ValueError(f"{entry['rule']}: a price, threshold or capacity that is no number")
             rules[str(entry["rule"])] = TunedRule(
-                str(entry["rule"]), ReaderNote(str(entry["device"]), str(entry["cache"]), capacity),
+                str(entry["rule"]), ReaderNote(str(entry["device"]), str(entry["collapse"]), str(entry["cache"]), capacity),
                 Tuning(price, thresholds, importance, sensitivity, compensation), str(entry["importance"]),
                 entry["tuning"],
             )  # fmt: skip

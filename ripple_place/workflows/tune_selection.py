@@ -110,7 +110,7 @@ def tune_selection(
     device = replace(under(placing.device_profile, ReadConditions()), span_bytes=layout.span_bytes)
     model = ModelText.open(plan.model.checkpoint.path, params.capture)
     known, method = _known(profile, layout, model)
-    reader = ReaderNote.of(device.name, simulation, layout)
+    reader = ReaderNote.of(device, simulation, layout)
     tuner = RuleTuner(model, device, simulation, layout, track)
     rules = {}
     for text in params.rules:
