@@ -219,8 +219,9 @@ def read_tuned(out: Path) -> TunedRules | None:
             numbers = [*([] if price is None else [price]), *thresholds.values(), *capacity.values()]
             if not all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers):
                 raise ValueError(f"{entry['rule']}: a price, threshold or capacity that is no number")
+            reader = ReaderNote(str(entry["device"]), str(entry["collapse"]), str(entry["cache"]), capacity)
             rules[str(entry["rule"])] = TunedRule(
-                str(entry["rule"]), ReaderNote(str(entry["device"]), str(entry["collapse"]), str(entry["cache"]), capacity),
+                str(entry["rule"]), reader,
                 Tuning(price, thresholds, importance, sensitivity, compensation), str(entry["importance"]),
                 entry["tuning"],
             )  # fmt: skip
