@@ -12,15 +12,19 @@ from ripple_place.kernels.compiled import compiled
 
 @compiled
 def list_scored_slots(
-    outputs: Any, slot_of: Any, weight: Any, row_weight: Any, is_squared: bool, slot_words: Any, worth_of: Any,
-    slots: Any, worth: Any, row_starts: Any,
+    starts: Any, neurons: Any, values: Any, slot_of: Any, weight: Any, row_weight: Any, is_squared: bool,
+    slot_words: Any, worth_of: Any, slots: Any, worth: Any,
 ) -> None:  # fmt: skip
     """List the slots of each row whose neurons put out something, ascending; caller allocates.
 
     Parameters
     ----------
-    outputs : ndarray of shape (n_rows, n_neurons), float32
-        By neuron; 0 where a neuron does not fire.
+    starts : ndarray of shape (n_rows + 1,), int64
+        Row t has the outputs from ``starts[t]`` to before ``starts[t + 1]``; its slots come to lie there, too.
+    neurons : ndarray of shape (n_values,), int32
+        No neuron twice in a row.
+    values : ndarray of shape (n_values,), float32
+        Their outputs.
     slot_of : ndarray of shape (n_neurons,), int32
     weight : ndarray of shape (n_neurons,), float32
         By neuron.
@@ -31,37 +35,10 @@ def list_scored_slots(
         Scratch: all 0, and 0 again afterwards.
     worth_of : ndarray of shape (n_neurons,), float64
         Scratch.
-    slots : ndarray of shape (n_rows * n_neurons,) or what fits, int32
-        Written: row t's slots stand in ``slots[row_starts[t] : row_starts[t + 1]]``.
-    worth : ndarray of the shape of `slots`, float64
+    slots : ndarray of shape (n_values,), int32
         Written.
-    row_starts : ndarray of shape (n_rows + 1,), int64
+    worth : ndarray of shape (n_values,), float64
         Written.
-    """
-    row_starts[0] = 0
-    for row in range(outputs.shape[0]):
-        for neuron in range(outputs.shape[1]):
-            size = np.float64(outputs[row, neuron])
-            if size != 0.0:
-                _note(slot_of[neuron], size, weight[neuron] * row_weight[row], is_squared, slot_words, worth_of)
-        row_starts[row + 1] = _list(row_starts[row], slot_words, worth_of, slots, worth)
-
-
-@compiled
-def list_sparse_slots(
-    starts: Any, neurons: Any, values: Any, slot_of: Any, weight: Any, row_weight: Any, is_squared: bool,
-    slot_words: Any, worth_of: Any, slots: Any, worth: Any,
-) -> None:  # fmt: skip
-    """List the slots of each row as `list_scored_slots` does, of outputs that are stored as a sparse matrix.
-
-    Parameters
-    ----------
-    starts : ndarray of shape (n_rows + 1,), int64
-        Row t has the outputs from ``starts[t]`` to before ``starts[t + 1]``; its slots come to lie there, too.
-    neurons : ndarray of shape (n_values,), int32
-    values : ndarray of shape (n_values,), float32
-    slot_of, weight, row_weight, is_squared, slot_words, worth_of, slots, worth
-        As for `list_scored_slots`.
     """
     for row in range(starts.size - 1):
         for k in range(starts[row], starts[row + 1]):

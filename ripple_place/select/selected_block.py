@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +14,14 @@ from ripple_place.flash.caches.cache import Accesses
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import Chunk
-from ripple_place.kernels.scored_slots import list_scored_slots, list_sparse_slots
+from ripple_place.kernels.scored_slots import list_scored_slots
+from ripple_place.select.active_rows import ActiveRows
 from ripple_place.select.rule import BlockView, MaskedBlock, PricedBlock
 from ripple_place.select.serving import AdmissionRule, RowScratch, ScoredRows, UsedRows, serving_kernel
 from ripple_place.trace.sensitivity import sensitivity_of
 
 if TYPE_CHECKING:
-    from ripple_place.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
+    from ripple_place.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array
     from ripple_place.flash.block_tally import RowTokens
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
@@ -119,7 +120,7 @@ class SelectedBlock:
                 f"--select {rule}", found="memory-mapped reads" if device.is_mapped else f"--collapse {params.planner}",
                 expected="reads that are planned with one gap", remedy="leave --access mmap and --collapse out",
             )  # fmt: skip
-        self._serve = (
+        self._kernel = (
             serving_kernel(params.cache.partition(":")[0], self._cache.kernels, rule.name, self._rule.choose)
             if isinstance(self._rule, PricedBlock) and self._cache.kernels is not None else None
         )  # fmt: skip
@@ -156,81 +157,72 @@ class SelectedBlock:
             Never where the output is 0.
         """
         weight = None if self._sensitivity is None or inputs is None else sensitivity_of(self._sensitivity, inputs)
-        row_weight = np.ones(outputs.shape[0], np.float32) if weight is None else weight
-        seen = outputs if self._sigma == 0 else outputs * self._noise(outputs.shape)
-        if isinstance(self._rule, MaskedBlock):
-            used: BoolArray = self._rule.mask(seen, gate) & (outputs != 0)
-            self._serve_masked(used)
-            if self._importance is not None:
-                squared = outputs * outputs
-                active = squared @ self._importance
-                self._count(outputs != 0, used, active, active - np.where(used, squared, 0) @ self._importance)
-            else:
-                self._count(outputs != 0, used)
-            return used
-        n = int(np.count_nonzero(outputs))
-        slots, worth, row_starts = np.empty(n, np.int32), np.empty(n), np.empty(outputs.shape[0] + 1, np.int64)
-        list_scored_slots(
-            seen, self._placement.slot_of, self._rule.weight, row_weight, self._rule.is_squared, self._words,
-            self._worth_of, slots, worth, row_starts,
-        )  # fmt: skip
-        is_used = self._serve_priced(self._rule, ScoredRows(slots, worth, row_starts))
+        row, neurons = np.nonzero(outputs)
+        starts = np.searchsorted(row, np.arange(outputs.shape[0] + 1)).astype(np.int64)
+        rows = ActiveRows(starts, neurons.astype(np.int32), outputs[row, neurons])
+        in_order, is_used = self._serve(rows, weight, gate)
         used = np.zeros(outputs.shape, bool)
-        row = np.repeat(np.arange(outputs.shape[0]), np.diff(row_starts))
-        used[row[is_used], self._placement.order[slots[is_used]]] = True
+        used[rows.row[is_used], in_order[is_used]] = True
         return used
 
-    def serve(self, starts: Int64Array, neurons: Int32Array, values: Float32Array) -> None:
-        """Serve consecutive rows whose outputs are stored as a sparse matrix.
-
-        Parameters
-        ----------
-        starts : ndarray of shape (n_rows + 1,), int64
-            Row t has the entries from ``starts[t] - starts[0]`` to before ``starts[t + 1] - starts[0]``.
-        neurons : ndarray of shape (n_values,), int32
-            Ascending within a row.
-        values : ndarray of shape (n_values,), float32
-        """
-        n_rows, starts = starts.size - 1, starts - starts[0]
-        if isinstance(self._rule, MaskedBlock):
-            outputs = np.zeros((n_rows, self._placement.n_neurons), np.float32)
-            outputs[np.repeat(np.arange(n_rows), np.diff(starts)), neurons] = values
-            self.choose(outputs)
-            return
-        seen = values if self._sigma == 0 else values * self._noise(values.shape)
-        slots, worth = np.empty(neurons.size, np.int32), np.empty(neurons.size)
-        list_sparse_slots(
-            starts, neurons, seen, self._placement.slot_of, self._rule.weight, np.ones(n_rows, np.float32),
-            self._rule.is_squared, self._words, self._worth_of, slots, worth,
-        )  # fmt: skip
-        self._serve_priced(self._rule, ScoredRows(slots, worth, starts))
+    def serve(self, rows: ActiveRows) -> None:
+        """Serve consecutive rows of which only the neurons that fire are known."""
+        self._serve(rows, None, None)
 
     def result(self) -> tuple[BlockResult, Float64Array]:
         """Return what the rows cost, and flash time by token."""
         return self.tally.result()
 
-    def _noise(self, shape: tuple[int, ...]) -> Float32Array:
-        """Return the factors by which the next outputs are seen wrongly."""
-        factors: Float32Array = np.exp(self._sigma * self._random.standard_normal(shape, np.float32))
-        return factors
+    def _serve(
+        self, rows: ActiveRows, weight: Float32Array | None, gate: Float32Array | None
+    ) -> tuple[Int32Array, BoolArray]:
+        """Choose, serve and count rows; return the neurons of each, in some order, and which of them are used."""
+        seen = rows
+        if self._sigma > 0:
+            noise = np.exp(self._sigma * self._random.standard_normal(rows.values.shape, np.float32))
+            seen = replace(rows, values=rows.values * noise)
+        if isinstance(self._rule, MaskedBlock):
+            is_used: BoolArray = self._rule.mask(seen.spread_out(self._placement.n_neurons), gate)[rows.row, rows.neurons]
+            kept = rows.only(is_used)
+            self._serve_masked(kept)
+            if self._importance is None:
+                self.worth += WorthCount(0.0, 0.0, rows.neurons.size, rows.neurons.size - kept.neurons.size)
+            else:
+                worth = self._importance[rows.neurons] * rows.values**2
+                self._count(worth, is_used)
+            return rows.neurons, is_used
+        row_weight = np.ones(rows.n_rows, np.float32) if weight is None else weight
+        slots, worth = self._list(seen, self._rule.weight, row_weight, is_squared=self._rule.is_squared)
+        is_used = self._serve_priced(self._rule, ScoredRows(slots, worth, rows.starts))
+        if seen is not rows:
+            _, worth = self._list(rows, self._rule.weight, row_weight, is_squared=self._rule.is_squared)
+        self._count(worth, is_used)
+        return self._placement.order[slots], is_used
 
-    def _serve_masked(self, used: BoolArray) -> None:
-        """Ask the cache for what is used, one neuron after the other in slot order."""
-        n_rows, n = used.shape[0], int(np.count_nonzero(used))
-        slots, worth, row_starts = np.empty(n, np.int32), np.empty(n), np.empty(n_rows + 1, np.int64)
-        ones = np.ones(max(used.shape), np.float32)
+    def _list(
+        self, rows: ActiveRows, weight: Float32Array, row_weight: Float32Array, *, is_squared: bool
+    ) -> tuple[Int32Array, Float64Array]:
+        """Return slots, ascending in each row, and what is worth the neuron in each."""
+        slots, worth = np.empty(rows.neurons.size, np.int32), np.empty(rows.neurons.size)
         list_scored_slots(
-            used, self._placement.slot_of, ones, ones, False, self._words, self._worth_of, slots, worth, row_starts
+            rows.starts, rows.neurons, rows.values, self._placement.slot_of, weight, row_weight, is_squared,
+            self._words, self._worth_of, slots, worth,
         )  # fmt: skip
+        return slots, worth
+
+    def _serve_masked(self, kept: ActiveRows) -> None:
+        """Ask the cache for what is used, one neuron after the other in slot order."""
+        ones = np.ones(max(kept.n_rows, self._placement.n_neurons), np.float32)
+        slots, _ = self._list(kept, ones, ones, is_squared=False)
         neurons = self._placement.order[slots]
-        admitted, is_hit = np.empty(n, np.uint8), np.empty(n, np.uint8)
-        self._admission.admit(self.name, slots, neurons, row_starts, self._first_row, admitted)
-        self._cache.replay(Accesses(neurons, row_starts, admitted), is_hit)
-        self._tell(Chunk(self._first_row, slots, is_hit, row_starts))
+        admitted, is_hit = np.empty(slots.size, np.uint8), np.empty(slots.size, np.uint8)
+        self._admission.admit(self.name, slots, neurons, kept.starts, self._first_row, admitted)
+        self._cache.replay(Accesses(neurons, kept.starts, admitted), is_hit)
+        self._tell(Chunk(self._first_row, slots, is_hit, kept.starts))
 
     def _serve_priced(self, rule: PricedBlock, rows: ScoredRows) -> BoolArray:
         """Let the rule choose row by row, with the cache as the rows before left it; return what is used."""
-        assert self._serve is not None
+        assert self._kernel is not None
         n = rows.slots.size
         result = UsedRows(
             np.empty(n, np.uint8), np.empty(n, np.int32), np.empty(n, np.uint8), np.empty_like(rows.row_starts)
@@ -238,15 +230,13 @@ class SelectedBlock:
         admission = AdmissionRule(
             self._admission.cutoff or 0, round(self._admission.probability * 2**32), self._admission.key(self.name)
         )
-        self._serve(
+        self._kernel(
             rows, self._first_row, self._placement.order, admission, rule.arguments, self._cache.arguments,
             self._scratch, result,
         )  # fmt: skip
         n_used = int(result.row_starts[-1])
         self._tell(Chunk(self._first_row, result.slots[:n_used], result.is_hit[:n_used], result.row_starts))
         is_used: BoolArray = result.is_used.view(bool)
-        total = float(rows.worth.sum())
-        self.worth += WorthCount(total, total - float(rows.worth[is_used].sum()), n, n - n_used)
         return is_used
 
     def _tell(self, chunk: Chunk) -> None:
@@ -254,13 +244,7 @@ class SelectedBlock:
         self.tally.add(chunk)
         self._first_row += chunk.n_rows
 
-    def _count(
-        self, active: BoolArray, used: BoolArray, active_worth: AnyArray | float = 0.0,
-        dropped_worth: AnyArray | float = 0.0,
-    ) -> None:  # fmt: skip
+    def _count(self, worth: AnyArray, is_used: BoolArray) -> None:
         """Add up what was active, and what of it was dropped."""
-        n_active, n_used = int(np.count_nonzero(active)), int(np.count_nonzero(used))
-        self.worth += WorthCount(
-            float(np.sum(active_worth, dtype=np.float64)), float(np.sum(dropped_worth, dtype=np.float64)), n_active,
-            n_active - n_used,
-        )  # fmt: skip
+        total, kept = float(worth.sum(dtype=np.float64)), float(worth[is_used].sum(dtype=np.float64))
+        self.worth += WorthCount(total, total - kept, is_used.size, is_used.size - int(np.count_nonzero(is_used)))

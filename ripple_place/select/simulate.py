@@ -16,6 +16,7 @@ from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
 from ripple_place.flash.results import LayoutResult
 from ripple_place.flash.simulator import check_layout
 from ripple_place.flash.token_time import TokenClock
+from ripple_place.select.active_rows import ActiveRows
 from ripple_place.select.knowledge import sequential_read_us
 from ripple_place.select.result import SelectionResult
 from ripple_place.select.selected_block import Noise, SelectedBlock, WorthCount
@@ -23,7 +24,6 @@ from ripple_place.select.selected_block import Noise, SelectedBlock, WorthCount
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ripple_place.arrays import Float32Array, Int32Array, Int64Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule, Tuning
@@ -86,7 +86,7 @@ def simulate_selected(
                 raise CancelledError
             if first_row in resets:
                 selected.start_segment()
-            selected.serve(*rows)
+            selected.serve(rows)
 
     with ThreadPoolExecutor(params.n_threads) as pool:
         try:
@@ -158,19 +158,18 @@ def _reset_rows(block: BlockTrace, params: SimulationParams) -> frozenset[int]:
     return frozenset(rows.tolist())
 
 
-def _chunks(
-    block: BlockTrace, resets: frozenset[int], *, with_values: bool
-) -> Iterator[tuple[int, tuple[Int64Array, Int32Array, Float32Array]]]:
-    """Yield the outputs of consecutive rows as a sparse matrix; none reaches across a reset. Without values, ones."""
+def _chunks(block: BlockTrace, resets: frozenset[int], *, with_values: bool) -> Iterator[tuple[int, ActiveRows]]:
+    """Yield first row and outputs of consecutive rows; none reaches across a reset. Without values, outputs are 1."""
     size = max(1, CHUNK_OUTPUTS // block.n_neurons)
     bounds = sorted({*range(0, block.n_rows, size), *(row for row in resets if row < block.n_rows), block.n_rows})
     for first, stop in pairwise(bounds):
         if with_values and block.magnitudes is not None:
             starts = block.magnitudes.indptr[first : stop + 1]
             here = slice(int(starts[0]), int(starts[-1]))
-            yield first, (starts, np.asarray(block.magnitudes.indices[here]), np.asarray(block.magnitudes.values[here]))
+            neurons, values = np.asarray(block.magnitudes.indices[here]), np.asarray(block.magnitudes.values[here])
+            yield first, ActiveRows(starts - starts[0], neurons, values)
         else:
             bits = np.unpackbits(np.asarray(block.active[first:stop]), axis=1, bitorder="little", count=block.n_neurons)
-            row, neurons = np.nonzero(bits)
+            row, active = np.nonzero(bits)
             starts = np.searchsorted(row, np.arange(stop - first + 1)).astype(np.int64)
-            yield first, (starts, neurons.astype(np.int32), np.ones(neurons.size, np.float32))
+            yield first, ActiveRows(starts, active.astype(np.int32), np.ones(active.size, np.float32))

@@ -1,0 +1,52 @@
+"""What the neurons of a block put out for consecutive tokens, as a sparse matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ripple_place.arrays import AnyArray, BoolArray, Float32Array, Int32Array, Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveRows:
+    """The neurons that fire, row by row.
+
+    Attributes
+    ----------
+    starts : ndarray of shape (n_rows + 1,), int64
+        Row t has the entries from ``starts[t]`` to before ``starts[t + 1]``; the first is 0.
+    neurons : ndarray of shape (n_active,), int32
+        Ascending within a row.
+    values : ndarray of shape (n_active,), float32
+        What they put out.
+    """
+
+    starts: Int64Array
+    neurons: Int32Array
+    values: Float32Array
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return self.starts.size - 1
+
+    @cached_property
+    def row(self) -> AnyArray:
+        """Row of each entry, shape (n_active,)."""
+        return np.repeat(np.arange(self.n_rows), np.diff(self.starts))
+
+    def spread_out(self, n_neurons: int) -> Float32Array:
+        """Return the outputs by neuron, shape (n_rows, n_neurons), 0 where a neuron does not fire."""
+        outputs = np.zeros((self.n_rows, n_neurons), np.float32)
+        outputs[self.row, self.neurons] = self.values
+        return outputs
+
+    def only(self, is_kept: BoolArray) -> ActiveRows:
+        """Return the entries that are kept."""
+        n_before = np.concatenate([[0], np.cumsum(is_kept)])
+        return ActiveRows(n_before[self.starts].astype(np.int64), self.neurons[is_kept], self.values[is_kept])
