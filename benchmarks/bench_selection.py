@@ -22,16 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.params import CaptureParams, WindowParams
+from ripple_place.flash.block_tally import RowTokens
 from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.layout import Layout
-from ripple_place.flash.simulator import SimulationParams
+from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.graph.profile import read_importance
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
 from ripple_place.placing.params import PlacingParams
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
 from ripple_place.select.selected_block import Noise
+from ripple_place.select.simulate import selected_blocks
 from ripple_place.tracking import no_track
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
@@ -39,6 +41,7 @@ from ripple_place.workflows.reorder import reorder
 
 if TYPE_CHECKING:
     from ripple_place.flash.device.conditions import ConditionedDevice
+    from ripple_place.flash.results import LayoutResult
 
 LAYERS, BLOCKS = "1-3", ("layers.1", "layers.2", "layers.3")
 """Block 0 of these models is nearly dense, and stays exact."""
@@ -46,8 +49,10 @@ MODELS = {"opt-relu": (4096, 1024), "llama-reglu": (2816, 1536)}
 """Neurons of a block, and bytes of a neuron."""
 WANTED = 0.001
 CALIBRATION_TOKENS = 24576
+N_PROMPTS, PROMPT_TOKENS, CONTINUED_TOKENS = 50, 32, 64
 EFFORT = 3
 """Of the searches: most of what 10 find, in a third of the time."""
+REFERENCE = "reference: greedy, exact"
 _MADE = "remembered: made for this comparison"
 
 
@@ -80,29 +85,35 @@ class Cell:
         return f"lambda {self.break_even_gap:g}, {self.share:.0%} DRAM, {self.name}"
 
 
-def ladder(break_even_gap: float, share: float, *, whole: bool) -> list[Cell]:
-    """Return the reference, and what each part of selection adds to it; all orders of `flash-aware` where `whole`."""
+def cells_of(break_even_gap: float, share: float, *, detail: str) -> list[Cell]:
+    """Return the reference, and rules beside it.
+
+    Parameters
+    ----------
+    break_even_gap, share : float
+        The device, and the share of neurons that DRAM holds.
+    detail : {"all", "some", "few"}
+        ``all``: what each part of selection adds, and the same rule on each order.
+    """
 
     def cell(name: str, order: str, cache: str = "s3fifo", rule: str = f"flash-aware={WANTED}", **more: bool) -> Cell:
         return Cell(name, break_even_gap, order, cache, share, rule, **more)
 
     placed = f"flash-time:{break_even_gap:g}"
-    cached = f"cached:{break_even_gap:g}:{share:g}" if share else placed
     everything = {"compensate": True, "sensitive": True}
-    cells = [
-        cell("reference: greedy, exact", "greedy", rule="exact"),
-        cell("flash-time order, exact", placed, rule="exact"),
-        cell("greedy, fisher", "greedy", rule=f"fisher={WANTED}"),
-        cell("flash-time, flash-aware, compensated, sensitive", placed, **everything),
-    ]
-    if whole:
+    cells = [cell(REFERENCE, "greedy", rule="exact"), cell("flash-time order, exact", placed, rule="exact")]
+    if detail != "few":
+        cells.append(cell("greedy, fisher", "greedy", rule=f"fisher={WANTED}"))
+    if detail == "all":
         cells += [
             cell("greedy, flash-aware", "greedy"),
             cell("flash-time, flash-aware", placed),
             cell("flash-time, flash-aware, compensated", placed, compensate=True),
             *(cell(f"{order}, all parts", order, **everything) for order in ("original", "frequency", "greedy")),
         ]
-    if share:
+    cells.append(cell("flash-time, all parts", placed, **everything))
+    if share and detail == "all":
+        cached = f"cached:{break_even_gap:g}:{share:g}"
         cells.append(cell("cache-placed, exact, greedydual", cached, "greedydual", "exact"))
         cells.append(cell("cache-placed, greedydual, all parts", cached, "greedydual", **everything))
     return cells
@@ -191,25 +202,67 @@ class Bench:
                 f"{report['flash_time_us_per_token']:.0f} us, {time.perf_counter() - start_s:.0f} s", flush=True,
             )  # fmt: skip
 
-    def judge(self, cells: list[Cell], n_tokens: int, noise: float = 0.0) -> dict[str, dict[str, Any]]:
-        """Open the test text and run everything on it, all cells of a device together."""
+    def judge(self, cells: list[Cell], n_tokens: int) -> dict[str, dict[str, Any]]:
+        """Open the test text, and run everything on it: cells of one device, DRAM and cache beside one exact run."""
         from ripple_place.capture.rules_in_model import ModelText, RuleRun
 
-        text = ModelText.open(self.path, self.capture(self.test, n_tokens))
+        capture = self.capture(self.test, n_tokens)
+        text = ModelText.open(self.path, capture)
         found: dict[str, dict[str, Any]] = {}
-        for _, group in groupby(cells, key=lambda cell: (cell.break_even_gap, cell.share, cell.cache)):
+        with text.recorded(capture, self.model, no_track) as trace:
+            trace = trace.select([*BLOCKS])
+            for cell in cells:
+                if cell.rule == "exact":
+                    device, params = self.reader(cell)
+                    found[cell.key] = _flash_scores(simulate(trace, self.layout(cell.order), device, params))
+        lossy = [cell for cell in cells if cell.rule != "exact"]
+        for _, group in groupby(lossy, key=lambda cell: (cell.break_even_gap, cell.share, cell.cache)):
             together = list(group)
             device, params = self.reader(together[0])
             runs = {cell.key: RuleRun(parse_rule(cell.rule), self.layout(cell.order), cell.tuning) for cell in together}
-            for key, outcome in text.run_rules(runs, device, params, Noise(noise), no_track).items():
-                flash = outcome.flash
-                found[key] = {
-                    "flash_time_us_per_token": flash.totals.flash_time_us / flash.n_tokens,
-                    "cache_hit_ratio": flash.totals.n_hits / flash.totals.n_active,
-                    **outcome.loss.to_json(),
-                }
+            for key, outcome in text.run_rules(runs, device, params, Noise(), no_track).items():
+                found[key] = _flash_scores(outcome.flash) | outcome.loss.to_json()
                 print(f"judged {self.model}: {key}", flush=True)
         return found
+
+    def continue_prompts(self, cell: Cell) -> dict[str, float]:
+        """Continue prompts out of the test text greedily, exactly and by a rule; return how far they agree."""
+        from ripple_place.capture.continuation import continue_greedily
+        from ripple_place.capture.loss_run import Run
+        from ripple_place.capture.rules_in_model import ModelText
+
+        text = ModelText.open(self.path, self.capture(self.test, N_PROMPTS * 256))
+        n_rows = N_PROMPTS * (PROMPT_TOKENS + CONTINUED_TOKENS)
+        device, params = self.reader(cell)
+        rows = dict.fromkeys(BLOCKS, RowTokens(n_rows, None, n_rows))
+        choosers = selected_blocks(
+            rows, self.layout(cell.order), device, params, parse_rule(cell.rule), cell.tuning, Noise()
+        )
+        compensation = {name: vector for name, vector in cell.tuning.compensation.items() if name in BLOCKS}
+        run = {"rule": Run(choosers, compensation)}
+        windows = [window for batch in text.scored.batches for window in batch.windows][:N_PROMPTS]
+        pairs = [
+            continue_greedily(
+                text.scored, text.scored.text.ids[window.start : window.start + PROMPT_TOKENS], CONTINUED_TOKENS, run
+            )["rule"]
+            for window in windows
+        ]
+        n_common = [pair.n_common for pair in pairs]
+        return {
+            "n_prompts": len(pairs),
+            "same_tokens": sum(pair.agreement for pair in pairs) / len(pairs),
+            "common_prefix": sum(n_common) / len(pairs),
+            "identical": sum(n == CONTINUED_TOKENS for n in n_common),
+        }
+
+
+def _flash_scores(flash: LayoutResult) -> dict[str, Any]:
+    """Return cost and hits, and that nothing was lost; losses that are known take its place."""
+    return {
+        "flash_time_us_per_token": flash.totals.flash_time_us / flash.n_tokens,
+        "cache_hit_ratio": flash.totals.n_hits / flash.totals.n_active,
+        "kl": 0.0, "nll_rise": 0.0, "nll_rise_se": 0.0, "agreement": 1.0,
+    }  # fmt: skip
 
 
 def show(model: str, cells: list[Cell], found: dict[str, dict[str, Any]]) -> None:
@@ -217,9 +270,7 @@ def show(model: str, cells: list[Cell], found: dict[str, dict[str, Any]]) -> Non
     print(f"\n{model}: cost relative to greedy order, exact, S3-FIFO at equal DRAM; on test text")
     for cell in cells:
         row = found[cell.key]
-        reference = found[
-            Cell("reference: greedy, exact", cell.break_even_gap, "", "", cell.share, "exact").key
-        ]  # fmt: skip
+        reference = found[Cell(REFERENCE, cell.break_even_gap, "", "", cell.share, "exact").key]
         ratio = reference["flash_time_us_per_token"] / row["flash_time_us_per_token"]
         print(
             f"{cell.key:<75} {row['flash_time_us_per_token']:7.0f} {ratio:5.2f}x  KL {row['kl']:.5f} "
@@ -232,8 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=MODELS, default="opt-relu")
     parser.add_argument("--lambdas", type=float, nargs="+", default=[5.0, 2.0, 20.0])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.1, 0.2])
-    parser.add_argument("--tune-tokens", type=int, default=12288)
+    parser.add_argument("--tune-tokens", type=int, default=8192)
     parser.add_argument("--test-tokens", type=int, default=49152)
     parser.add_argument("--work", type=Path, default=Path("bench-selection"))
     parser.add_argument("--out", type=Path)
@@ -244,13 +294,19 @@ def main() -> None:
         return
     bench = Bench(Path(data), options.model, options.work)
     bench.make_profile()
-    first = options.lambdas[0]
-    cells = [
-        cell for gap in options.lambdas for share in options.shares if gap == first or share < 0.2
-        for cell in ladder(gap, share, whole=gap == first and share < 0.2)
-    ]  # fmt: skip
+    cells = []
+    for break_even_gap in options.lambdas:
+        cells += cells_of(break_even_gap, 0.0, detail="few" if break_even_gap == 2 else "some")
+        cells += cells_of(break_even_gap, 0.1, detail="all" if break_even_gap == 5 else "some")
+        if break_even_gap == 5:
+            cells += cells_of(break_even_gap, 0.2, detail="few")
     bench.tune(cells, options.tune_tokens)
     found = bench.judge(cells, options.test_tokens)
+    for cell in cells:
+        if cell.break_even_gap == 5 and cell.name == "flash-time, all parts":
+            agreement = bench.continue_prompts(cell)
+            found[f"continuations: {cell.key}"] = agreement
+            print(f"{cell.key}: {agreement}", flush=True)
     show(options.model, cells, found)
     if options.out is not None:
         options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
