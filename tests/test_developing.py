@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from ripple_place.cli.main import cli
 from ripple_place.flash.caches.registry import POLICIES
@@ -24,7 +25,11 @@ from ripple_place.ordering.registry import ORDERINGS
 from ripple_place.placement import read_placement
 from ripple_place.placing.params import PlacingParams
 from ripple_place.scoring.collapse import parse_collapse
+from ripple_place.select.registry import RULES, parse_rule
+from ripple_place.select.rule import Tuning
+from ripple_place.select.simulate import simulate_selected
 from ripple_place.trace import activity_rules
+from ripple_place.trace.activation_trace import Magnitudes
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.workflows.reorder import reorder
 from tests.flash.builders import block_trace, layout_of, linear_device, trace_of
@@ -128,6 +133,26 @@ def test_an_activity_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = ActivityRule.parse("above-mean")
     assert str(rule) == "above-mean"
     assert rule.active(np.array([[1.0, -5.0, 2.0], [3.0, 3.0, 3.0]])).tolist() == [[False, True, False], [False] * 3]
+
+
+def test_a_selection_rule(module_of: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed, written and applied like those that ship: of each row, what is above its mean is served."""
+    rule_class: Any = module_of("A selection rule").AboveMean
+    for name, parse in eval(f"{{{code_of('A selection rule')[1]}}}", {"AboveMean": rule_class}).items():
+        monkeypatch.setitem(RULES, name, parse)
+    rule = parse_rule("above-mean,sees=output")
+    assert str(rule) == "above-mean,sees=output"
+    outputs = np.array([[1.0, -5.0, 2.0, 0.0], [3.0, 3.0, 3.0, 3.0]], np.float32)
+    values = csr_array(outputs)
+    magnitudes = Magnitudes(values.indptr.astype(np.int64), values.indices.astype(np.int32), values.data)
+    trace = trace_of({"layers.0": replace(block_trace(outputs != 0), magnitudes=magnitudes)}, 2)
+    layout = layout_of({"layers.0": [0, 1, 2, 3]})
+    result = simulate_selected(
+        trace, layout, linear_device(), SimulationParams(), parse_rule("above-mean"), Tuning.nothing()
+    )
+    assert result.totals.n_active == 1
+    assert result.selection is not None
+    assert result.selection.to_json()["kept_share"] == pytest.approx(1 / 7)
 
 
 def test_a_command(

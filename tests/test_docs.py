@@ -1,6 +1,7 @@
 """What the documentation says is what the program does."""
 
 import ast
+import json
 import re
 import shlex
 import sys
@@ -12,10 +13,18 @@ import pytest
 from click.testing import CliRunner
 
 import ripple_place
+from ripple_place.checkpoint.names import SELECTION_FILE
 from ripple_place.cli.main import cli
+from ripple_place.cli.selection_table import _COLUMNS
 from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, read_device
 from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.device.ranges import RANGES
+from ripple_place.select.knowledge import SEES
+from ripple_place.select.registry import RULES
+from ripple_place.select.result import LOSS_KEYS, SelectionResult
+from ripple_place.select.rule import Tuning
+from ripple_place.select.selected_block import WorthCount
+from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules
 from ripple_place.trace.adapters import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +132,43 @@ def test_the_profiling_page_names_every_option_of_a_capture():
         assert f"`{kind}:" in text
         for option in options:
             assert f"{option}=" in text
+
+
+def test_the_selection_page_has_every_rule_and_option():
+    """The rows of the table are the rules that there are, and every option that selection brings is explained."""
+    text = DOCS["selection.md"]
+    table = text[text.index("## The rules") : text.index("### Who could run it")]
+    rows = set(re.findall(r"^\| `([a-z-]+)(?:=[A-Z]+%?)?`", table, re.MULTILINE))
+    assert rows - {"keep", "drop", "price", "sees"} == {*RULES}
+    assert set(re.findall(r"^\| `([a-z]+)` ", text[text.index("### Who could run it") :], re.MULTILINE)) >= {*SEES}
+    for flag in ("--select", "--text", "--max-tokens", "--magnitude-noise", "--tune-text", "--tune-tokens",
+                 "--sequence-length", "--torch-device", "--dtype", "--importance", "--sensitivity"):  # fmt: skip
+        assert flag in text
+    for heading, (key, _) in _COLUMNS.items():
+        if key in ("kept_share", "kept_value", "predicted_loss", "needs", *LOSS_KEYS):
+            assert f"| {heading} | `{key}` |" in text
+
+
+def test_the_selection_page_s_example_of_python_has_parameters_that_are_sound():
+    """Its parameters can be made; what it runs needs a model (tests/torch)."""
+    code = re.search(r"```python\n(.*?)```", DOCS["selection.md"], re.DOTALL)[1]
+    made = r"import|from|select|\w+ = (rp\.\w+Params|TuneParams)"
+    lines = [line for line in code.splitlines() if re.match(made, line)]
+    assert len(lines) == 9
+    scope = {}
+    exec("\n".join(lines), scope)
+    assert scope["params"].select == scope["select"]
+    assert scope["rules"].rules == (scope["select"][1],)
+
+
+def test_the_formats_page_has_the_keys_of_rules():
+    """Of the files that tuning writes, and of the documents that commands print."""
+    text = DOCS["formats.md"]
+    reader = ReaderNote("device", "auto", "none", {})
+    written = TunedRules({"top-k=1": TunedRule("top-k=1", reader, Tuning.nothing(), "size")})
+    printed = SelectionResult("exact", "nothing", WorthCount(), 1, has_importance=False).to_json()
+    for key in (*written.to_json()[0], *json.loads(written.files()[SELECTION_FILE]), *printed, "additions"):
+        assert f"`{key}`" in text, key
 
 
 def test_the_documented_bundle_reader_works(in_copy, monkeypatch):
