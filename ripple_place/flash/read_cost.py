@@ -78,6 +78,15 @@ class ReadCost:
         """Whether costs are flash times in microseconds."""
         return self.unit == "us"
 
+    @property
+    def neuron_cost(self) -> float:
+        """Cost of one neuron more in a long read, in `unit`: the slope of the device's line."""
+        if not self.is_time:
+            return 1.0
+        assert self.device is not None
+        assert self.bundle_bytes is not None
+        return self.bundle_bytes * 1e6 / self.device.line(self.bundle_bytes).bandwidth_bytes_per_s
+
     def run_cost(self, n_neurons: int) -> Float64Array:
         """Return the cost of a read by its length.
 

@@ -137,6 +137,11 @@ class SimulateParams:
         rules = [str(parse_rule(text)) for text in self.select]
         if twice := {rule for rule in rules if rules.count(rule) > 1}:
             raise UsageError("--select", found=f"{min(twice)} twice", expected="each once", remedy="leave one out")
+        if rules and self.bound:
+            raise UsageError(
+                "--bound", found="rules, which ask for what is in DRAM",
+                expected="accesses that do not depend on the cache", remedy="leave --bound or --select out",
+            )  # fmt: skip
         if not 0 <= self.magnitude_noise <= MAX_NOISE:
             raise UsageError(
                 "--magnitude-noise", found=f"{self.magnitude_noise:g}", expected=f"0 to {MAX_NOISE:g}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ripple_place.checkpoint.names import MANIFEST_FILE
 from ripple_place.errors import UsageError
 from ripple_place.trace.sources import read_sources
 
@@ -42,6 +43,12 @@ def open_source(
         raise UsageError(
             models[0], found="a model and other sources" if len(paths) > 1 else "a model and no text",
             expected="one model and --text FILE", remedy="name the model alone, with --text",
+        )  # fmt: skip
+    if (models[0] / MANIFEST_FILE).is_file():
+        raise UsageError(
+            models[0], found="an output of `reorder`, whose neurons are in another order than importance and layouts "
+            "name them in", expected="the checkpoint that it was made from",
+            remedy="name that, and the output as --layout",
         )  # fmt: skip
     from ripple_place.capture.rules_in_model import ModelText
 

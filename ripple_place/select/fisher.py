@@ -29,5 +29,4 @@ class FisherThreshold(PricedRule):
 
     def of_block(self, block: BlockView) -> PricedBlock:
         """Return the kernel, the price of a neuron among others, and the values of the block's neurons."""
-        cost = block.cost.run_cost(2)
-        return self.priced(block, choose, (self.price_for(block) * float(cost[2] - cost[1]),))
+        return self.priced(block, choose, (self.price_for(block) * block.cost.neuron_cost,))

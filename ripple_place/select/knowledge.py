@@ -54,7 +54,9 @@ class Knowledge:
         what = {"activity": "which neurons fire", "gate": "the gate", "magnitude": "|h|"}[self.of]
         if self.sees == "predictor":
             return f"a predictor of {what}"
-        return f"{what}, from {'gate weights' if self.sees == 'gate' else 'gate and up weights'} read for all neurons"
+        return (
+            f"{what}, from {'gate weights' if self.sees == 'gate' else 'all weights but the down ones'} of every neuron"
+        )
 
     def parts_read(self, n_parts: int) -> int:
         """Return how many of a neuron's parts (gate, up, down) are read of every neuron.

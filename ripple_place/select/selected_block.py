@@ -115,11 +115,8 @@ class SelectedBlock:
                 expected="one that a reader can have: what is asked for depends on what it holds",
                 remedy="name another --cache",
             )  # fmt: skip
-        if isinstance(self._rule, PricedBlock) and (device.is_mapped or params.planner != "fixed"):
-            raise UsageError(
-                f"--select {rule}", found="memory-mapped reads" if device.is_mapped else f"--collapse {params.planner}",
-                expected="reads that are planned with one gap", remedy="leave --access mmap and --collapse out",
-            )  # fmt: skip
+        if isinstance(self._rule, PricedBlock):
+            _check_reader(rule, layout, device, params)
         self._kernel = (
             serving_kernel(params.cache.partition(":")[0], self._cache.kernels, rule.name, self._rule.choose)
             if isinstance(self._rule, PricedBlock) and self._cache.kernels is not None else None
@@ -182,7 +179,9 @@ class SelectedBlock:
             noise = np.exp(self._sigma * self._random.standard_normal(rows.values.shape, np.float32))
             seen = replace(rows, values=rows.values * noise)
         if isinstance(self._rule, MaskedBlock):
-            is_used: BoolArray = self._rule.mask(seen.spread_out(self._placement.n_neurons), gate)[rows.row, rows.neurons]
+            is_used: BoolArray = self._rule.mask(seen.spread_out(self._placement.n_neurons), gate)[
+                rows.row, rows.neurons
+            ]
             kept = rows.only(is_used)
             self._serve_masked(kept)
             if self._importance is None:
@@ -248,3 +247,16 @@ class SelectedBlock:
         """Add up what was active, and what of it was dropped."""
         total, kept = float(worth.sum(dtype=np.float64)), float(worth[is_used].sum(dtype=np.float64))
         self.worth += WorthCount(total, total - kept, is_used.size, is_used.size - int(np.count_nonzero(is_used)))
+
+
+def _check_reader(rule: Rule, layout: BlockLayout, device: DeviceProfile, params: SimulationParams) -> None:
+    """Refuse readers whose reads a rule does not foresee."""
+    for is_so, found, remedy in (
+        (device.is_mapped, "memory-mapped reads", "leave --access mmap out"),
+        (params.planner != "fixed", f"--collapse {params.planner}", "leave --collapse out"),
+        (layout.n_copies == 2, "two copies of each neuron", "reorder without --copies"),
+    ):
+        if is_so:
+            raise UsageError(
+                f"--select {rule}", found=found, expected="reads of one copy, planned with one gap", remedy=remedy
+            )

@@ -67,6 +67,12 @@ def simulate_selected(
     trace but for one float64 a token and block.
     """
     check_layout(trace, layout)
+    for name in trace.blocks:
+        if rule.uses_gate and (n_parts or {}).get(name) != 2:
+            raise UsageError(
+                f"--select {rule}", found=f"a trace, which has no outputs of the activation function of {name}",
+                expected="a model, or an FFN without a gate", remedy="name the model with --text, or take teal",
+            )  # fmt: skip
     stop = threading.Event()
     blocks = selected_blocks(
         {name: RowTokens(block.n_rows, block.token_index, trace.n_tokens) for name, block in trace.blocks.items()},

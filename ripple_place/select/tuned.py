@@ -165,11 +165,13 @@ class TunedRules:
         tuned = self.rules.get(str(rule))
         if tuned is None:
             return None
-        if (difference := tuned.reader.difference(reader)) is not None:
+        # Thresholds and compensation fit any reader; prices do not.
+        if tuned.tuning.price is not None and (difference := tuned.reader.difference(reader)) is not None:
             raise UsageError(
                 f"--layout {where} --select {rule}", found=f"a rule that was tuned for {difference[0]}",
                 expected=f"one that was tuned for {difference[1]}, as simulated",
-                remedy="simulate with the device, cache and DRAM that it was tuned for, or tune it again",
+                remedy="simulate with the --device, --cache, --dram-budget and --layers that it was tuned for, or tune it "
+                "again",
             )  # fmt: skip
         return tuned.tuning
 
