@@ -170,8 +170,7 @@ class TunedRules:
             raise UsageError(
                 f"--layout {where} --select {rule}", found=f"a rule that was tuned for {difference[0]}",
                 expected=f"one that was tuned for {difference[1]}, as simulated",
-                remedy="simulate with the --device, --cache, --dram-budget and --layers that it was tuned for, or tune it "
-                "again",
+                remedy="simulate with the --device, --cache, --dram-budget and --layers of then, or tune it again",
             )  # fmt: skip
         return tuned.tuning
 
