@@ -80,9 +80,6 @@ class RowScratch(NamedTuple):
         )  # fmt: skip
 
 
-Serve = "Callable[[ScoredRows, int, Any, AdmissionRule, Any, Any, RowScratch, UsedRows], None]"
-
-
 @functools.cache
 def serving_kernel(policy: str, kernels: CacheKernels, rule: str, choose: Any) -> Callable[..., None]:
     """Return the kernel that serves rows by a rule from a cache.
