@@ -1,4 +1,4 @@
-"""Where in a model the input of an FFN is seen: at the module that holds its gate or up projection."""
+"""Where in a model the input of an FFN is seen: at the module that holds its up or gate projection."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from ripple_place.capture.sites import Site
     from ripple_place.checkpoint.model.ffn import FfnModel
 
-_READS_INPUT = ("gate", "up", "gate_up")
-"""Roles of the matrices that are multiplied with the FFN's input."""
+_ROLES = ("up", "gate_up", "gate")
+"""Of the matrices that are multiplied with the FFN's input; the first that there is decides."""
 
 
-def ffn_input_modules(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> dict[str, Any]:
-    """Return the modules whose first argument is the input of an FFN.
+def ffn_input_names(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> dict[str, str]:
+    """Return the names of the modules whose first argument is the input of an FFN.
 
     Parameters
     ----------
@@ -31,19 +31,19 @@ def ffn_input_modules(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -
 
     Returns
     -------
-    dict of str to torch.nn.Module
-        By `Site.block`. Experts get their input through the module that is their site. A dense FFN is missing where
-        the family does not say which module reads its input.
+    dict of str to str
+        By `Site.block`, as ``model.get_submodule`` takes it. Experts get their input through the module that is their
+        site. A dense FFN is missing where the family does not say which module reads its input.
     """
-    modules = dict(model.named_modules())
+    modules = {name for name, _ in model.named_modules()}
     names = {} if ffn is None else TensorNames(model).translate(map(logical_name, ffn.checkpoint.shard_of))
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     for site in sites:
         if site.n_experts:
-            found[site.block] = site.module
-            continue
-        for tensor in () if ffn is None else ffn.blocks[site.block].tensors:
-            path = names[logical_name(tensor.name)][0].rpartition(".")[0]
-            if tensor.role.partition(".")[0] in _READS_INPUT and path in modules:
-                found.setdefault(site.block, modules[path])
+            found[site.block] = site.path
+        elif ffn is not None and site.block in ffn.blocks:
+            tensors = {tensor.role.partition(".")[0]: tensor.name for tensor in ffn.blocks[site.block].tensors}
+            paths = [names[logical_name(tensors[role])][0].rpartition(".")[0] for role in _ROLES if role in tensors]
+            if known := [path for path in paths if path and path in modules]:
+                found[site.block] = known[0]
     return found

@@ -6,6 +6,7 @@ predictions to those without it, to second order. With `SensitivityFit`, also ho
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,11 @@ import numpy as np
 
 from ripple_place.blocks import sorted_blocks
 from ripple_place.capture.batches import layout_of
+from ripple_place.capture.ffn_inputs import ffn_input_names
 from ripple_place.capture.gradients import Gradients
 from ripple_place.capture.model import n_embeddings
 from ripple_place.capture.run_errors import explained
 from ripple_place.capture.sensitivity import HELD_OUT_SHARE
-from ripple_place.capture.up_projections import up_projections
 from ripple_place.capture.whole import forward
 from ripple_place.errors import TraceFormatError, UnsupportedError
 from ripple_place.graph.importance import ImportanceNote, ModelImportance, SensitivityNote
@@ -101,7 +102,7 @@ def measure_importance(setup: Setup, track: Track) -> ModelImportance:
        takes those of the text.
     """
     model, device = setup.whole, setup.device
-    ups = up_projections(model, setup.weights, setup.sites_of_whole) if setup.params.sensitivity else {}
+    ups = _ups(setup) if setup.params.sensitivity else {}
     batches = setup.text.batches_apart(layout_of(setup.skeleton.config, n_embeddings(setup.skeleton)))
     starts = [window.token for window in setup.text.windows_apart()]
     first_held_out = starts[-max(1, round(HELD_OUT_SHARE * len(starts)))]
@@ -157,6 +158,14 @@ def _drawn(logits: Any, draws: Any) -> Any:
     cumulated = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
     wanted = torch.from_numpy(draws).to(logits.device)[:, None] * cumulated[:, -1:]
     return torch.searchsorted(cumulated, wanted, right=True).flatten().clamp(max=logits.shape[-1] - 1)
+
+
+def _ups(setup: Setup) -> dict[str, str]:
+    """Return, by block, the module whose input a sensitivity is fitted on: of dense blocks with one site each."""
+    sites = setup.sites_of_whole
+    n_sites = Counter(site.block for site in sites)
+    single = [site for site in sites if not site.n_experts and n_sites[site.block] == 1]
+    return ffn_input_names(setup.whole, single, setup.weights.ffn)
 
 
 @contextmanager

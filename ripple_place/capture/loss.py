@@ -9,7 +9,7 @@ import numpy as np
 
 from ripple_place.capture import model as models
 from ripple_place.capture.batches import layout_of
-from ripple_place.capture.ffn_inputs import ffn_input_modules
+from ripple_place.capture.ffn_inputs import ffn_input_names
 from ripple_place.capture.loss_hooks import LossHooks
 from ripple_place.capture.loss_result import LossResult
 from ripple_place.capture.loss_run import ActiveRun, DroppedMeans, check_runs
@@ -42,7 +42,7 @@ class ScoredModel:
     sites : tuple of Site
         Of `model`; one of each block.
     input_modules : mapping of str to torch.nn.Module
-        Of `ripple_place.capture.ffn_inputs.ffn_input_modules`.
+        Named by `ripple_place.capture.ffn_inputs.ffn_input_names`.
     batches : tuple of Batch
         Windows that do not overlap, in the order of the text.
     text : CalibrationText
@@ -81,9 +81,10 @@ class ScoredModel:
                 remedy="give more text, in longer segments",
             )  # fmt: skip
         sites = setup.sites_of_whole
+        names = ffn_input_names(setup.whole, sites, setup.weights.ffn)
+        input_modules = {block: setup.whole.get_submodule(name) for block, name in names.items()}
         return cls(
-            str(setup.path), setup.whole, sites, ffn_input_modules(setup.whole, sites, setup.weights.ffn), batches,
-            setup.text, setup.device,
+            str(setup.path), setup.whole, sites, input_modules, batches, setup.text, setup.device,
         )  # fmt: skip
 
     def hooks(self, runs: Collection[Run]) -> LossHooks:

@@ -32,7 +32,7 @@ class LossHooks:
     sites : sequence of Site
         Those of one block name each.
     input_modules : mapping of str to torch.nn.Module
-        Of `ripple_place.capture.ffn_inputs.ffn_input_modules`.
+        Named by `ripple_place.capture.ffn_inputs.ffn_input_names`.
     runs : collection of Run
         All that will be made.
     device : str

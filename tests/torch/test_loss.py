@@ -11,7 +11,7 @@ from ripple_place.capture import model as models
 from ripple_place.capture import params as params_module
 from ripple_place.capture.continuation import Continuation, continue_greedily
 from ripple_place.capture.described_sites import described_sites
-from ripple_place.capture.ffn_inputs import ffn_input_modules
+from ripple_place.capture.ffn_inputs import ffn_input_names
 from ripple_place.capture.loss import ScoredModel, compensation_of, measure_dropped, measure_loss
 from ripple_place.capture.loss_run import DroppedMeans, Run
 from ripple_place.capture.params import CaptureParams, WindowParams
@@ -279,8 +279,10 @@ def test_the_input_of_every_dense_ffn_is_found(tmp_path, family):
     model = load(tmp_path / "model", torch.float32)
     ffn = describe_ffn(Checkpoint.open(tmp_path / "model"))
     sites = described_sites(model, ffn).sites
-    assert ffn_input_modules(model, sites, ffn).keys() == {site.block for site in sites}
-    assert not ffn_input_modules(model, sites, None)
+    found = ffn_input_names(model, sites, ffn)
+    assert found.keys() == {site.block for site in sites}
+    assert all(model.get_submodule(name).weight.shape.count(config.hidden_size) for name in found.values())
+    assert not ffn_input_names(model, sites, None)
 
 
 def test_a_compensation_is_an_edit_of_the_bias(tmp_path):
