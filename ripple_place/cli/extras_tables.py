@@ -20,7 +20,7 @@ def sweep_text(report: SweepReport) -> str:
         [point["value"], *(_time_and_speedup(layout) for layout in point["layouts"])]
         for point in report.to_json()["points"]
     ]
-    names = [result.name for result in report.points[0].results]
+    names = [result.label for result in report.points[0].results]
     return f"Flash time per token:\n{format_table([report.sweep.option, *names], rows)}"
 
 
@@ -34,7 +34,7 @@ def transfer_text(report: TransferReport) -> str:
             document["traces"], document["flash_time_us_per_token"], document["speedup"], strict=True
         )
     ]  # fmt: skip
-    return f"Flash time per token by trace:\n{format_table(['trace', *document['layouts']], rows)}"
+    return f"Flash time per token by trace:\n{format_table(['trace', *document['labels']], rows)}"
 
 
 def _time_and_speedup(layout: dict[str, Any]) -> str:

@@ -62,7 +62,11 @@ Example:
               help="What a predictor of magnitudes gets wrong: rules see outputs times exp(SIGMA z).")  # fmt: skip
 @text_options("--text", "--max-tokens", "Text for the model to read, where SOURCE is a model")
 @family_option
-@click.option("--baseline", metavar="LAYOUT", help="What speedup is against.  [default: the first layout]")
+@click.option(
+    "--baseline",
+    metavar="LAYOUT",
+    help="What speedup is against; with --select, under the first RULE.  [default: the first layout]",
+)
 @extras_options
 @click.option("--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=_list_devices,
               help="List the shipped device profiles.")  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.cli.extras_tables import measured_text, sweep_text, transfer_text
 from ripple_place.cli.rendering import format_table, number, percent
-from ripple_place.cli.selection_table import selection_table
+from ripple_place.cli.selection_table import selection_text
 from ripple_place.printable import one_line
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
@@ -22,7 +22,7 @@ def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
     document = report.to_json()
     is_timed = report.params.compute is not None
     if report.rules:
-        table = selection_table(document["layouts"])
+        table = selection_text(document["layouts"], document["baseline"])
     else:
         table = _score_table(document["layouts"], "layout", is_timed=is_timed)
     parts = [_header(report, document), table]
@@ -128,14 +128,14 @@ def _form_table(rows: list[dict[str, Any]]) -> str:
         return format_time_us(row[key]) + share
 
     return format_table(
-        ["layout", *forms], [[row["name"], *(cell(row, key) for key in forms.values())] for row in rows]
+        ["layout", *forms], [[row["label"], *(cell(row, key) for key in forms.values())] for row in rows]
     )
 
 
 def _block_text(layout: dict[str, Any], *, with_hits: bool, is_timed: bool) -> str:
     """Return the scores of a layout's blocks, and its hits as the cache fills."""
     rows = [{"name": name, **block} for name, block in layout["blocks"].items()]
-    text = f"{one_line(layout['name'])}:\n{_score_table(rows, 'block', is_timed=is_timed)}"
+    text = f"{one_line(layout['label'])}:\n{_score_table(rows, 'block', is_timed=is_timed)}"
     if with_hits:
         tenths = " ".join(percent(ratio) for ratio in layout["cache_hit_ratio_by_tenth"])
         text += f"\nDRAM hits by tenth of the trace: {tenths}"

@@ -139,6 +139,11 @@ class BlockResult:
 class Selection(Protocol):
     """What a rule that chose what is read says of itself."""
 
+    @property
+    def rule(self) -> str:
+        """The rule, as it is written."""
+        ...
+
     def with_loss(self, loss: dict[str, Any]) -> Selection:
         """Return the same with what the rule costs in loss."""
         ...
@@ -173,6 +178,11 @@ class LayoutResult:
     token_time: TokenTime | None = None
     selection: Selection | None = None
 
+    @property
+    def label(self) -> str:
+        """The layout's name, with the rule after it if there is one."""
+        return self.name if self.selection is None else f"{self.name}, {self.selection.rule}"
+
     @cached_property
     def totals(self) -> FlashTotals:
         """Sums over the blocks."""
@@ -188,6 +198,7 @@ class LayoutResult:
         """
         return {
             "name": self.name,
+            "label": self.label,
             **({} if self.selection is None else self.selection.to_json()),
             **self.totals.scores(self.n_tokens),
             "flash_time_us_percentiles": _by_percentile(percentiles_us(self.token_us)),

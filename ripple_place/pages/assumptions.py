@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ripple_place.pages.rule_assumptions import rule_assumptions
 from ripple_place.units import format_bytes, format_time_us
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def assumptions(report: Report) -> list[str]:
         f"{format_bytes(device.max_request_bytes)}; reads of different blocks never merge.",
         _gaps(report),
         _cache(report),
+        *rule_assumptions(report),
         "Effective bandwidth counts only the bytes of active neurons that were read from flash.",
         *(f"{key}: {source}." for key, source in device.sources.items()),
     ]

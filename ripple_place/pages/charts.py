@@ -41,14 +41,14 @@ def ladder_chart(steps: Sequence[Step], names: Sequence[str], width: float) -> P
     return Picture(width, y + 6, "Flash time per token as collapse and cache are added", tuple(filter(None, elements)))
 
 
-def latency_chart(results: Sequence[LayoutResult], width: float) -> Picture:
-    """Draw, for each layout, the share of tokens whose flash time is at most so long."""
+def latency_chart(results: Sequence[LayoutResult], names: Sequence[str], width: float) -> Picture:
+    """Draw, for each result, the share of tokens whose flash time is at most so long."""
     shares = np.linspace(0, 1, _N_CURVE_POINTS)
     curves = [
         list(zip(np.quantile(result.token_us, shares).tolist(), shares.tolist(), strict=True)) for result in results
     ]
     return line_chart(
-        curves, [result.name for result in results], width,
+        curves, names, width,
         title="Distribution of flash time over tokens", x_title="flash time of a token", y_title="share of tokens",
         write_x=format_time_us, write_y="{:.0%}".format,
     )  # fmt: skip

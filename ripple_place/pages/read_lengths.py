@@ -50,16 +50,21 @@ class ReadLengths:
         return float(sum(length * count for length, count in enumerate(counts.tolist(), first)))
 
 
-def read_length_picture(results: Sequence[LayoutResult], width: float = WIDE) -> Picture:
-    """Draw how many neurons a token gets in reads of each length, per layout, in bins that double.
+def read_length_picture(results: Sequence[LayoutResult], names: Sequence[str], width: float = WIDE) -> Picture:
+    """Draw how many neurons a token gets in reads of each length, per result, in bins that double.
 
     Parameters
     ----------
     results : sequence of LayoutResult
+    names : sequence of str
+        What tells them apart.
     width : float
         As for `token_picture`.
     """
-    layouts = [ReadLengths(result.name, result.totals.read_length_counts, result.n_tokens) for result in results]
+    layouts = [
+        ReadLengths(name, result.totals.read_length_counts, result.n_tokens)
+        for name, result in zip(names, results, strict=True)
+    ]
     return length_picture(layouts, width)
 
 

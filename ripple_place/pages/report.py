@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ripple_place.flash.hot_cold import surviving_gains
 from ripple_place.flash.ladder import gain_ladder
+from ripple_place.flash.simulator import simulate
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.hot_cold import SurvivingGain
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.flash.token_reads import TokenReads
+    from ripple_place.select.tuned import TunedRules
     from ripple_place.trace.activation_trace import ActivationTrace
 
 
@@ -29,7 +31,7 @@ class Report:
     Parameters
     ----------
     results : sequence of LayoutResult
-        At least one, in the order in which they are listed.
+        At least one, in the order in which they are listed; with rules, those of a layout together.
     baseline : LayoutResult
         What speedups are against.
     device : DeviceProfile
@@ -49,6 +51,12 @@ class Report:
     surviving : sequence of SurvivingGain
         What is left of gains over hot-cold order with the hottest neurons in DRAM; empty if frequencies are unknown.
     sweep : SweepCurves, optional
+    rules : sequence of str
+        That chose what a token uses; empty: everything that fires.
+    magnitude_noise : float
+        Under which they chose.
+    tuned : mapping of str to TunedRules
+        By layout, what was tuned for it.
     """
 
     results: Sequence[LayoutResult]
@@ -64,6 +72,43 @@ class Report:
     ladder: Sequence[Step] = ()
     surviving: Sequence[SurvivingGain] = ()
     sweep: SweepCurves | None = None
+    rules: Sequence[str] = ()
+    magnitude_noise: float = 0.0
+    tuned: Mapping[str, TunedRules] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[ResultGroup]:
+        """Results that are shown beside each other: all layouts, or with rules those of one layout."""
+        if not self.rules:
+            return [ResultGroup("", slice(None), self.results, [result.label for result in self.results])]
+        spans = [slice(at, at + len(self.rules)) for at in range(0, len(self.results), len(self.rules))]
+        groups = []
+        for span in spans:
+            results = self.results[span]
+            rules = [result.selection.rule for result in results if result.selection is not None]
+            groups.append(ResultGroup(results[0].name, span, results, rules))
+        return groups
+
+
+@dataclass(frozen=True, eq=False)
+class ResultGroup:
+    """Results that are shown beside each other.
+
+    Attributes
+    ----------
+    title : str
+        The layout that they have in common; empty where each is of another.
+    span : slice
+        Their places among the report's results.
+    results : sequence of LayoutResult
+    names : sequence of str
+        What tells them apart.
+    """
+
+    title: str
+    span: slice
+    results: Sequence[LayoutResult]
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -75,7 +120,7 @@ class SweepCurves:
     option : str
     values : tuple of str
     flash_time_us : tuple of tuple of float
-        One a layout, in the order of the report's results.
+        In the order of the report's results.
     """
 
     option: str
@@ -97,14 +142,17 @@ def make_report(
     warnings: Sequence[str] = (),
     hot_cold: Layout | None = None,
     sweep: SweepCurves | None = None,
+    rules: Sequence[str] = (),
+    magnitude_noise: float = 0.0,
+    tuned: Mapping[str, TunedRules] | None = None,
 ) -> Report:
     """Choose the token that is drawn, replay it in every layout, and return the report.
 
     Parameters
     ----------
     trace, layouts, results, device, params
-        A simulation: `results` has one entry for each of `layouts`.
-    traces, command, warnings
+        A simulation: `results` has one entry for each of `layouts`; with rules, one for each layout and rule.
+    traces, command, warnings, rules, magnitude_noise, tuned
         As in `Report`.
     baseline : LayoutResult, optional
         Default: the first.
@@ -115,10 +163,12 @@ def make_report(
         Neurons by descending frequency, with frequencies: what gains are compared with once DRAM holds the hottest.
     sweep : SweepCurves, optional
     """
-    block = block or busiest_block(results[0])
+    # Pictures of layouts show what all that fires takes to read, whatever rules drop.
+    of_layouts = [simulate(trace, layout, device, params) for layout in layouts] if rules else results
+    block = block or busiest_block(of_layouts[0])
     token, token_reads = reads_of_median_token(block, trace.blocks[block], layouts, device, params)
     surviving = surviving_gains(trace, hot_cold, layouts, device, params) if hot_cold is not None else ()
     return Report(
         results, baseline or results[0], device, params, block, token, token_reads, traces, command, warnings,
-        gain_ladder(trace, layouts, device, params, results), surviving, sweep,
+        gain_ladder(trace, layouts, device, params, of_layouts), surviving, sweep, rules, magnitude_noise, tuned or {},
     )  # fmt: skip

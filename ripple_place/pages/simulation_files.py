@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ripple_place.flash.layout import Layout
+from ripple_place.flash.simulator import simulate
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.ordering.frequency import frequency_order
 from ripple_place.pages.report import SweepCurves, make_report
@@ -43,6 +44,7 @@ def write_page(path: Path | str, scores: Scores, command: str, sweep: SweepRepor
         scores.trace, scores.layouts, scores.results, scores.device, scores.params,
         traces=scores.traces, command=command, baseline=scores.baseline, warnings=scores.warnings,
         hot_cold=hot_cold(scores.layouts[0]), sweep=None if sweep is None else sweep_curves(sweep),
+        rules=scores.rules, magnitude_noise=scores.magnitude_noise, tuned=scores.tuned,
     )  # fmt: skip
     with replacing(path) as file:
         file.write(report_html(report).encode())
@@ -51,12 +53,17 @@ def write_page(path: Path | str, scores: Scores, command: str, sweep: SweepRepor
 def write_picture(path: Path | str, scores: Scores) -> None:
     """Write where the reads of one token fall in each layout, as an SVG file; it appears whole or not at all.
 
+    The reads are those of all that fires, whatever rules drop.
+
     Raises
     ------
     OSError
         If storage refuses.
     """
-    block = busiest_block(scores.results[0])
+    first = scores.results[0]
+    if scores.rules:
+        first = simulate(scores.trace, scores.layouts[0], scores.device, scores.params)
+    block = busiest_block(first)
     _, reads = reads_of_median_token(block, scores.trace.blocks[block], scores.layouts, scores.device, scores.params)
     with replacing(path) as file:
         file.write(standalone(token_picture(reads)).encode())
@@ -76,8 +83,8 @@ def hot_cold(layout: Layout) -> Layout | None:
 
 def sweep_curves(report: SweepReport) -> SweepCurves:
     """Return what the page draws of a sweep."""
-    by_layout = zip(*(scores.results for scores in report.points), strict=True)
+    by_result = zip(*(scores.results for scores in report.points), strict=True)
     times_us = tuple(
-        tuple(result.totals.flash_time_us / result.n_tokens for result in results) for results in by_layout
+        tuple(result.totals.flash_time_us / result.n_tokens for result in results) for results in by_result
     )
     return SweepCurves(report.sweep.option, report.sweep.values, times_us)

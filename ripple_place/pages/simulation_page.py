@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ripple_place.flash.hot_cold import HOT_SHARE
 from ripple_place.pages.assumptions import assumptions
 from ripple_place.pages.charts import ladder_chart, latency_chart, line_chart
+from ripple_place.pages.loss_section import loss_section
 from ripple_place.pages.page import Figure, Table, render
 from ripple_place.pages.read_lengths import read_length_picture
 from ripple_place.pages.token_picture import token_picture
@@ -15,7 +16,7 @@ from ripple_place.units import format_bytes, format_rate, format_time_us
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ripple_place.pages.report import Report
+    from ripple_place.pages.report import Report, ResultGroup, SweepCurves
 
 _SCORES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Flash time per token", "flash_time_us_per_token", format_time_us),
@@ -42,27 +43,25 @@ _TOKEN_SCORES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 def report_html(report: Report) -> str:
     """Return the page. It loads nothing from elsewhere, and follows the reader's light or dark preference."""
+    layouts = [reads.layout for reads in report.token_reads]
     return render(
         "simulation.html",
         report=report,
         n_tokens=report.results[0].n_tokens,
         n_blocks=len(report.results[0].blocks),
         warnings=_warnings(report),
-        scores=_scores(report),
-        ladder=Figure.drawn(lambda width: ladder_chart(report.ladder, _names(report), width)),
+        loss=loss_section(report),
+        scores=[(group.title, _scores(report, group)) for group in report.groups],
+        ladder=Figure.drawn(lambda width: ladder_chart(report.ladder, layouts, width)),
         surviving=_surviving(report),
         hot_share=f"{HOT_SHARE:.0%}",
-        sweep=_sweep(report),
+        sweeps=[(group.title, _sweep(report.sweep, group)) for group in report.groups] if report.sweep else [],
         token_reads=Figure.drawn(lambda width: token_picture(report.token_reads, width)),
-        read_lengths=Figure.drawn(lambda width: read_length_picture(report.results, width)),
-        latencies=Figure.drawn(lambda width: latency_chart(report.results, width)),
-        blocks=_blocks(report),
+        read_lengths=[(group.title, _read_lengths(group)) for group in report.groups],
+        latencies=[(group.title, _latencies(group)) for group in report.groups],
+        blocks=[(group.title, _blocks(group)) for group in report.groups],
         assumptions=assumptions(report),
     )
-
-
-def _names(report: Report) -> list[str]:
-    return [result.name for result in report.results]
 
 
 def _warnings(report: Report) -> list[str]:
@@ -70,9 +69,9 @@ def _warnings(report: Report) -> list[str]:
     return list(dict.fromkeys([*report.warnings, *([report.device.warning] if report.device.warning else [])]))
 
 
-def _scores(report: Report) -> Table:
-    """Return scores as rows and layouts as columns, which a phone can show."""
-    documents = [result.to_json(report.baseline) for result in report.results]
+def _scores(report: Report, group: ResultGroup) -> Table:
+    """Return scores as rows and layouts, or rules, as columns, which a phone can show."""
+    documents = [result.to_json(report.baseline) for result in group.results]
 
     def rows(scores: tuple[tuple[str, str, Callable[[float], str]], ...]) -> list[list[str]]:
         return [
@@ -92,7 +91,7 @@ def _scores(report: Report) -> Table:
         speedup[0] = "Flash speedup"
         token_time, *more = rows(_TOKEN_SCORES)
         table += [token_time, *percentiles(" of token time", "token_time_us_percentiles"), *more]
-    return Table(["", *_names(report)], [*table, *others])
+    return Table(["", *group.names], [*table, *others])
 
 
 def _surviving(report: Report) -> Table | None:
@@ -110,27 +109,33 @@ def _surviving(report: Report) -> Table | None:
     return Table(["Layout", "Without DRAM", f"Hottest {HOT_SHARE:.0%} in DRAM", "Gain that survives"], rows)
 
 
-def _sweep(report: Report) -> Figure | None:
-    """Return the curves of a sweep, if there was one."""
-    sweep = report.sweep
-    if sweep is None:
-        return None
-    curves = [[(float(index), time_us) for index, time_us in enumerate(times)] for times in sweep.flash_time_us]
+def _read_lengths(group: ResultGroup) -> Figure:
+    return Figure.drawn(lambda width: read_length_picture(group.results, group.names, width))
+
+
+def _latencies(group: ResultGroup) -> Figure:
+    return Figure.drawn(lambda width: latency_chart(group.results, group.names, width))
+
+
+def _sweep(sweep: SweepCurves, group: ResultGroup) -> Figure:
+    """Return the curves of a sweep."""
+    swept = sweep.flash_time_us[group.span]
+    curves = [[(float(index), time_us) for index, time_us in enumerate(times)] for times in swept]
     return Figure.drawn(
         lambda width: line_chart(
-            curves, _names(report), width, title=f"Flash time per token by {sweep.option}", x_title=sweep.option,
+            curves, group.names, width, title=f"Flash time per token by {sweep.option}", x_title=sweep.option,
             y_title="flash time per token", write_x=str, write_y=format_time_us, x_labels=sweep.values,
         )
     )  # fmt: skip
 
 
-def _blocks(report: Report) -> Table:
-    """Return the flash time of each block in each layout."""
+def _blocks(group: ResultGroup) -> Table:
+    """Return the flash time of each block in each layout, or by each rule."""
     rows = [
         [
             name,
-            *(format_time_us(result.blocks[name].totals.flash_time_us / result.n_tokens) for result in report.results),
+            *(format_time_us(result.blocks[name].totals.flash_time_us / result.n_tokens) for result in group.results),
         ]
-        for name in report.results[0].blocks
+        for name in group.results[0].blocks
     ]
-    return Table(["Block", *_names(report)], rows)
+    return Table(["Block", *group.names], rows)

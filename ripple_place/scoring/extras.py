@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ripple_place.errors import UsageError
 from ripple_place.outputs import check_output_file
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class SimulateExtras:
         ------
         UsageError
             If a file to write exists, is an input, or has no directory to lie in; if the file to measure is not
-            there; or if a value of the sweep does not parse.
+            there; if a value of the sweep does not parse; or if reads that a rule chose are to be replayed.
         """
         inputs = [Path(path) for path in (*traces, *layouts, *([params.profile] if params.profile else []))]
         written: list[Path] = []
@@ -62,6 +63,13 @@ class SimulateExtras:
                 check_output_file(Path(path), force=self.force, apart_from=[*inputs, *written])
                 written.append(Path(path))
         if self.measure is not None:
+            if params.select:
+                option = "--measure" if self.measure.file is not None else "--emit-fio"
+                raise UsageError(
+                    f"--select {params.select[0]}", found=option,
+                    expected="no rule there: the reads that are replayed are those of all that fires",
+                    remedy=f"leave out --select, or {option}",
+                )  # fmt: skip
             self.measure.check(len(layouts), inputs, force=self.force)
         if self.sweep is not None:
             self.sweep.settings(params)

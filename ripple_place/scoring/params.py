@@ -46,7 +46,8 @@ class SimulateParams:
         Unwanted neurons to read through; None takes the device's break-even gap; ``adaptive`` or ``optimal`` lets a
         planner decide token by token.
     baseline : str or Path, optional
-        Layout that speedups are against, as named among the layouts; default the first.
+        Layout that speedups are against, as named among the layouts; default the first. With rules, it is against that
+        layout with the first rule.
     profile : Path or str, optional
         Profile whose firing counts decide what is pinned, and what `greedydual` expects; default those that the
         layouts record.

@@ -17,7 +17,7 @@ from ripple_place.select.simulate import simulate_selected
 from ripple_place.select.tuned import ReaderNote, TunedRules, read_tuned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ripple_place.capture.rules_in_model import ModelText
     from ripple_place.flash.device.conditions import ConditionedDevice
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from ripple_place.select.rule import Rule
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
+
+
+def tuned_for(layouts: Sequence[Layout]) -> dict[str, TunedRules]:
+    """Read, by layout, the rules that outputs of `reorder` were tuned for; other layouts were not.
+
+    Raises
+    ------
+    CheckpointError, OSError
+        As `ripple_place.select.tuned.read_tuned`.
+    """
+    paths = {layout.name: Path(layout.name) for layout in layouts}
+    found = {name: read_tuned(path) for name, path in paths.items() if path.is_dir()}
+    return {name: tuned for name, tuned in found.items() if tuned is not None}
 
 
 class RuleScorer:
@@ -56,8 +69,16 @@ class RuleScorer:
         if measured is not None:
             self._untuned = replace(self._untuned, importance=measured.values, sensitivity=measured.sensitivities)
 
-    def score(self, layouts: Sequence[Layout], track: Track) -> list[LayoutResult]:
+    def score(self, layouts: Sequence[Layout], tuned: Mapping[str, TunedRules], track: Track) -> list[LayoutResult]:
         """Return the scores, those of a layout's rules together.
+
+        Parameters
+        ----------
+        layouts : sequence of Layout
+        tuned : mapping of str to TunedRules
+            Of `tuned_for`.
+        track : Track
+            Receives progress updates.
 
         Raises
         ------
@@ -65,9 +86,10 @@ class RuleScorer:
             If something is missing that a rule needs, or it was tuned for another reader.
         """
         n_parts = self._model.n_parts if self._model is not None else parts_of_layouts(layouts)
-        tuned = {layout.name: self._read_tuned(layout) for layout in layouts}
         pairs = [
-            (layout, rule, self._tuning(layout, rule, tuned[layout.name])) for layout in layouts for rule in self._rules
+            (layout, rule, self._tuning(layout, rule, tuned.get(layout.name)))
+            for layout in layouts
+            for rule in self._rules
         ]
         if self._model is not None:
             return self._inside(pairs, track)
@@ -99,11 +121,6 @@ class RuleScorer:
         worth = WorthCount(n_active=result.totals.n_active)
         selection = SelectionResult(str(rule), rule.knowledge.sentence, worth, self._trace.n_tokens, False)
         return replace(result, selection=selection)
-
-    def _read_tuned(self, layout: Layout) -> TunedRules | None:
-        """Read what an output was tuned for; other layouts were not."""
-        path = Path(layout.name)
-        return read_tuned(path) if path.is_dir() else None
 
     def _tuning(self, layout: Layout, rule: Rule, tuned: TunedRules | None) -> Tuning:
         """Return what was fitted for a rule on a layout, else what the profile knows of the neurons."""

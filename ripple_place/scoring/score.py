@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,18 @@ from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.scoring.dram import choose_dram, unused_dram_warnings
 from ripple_place.scoring.layouts import read_layouts
 from ripple_place.scoring.params import SimulateParams
-from ripple_place.scoring.rules import RuleScorer
+from ripple_place.scoring.rules import RuleScorer, tuned_for
 from ripple_place.scoring.source import open_source
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ripple_place.capture.rules_in_model import ModelText
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
+    from ripple_place.select.tuned import TunedRules
     from ripple_place.trace.activation_trace import ActivationTrace
 
 SHORT_TRACE_TOKENS = 256
@@ -51,7 +52,7 @@ class Scores:
     results : tuple of LayoutResult
         One a layout; with rules, one a layout and rule.
     baseline : LayoutResult
-        The result that speedups are against.
+        The result that speedups are against; with rules, that of the layout with the first of them.
     warnings : tuple of str
         How the numbers may mislead.
     split_by : str or None
@@ -60,6 +61,8 @@ class Scores:
         That chose what a token uses; empty: everything that fires.
     magnitude_noise : float
         Under which they chose.
+    tuned : mapping of str to TunedRules
+        By layout, what was tuned for it.
     """
 
     device: ConditionedDevice
@@ -73,6 +76,7 @@ class Scores:
     split_by: str | None = None
     rules: tuple[str, ...] = ()
     magnitude_noise: float = 0.0
+    tuned: Mapping[str, TunedRules] = field(default_factory=dict)
 
     @property
     def break_even_gap(self) -> float | None:
@@ -99,6 +103,7 @@ class Scores:
             "reset_at_segments": bool(self.params.reset_tokens),
             "select": list(self.rules),
             "magnitude_noise": self.magnitude_noise,
+            "baseline": self.baseline.label,
             "layouts": [result.to_json(self.baseline) for result in self.results],
             "warnings": list(self.warnings),
         }
@@ -159,14 +164,15 @@ def _score(
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
         with_bound=params.bound,
     )  # fmt: skip
+    tuned = tuned_for(read) if params.select else {}
     if params.select:
-        results = tuple(RuleScorer(trace, device, simulation, params, model).score(read, track))
+        results = tuple(RuleScorer(trace, device, simulation, params, model).score(read, tuned, track))
     else:
         results = tuple(simulate(trace, layout, device, simulation) for layout in track(read, "simulating"))
     warnings = (*_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
-        dram.split_by, params.select, params.magnitude_noise,
+        dram.split_by, params.select, params.magnitude_noise, tuned,
     )  # fmt: skip
 
 

@@ -31,11 +31,12 @@ class TransferReport:
     rows: tuple[Scores, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the ``transfer`` entry of ``simulate --json``: a row for each trace, a column for each layout."""
+        """Return the ``transfer`` entry of ``simulate --json``: rows are traces, columns layouts (and rules)."""
         documents = [scores.to_json()["layouts"] for scores in self.rows]
         return {
             "traces": list(self.traces),
             "layouts": [layout["name"] for layout in documents[0]],
+            "labels": [layout["label"] for layout in documents[0]],
             "flash_time_us_per_token": [[layout["flash_time_us_per_token"] for layout in row] for row in documents],
             "speedup": [[layout["speedup"] for layout in row] for row in documents],
         }
