@@ -49,7 +49,7 @@ def test_the_ladder_shows_times_and_speedups(width: float) -> None:
 def test_latencies_rise_from_none_to_all(token_us: Sequence[float]) -> None:
     """A distribution never falls, stays in its frame, and ends at 100 %; also of equal times, or of one token."""
     result = LayoutResult("a", len(token_us), {}, np.array(token_us))
-    picture = latency_chart([result], WIDE)
+    picture = latency_chart([result], ["a"], WIDE)
     (curve,) = curves(picture)
     xs, ys = zip(*curve, strict=True)
     assert list(xs) == sorted(xs)

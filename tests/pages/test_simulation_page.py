@@ -29,7 +29,7 @@ def test_pictures_of_nothing(device: DeviceProfile) -> None:
     result = simulate(trace, layout, device)
     report = make_report(trace, [layout], [result], device, SimulationParams(), traces=["t"], command="c")
     assert "0 reads of 0 neurons; 0 active" in texts(standalone(token_picture(report.token_reads)))
-    assert "longest 0" in standalone(read_length_picture([result]))
+    assert "longest 0" in standalone(read_length_picture([result], ["tested"]))
     assert "<td>-</td>" in report_html(report)
 
 

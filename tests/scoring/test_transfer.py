@@ -24,7 +24,7 @@ def test_the_transfer_matrix_scores_each_trace_by_itself(tmp_path: Path, trace_p
     )
     matrix = transfer_matrix([trace_path, other], ["original", greedy], SimulateParams()).to_json()
     assert matrix["traces"] == [trace_path.name, other.name]
-    assert matrix["layouts"] == ["original", greedy]
+    assert matrix["layouts"] == matrix["labels"] == ["original", greedy]
     for row, path in enumerate((trace_path, other)):
         alone = score([path], ["original", greedy]).to_json()["layouts"]
         assert matrix["flash_time_us_per_token"][row] == [layout["flash_time_us_per_token"] for layout in alone]

@@ -62,6 +62,11 @@ _PARAMS, _DRAM, _LAYOUTS = (
     "scoring/params.py:SimulateParams.__post_init__", "scoring/dram.py:_dram_of_placements", "scoring/layouts.py"
 )  # fmt: skip
 simulated_otherwise(
+    "scoring/extras.py:SimulateExtras.check", "leave out --select, or", "a rule's reads for fio: one without the other",
+    f"--layout original {SIZE} --select exact --emit-fio a.iolog",
+    f"--layout original {SIZE} --emit-fio a.iolog", f"--layout original {SIZE} --select exact",
+)  # fmt: skip
+simulated_otherwise(
     _PARAMS, "no DRAM cache; one. add --dram-budget", "a bound on no cache: on one",
     f"--layout original {SIZE} --bound",
     f"--layout original {SIZE} --bound --dram-budget 10%",
