@@ -15,10 +15,10 @@ from click.testing import CliRunner
 import ripple_place
 from ripple_place.checkpoint.names import SELECTION_FILE
 from ripple_place.cli.main import cli
-from ripple_place.cli.selection_table import _COLUMNS
 from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, read_device
 from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.device.ranges import RANGES
+from ripple_place.scoring.selection_columns import COLUMNS
 from ripple_place.select.knowledge import SEES
 from ripple_place.select.registry import RULES
 from ripple_place.select.result import LOSS_KEYS, SelectionResult
@@ -144,7 +144,7 @@ def test_the_selection_page_has_every_rule_and_option():
     for flag in ("--select", "--text", "--max-tokens", "--magnitude-noise", "--tune-text", "--tune-tokens",
                  "--sequence-length", "--torch-device", "--dtype", "--importance", "--sensitivity"):  # fmt: skip
         assert flag in text
-    for heading, (key, _) in _COLUMNS.items():
+    for heading, (key, _) in COLUMNS.items():
         if key in ("kept_share", "kept_value", "predicted_loss", "needs", *LOSS_KEYS):
             assert f"| {heading} | `{key}` |" in text
 

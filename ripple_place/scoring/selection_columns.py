@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Column = tuple[str, Callable[[Any], str]]
 
-_COLUMNS: dict[str, Column] = {
+COLUMNS: dict[str, Column] = {
     "layout": ("name", str),
     "rule": ("select", str),
     "flash time/token": ("flash_time_us_per_token", format_time_us),
@@ -43,7 +43,7 @@ def selection_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[
         Entries of ``layouts`` of the JSON document.
     """
     known = {
-        heading: column for heading, column in _COLUMNS.items() if any(row.get(column[0]) is not None for row in rows)
+        heading: column for heading, column in COLUMNS.items() if any(row.get(column[0]) is not None for row in rows)
     }
     if not any(row["cache_hit_ratio"] for row in rows):
         known.pop("DRAM hits", None)
