@@ -85,7 +85,6 @@ class BlockTally:
         n_requests, bytes_read : int
             Of a row.
         """
-        self._row_us += row_us
         self._extra_us, self._extra_requests, self._extra_bytes = row_us, n_requests, bytes_read
 
     _extra_us, _extra_requests, _extra_bytes = 0.0, 0, 0
@@ -93,10 +92,10 @@ class BlockTally:
     def result(self) -> tuple[BlockResult, Float64Array]:
         """Return what the block costs, and its flash time by token, shape (n_tokens,)."""
         totals, other_us, n_rows = self._reader.totals, self._reader.other_us, self._rows.n_rows
-        token_us = self._row_us
+        token_us = row_us = self._row_us + self._extra_us
         if self._rows.token_index is not None:
             token_us = np.zeros(self._rows.n_tokens)
-            token_us[self._rows.token_index] = self._row_us
+            token_us[self._rows.token_index] = row_us
         n_misses = self._n_active - self._n_hits
         block_totals = FlashTotals(
             n_active=self._n_active,
@@ -108,7 +107,7 @@ class BlockTally:
             bytes_requested=self._n_active * self._bundle_bytes,
             bytes_active=n_misses * self._bundle_bytes,
             read_length_counts=self._reader.length_counts,
-            flash_time_us=float(self._row_us.sum()),
+            flash_time_us=float(row_us.sum()),
             flash_time_linear_us=float(other_us[LINE]) + self._extra_us * n_rows,
             flash_time_ceiling_us=float(other_us[CEILING]) + self._extra_us * n_rows,
             hits=self._counter.counts(),
