@@ -63,20 +63,33 @@ class UsedRows(NamedTuple):
 
 
 class RowScratch(NamedTuple):
-    """Room for one row: arrays of as many entries as the block has neurons."""
+    """Room for one row: arrays of as many entries as the block has neurons.
+
+    Attributes
+    ----------
+    is_resident : ndarray of uint8
+        Of what is active, in slot order.
+    neurons : ndarray of int32
+        What is used, in slot order.
+    may_enter : ndarray of uint8
+        The same; 1 everywhere unless an `AdmissionRule` says otherwise.
+    asked, admitted, is_hit : ndarray of int32, uint8, uint8
+        What is used, in the order in which the cache is asked.
+    """
 
     is_resident: Any
+    neurons: Any
+    may_enter: Any
     asked: Any
-    is_hit: Any
     admitted: Any
-    row: Any
+    is_hit: Any
 
     @classmethod
     def allocate(cls, n_neurons: int) -> RowScratch:
         """Return room for a row of a block."""
         return cls(
-            np.empty(n_neurons, np.uint8), np.empty(n_neurons, np.int32), np.empty(n_neurons, np.uint8),
-            np.ones(n_neurons, np.uint8), np.empty((2, n_neurons), np.int32),
+            np.empty(n_neurons, np.uint8), np.empty(n_neurons, np.int32), np.ones(n_neurons, np.uint8),
+            np.empty(n_neurons, np.int32), np.empty(n_neurons, np.uint8), np.empty(n_neurons, np.uint8),
         )  # fmt: skip
 
 
@@ -107,7 +120,7 @@ def serving_kernel(policy: str, kernels: CacheKernels, rule: str, choose: Any) -
     ) -> None:  # fmt: skip
         slots, worth, row_starts = rows
         is_used, used_slots, used_hit, used_starts = used
-        is_resident, asked, is_hit, admitted, row_slots = scratch
+        is_resident, neurons, may_enter, asked, admitted, is_hit = scratch
         n_used = 0
         for row in range(row_starts.size - 1):
             start, stop = row_starts[row], row_starts[row + 1]
@@ -124,24 +137,27 @@ def serving_kernel(policy: str, kernels: CacheKernels, rule: str, choose: Any) -
                     n_hits += is_resident[access_]
                     n_used += 1
             first, n_asked = used_starts[row], n_used - used_starts[row]
+            for access_ in range(n_asked):
+                neurons[access_] = order[used_slots[first + access_]]
+            if admission.cutoff > 0:
+                # Runs are of slots, whatever comes first.
+                whole_row = np.array([0, n_asked])
+                admit_outside_runs(
+                    used_slots[first:n_used], neurons[:n_asked], whole_row, first_row + row, admission.cutoff,
+                    admission.threshold, admission.key, may_enter[:n_asked],
+                )  # fmt: skip
             hit, missed = 0, n_hits
-            for access_ in range(first, n_used):
+            for access_ in range(n_asked):
                 if in_slot_order:
-                    place = access_ - first
-                elif used_hit[access_]:
+                    place = access_
+                elif used_hit[first + access_]:
                     place = hit
                     hit += 1
                 else:
                     place = missed
                     missed += 1
-                row_slots[0, place] = used_slots[access_]
-                asked[place] = order[used_slots[access_]]
-            if admission.cutoff > 0:
-                whole_row = np.array([0, n_asked])
-                admit_outside_runs(
-                    row_slots[0, :n_asked], asked[:n_asked], whole_row, first_row + row, admission.cutoff,
-                    admission.threshold, admission.key, admitted[:n_asked],
-                )  # fmt: skip
+                asked[place] = neurons[access_]
+                admitted[place] = may_enter[access_]
             access(asked[:n_asked], admitted[:n_asked], is_hit[:n_asked], *cache)
         used_starts[row_starts.size - 1] = n_used
 
