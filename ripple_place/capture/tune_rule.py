@@ -124,6 +124,11 @@ class RuleTuner:
 
     def _find_price(self, rule: Rule, target: float, tuning: Tuning) -> tuple[float, Mapping[str, Float32Array]]:
         """Return the price at which the loss rises as wanted, and what is dropped at it."""
+        if self._exact_flash_us() == 0:
+            raise UsageError(
+                f"--select {rule}", found="a reader that has everything in DRAM", expected="reads that a rule may save",
+                remedy="give a smaller --dram-budget, or leave --select out",
+            )  # fmt: skip
         unit = target / self._exact_flash_us()
         prices = [unit * factor for factor in FIRST_PRICES]
         trials = self._try(rule, [replace(tuning, price=price) for price in prices])

@@ -137,17 +137,17 @@ def _selection(rules: tuple[str, ...], capture: CaptureParams | None, placement:
 
     if not rules and capture is None:
         return None
-    for found, remedy in (
-        ("no rule to tune" if not rules else "", "add --select, or leave --tune-text out"),
-        ("no text to tune on" if capture is None else "", "add --tune-text FILE"),
-        ("--placement" if placement is not None else "", "order by the --profile that the placement was made from"),
-    ):
-        if found:
-            raise UsageError(
-                "--select and --tune-text", found=found, expected="a rule, a text, and a profile", remedy=remedy
-            )
-    assert capture is not None
+    if not rules:
+        raise _selection_error("no rule to tune", "add --select, or leave --tune-text out")
+    if capture is None:
+        raise _selection_error("no text to tune on", "add --tune-text FILE")
+    if placement is not None:
+        raise _selection_error("--placement", "order by the --profile that the placement was made from")
     return TuneParams(rules, capture)
+
+
+def _selection_error(found: str, remedy: str) -> UsageError:
+    return UsageError("--select and --tune-text", found=found, expected="a rule, a text, and a profile", remedy=remedy)
 
 
 def _check_source_of_order(checkpoint: Path | None, profile: Path | None, placement: Path | None) -> None:

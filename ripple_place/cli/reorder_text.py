@@ -53,9 +53,10 @@ def _tuned_text(tuned: TunedRules) -> str:
     for rule in tuned.rules.values():
         figures, of = rule.report, "" if rule.importance == "fisher" else "; importance by size, not by gradients"
         error = "" if figures["nll_rise_se"] is None else f" ± {figures['nll_rise_se']:.5f}"
-        speedup = figures["exact_flash_time_us_per_token"] / figures["flash_time_us_per_token"]
+        exact_us, flash_us = figures["exact_flash_time_us_per_token"], figures["flash_time_us_per_token"]
+        saved = f"{exact_us / flash_us:.2f}x less flash time than exact" if flash_us else "no flash time at all"
         lines.append(
-            f"{rule.rule}: {speedup:.2f}x less flash time than exact, loss {figures['nll_rise']:+.5f}{error} nats a "
+            f"{rule.rule}: {saved}, loss {figures['nll_rise']:+.5f}{error} nats a "
             f"token (KL {figures['kl']:.5f}), on the {figures['n_tokens']:,} tokens it was tuned on{of}."
         )
     return "\n".join(lines)

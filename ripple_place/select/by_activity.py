@@ -35,7 +35,13 @@ class ByActivity:
     def from_text(cls, written: RuleText) -> ByActivity:
         """Return the rule that a text names; raises UsageError if it is none."""
         options = {key: value for key, value in written.options.items() if key != "sees"}
-        rule = ActivityRule.from_text(replace(written, options=options))
+        try:
+            rule = ActivityRule.from_text(replace(written, options=options))
+        except UsageError:
+            raise UsageError(
+                f"--select {written}", found=repr(str(written)), expected="threshold=X, top-k=K, top-k=P%, cats=P% or "
+                "teal=P%; or keep=P% or drop=P% instead of P%", remedy="write the rule that way (docs/selection.md)",
+            ) from None  # fmt: skip
         # CATS computes the gate of every neuron; it needs no predictor.
         default = "gate" if rule.uses_gate else "predictor"
         sees = written.options.get("sees", default)

@@ -45,6 +45,11 @@ class Knowledge:
                 f"sees={self.sees}", found=repr(self.sees), expected=f"one of {', '.join(SEES)}",
                 remedy="name one of them",
             )  # fmt: skip
+        if self.of == "magnitude" and self.sees == "gate":
+            raise UsageError(
+                "sees=gate", found="a rule that looks at |h|, of which the gate is only a factor",
+                expected="what tells |h|", remedy="write sees=output, or sees=predictor",
+            )  # fmt: skip
 
     @property
     def sentence(self) -> str:

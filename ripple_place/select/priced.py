@@ -56,12 +56,16 @@ class PricedRule:
         written.check_options(("price", "sees"))
         texts = [text for text in (written.value, written.options.get("price")) if text is not None]
         amounts = [Amount.parse(text) for text in texts]
-        if len(amounts) != 1 or amounts[0] is None or amounts[0].is_percent or amounts[0].number > MAX_TARGET:
+        if (
+            len(amounts) != 1 or amounts[0] is None or amounts[0].is_percent or amounts[0].number > MAX_TARGET
+            or (written.value is not None and amounts[0].number == 0)
+        ):  # fmt: skip
             raise UsageError(
                 f"rule {written}",
                 found=" and ".join(texts) if texts else "no wanted rise of the loss, and no price",
-                expected=f"{cls.name}=NATS, a rise of at most {MAX_TARGET:g} nats a token, or {cls.name},price=NATS, "
-                "of a microsecond of flash time", remedy=f"write, for instance, {cls.name}=0.001",
+                expected=f"{cls.name}=NATS, a rise above 0 and of at most {MAX_TARGET:g} nats a token, or "
+                f"{cls.name},price=NATS, of a microsecond of flash time",
+                remedy=f"write, for instance, {cls.name}=0.001",
             )  # fmt: skip
         number = amounts[0].number
         knowledge = Knowledge("magnitude", written.options.get("sees", "predictor"))
@@ -90,6 +94,11 @@ class PricedRule:
                 expected="what dropping a neuron costs",
                 remedy="profile the model with --importance and name that --profile, or name an output of `reorder "
                 "--select`",
+            )  # fmt: skip
+        if importance.size != block.n_neurons:
+            raise UsageError(
+                f"--select {self}", found=f"the importance of {importance.size} neurons of {block.name}",
+                expected=f"that of {block.n_neurons} neurons", remedy="name the --profile of this model",
             )  # fmt: skip
         return PricedBlock(
             choose, arguments, np.ascontiguousarray(importance, np.float32),

@@ -245,18 +245,21 @@ class SelectedBlock:
 
     def _count(self, worth: AnyArray, is_used: BoolArray) -> None:
         """Add up what was active, and what of it was dropped."""
-        total, kept = float(worth.sum(dtype=np.float64)), float(worth[is_used].sum(dtype=np.float64))
-        self.worth += WorthCount(total, total - kept, is_used.size, is_used.size - int(np.count_nonzero(is_used)))
+        total, dropped = (float(part.sum(dtype=np.float64)) for part in (worth, worth[~is_used]))
+        self.worth += WorthCount(total, dropped, is_used.size, is_used.size - int(np.count_nonzero(is_used)))
 
 
 def _check_reader(rule: Rule, layout: BlockLayout, device: DeviceProfile, params: SimulationParams) -> None:
     """Refuse readers whose reads a rule does not foresee."""
-    for is_so, found, remedy in (
-        (device.is_mapped, "memory-mapped reads", "leave --access mmap out"),
-        (params.planner != "fixed", f"--collapse {params.planner}", "leave --collapse out"),
-        (layout.n_copies == 2, "two copies of each neuron", "reorder without --copies"),
-    ):
-        if is_so:
-            raise UsageError(
-                f"--select {rule}", found=found, expected="reads of one copy, planned with one gap", remedy=remedy
-            )
+    if device.is_mapped:
+        raise _unforeseen(rule, "memory-mapped reads", "leave --access mmap out")
+    if params.planner != "fixed":
+        raise _unforeseen(rule, f"--collapse {params.planner}", "leave --collapse out")
+    if layout.n_copies == 2:
+        raise _unforeseen(rule, "two copies of each neuron", "reorder without --copies")
+
+
+def _unforeseen(rule: Rule, found: str, remedy: str) -> UsageError:
+    return UsageError(
+        f"--select {rule}", found=found, expected="reads of one copy, planned with one gap", remedy=remedy
+    )

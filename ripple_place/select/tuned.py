@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import asdict, dataclass, field
+import sys
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,13 +76,10 @@ class ReaderNote:
             return f"cache {self.cache}", f"cache {other.cache}"
         if self.capacity_neurons.keys() != other.capacity_neurons.keys():
             return f"blocks {listed([*self.capacity_neurons])}", f"blocks {listed([*other.capacity_neurons])}"
-        if dict(self.capacity_neurons) != dict(other.capacity_neurons):
-            return f"DRAM for {self._total} neurons", f"DRAM for {other._total} neurons"
+        for block, capacity in self.capacity_neurons.items():
+            if capacity != (others := other.capacity_neurons[block]):
+                return f"DRAM for {capacity} neurons of {block}", f"DRAM for {others} neurons of {block}"
         return None
-
-    @property
-    def _total(self) -> int:
-        return sum(self.capacity_neurons.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,19 +210,18 @@ def read_tuned(out: Path) -> TunedRules | None:
             raise ValueError(f"{beside.name} missing or changed")
         file = TensorFile.open(beside, CheckpointError)
         importance, sensitivity = _ending(file, ".importance"), _ending(file, ".sensitivity")
+        if any((values < 0).any() for values in importance.values()):
+            raise ValueError("importance below 0")
+        entries = document["rules"]
+        if not isinstance(entries, list) or not entries:
+            raise ValueError("no rules")
         rules = {}
-        for index, entry in enumerate(document["rules"]):
+        for index, entry in enumerate(entries):
             compensation = {name: _vector(file, f"{name}.compensation.{index}") for name in entry["compensated_blocks"]}
-            price, thresholds, capacity = entry["price_nats_per_us"], entry["thresholds"], entry["capacity_neurons"]
-            numbers = [*([] if price is None else [price]), *thresholds.values(), *capacity.values()]
-            if not all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers):
-                raise ValueError(f"{entry['rule']}: a price, threshold or capacity that is no number")
-            reader = ReaderNote(str(entry["device"]), str(entry["collapse"]), str(entry["cache"]), capacity)
-            rules[str(entry["rule"])] = TunedRule(
-                str(entry["rule"]), reader,
-                Tuning(price, thresholds, importance, sensitivity, compensation), str(entry["importance"]),
-                entry["tuning"],
-            )  # fmt: skip
+            tuned = _tuned_rule(entry, replace(Tuning.nothing(), importance=importance, sensitivity=sensitivity))
+            if tuned.rule in rules:
+                raise ValueError(f"{tuned.rule} twice")
+            rules[tuned.rule] = replace(tuned, tuning=replace(tuned.tuning, compensation=compensation))
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         if isinstance(cause, CheckpointError):
             raise
@@ -233,6 +229,26 @@ def read_tuned(out: Path) -> TunedRules | None:
             path, found=str(cause), expected=f"a file of format {SELECTION_FORMAT}", remedy=_AGAIN
         ) from cause
     return TunedRules(rules)
+
+
+def _tuned_rule(entry: Mapping[str, Any], known: Tuning) -> TunedRule:
+    """Return what an entry of the document says of a rule.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError
+        If it is malformed.
+    """
+    price, thresholds, capacity = entry["price_nats_per_us"], entry["thresholds"], entry["capacity_neurons"]
+    numbers = [*([] if price is None else [price]), *thresholds.values(), *capacity.values()]
+    if not all(type(number) in (int, float) and 0 <= number <= sys.float_info.max for number in numbers):
+        raise ValueError(f"{entry['rule']}: a price, threshold or capacity that is no number")
+    texts = [entry[key] for key in ("rule", "device", "collapse", "cache", "importance")]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(entry["tuning"], dict):
+        raise ValueError(f"rule {texts[0]!r}: a value that is no text, or no object")
+    rule, device, collapse, cache, method = texts
+    tuning = replace(known, price=price, thresholds=thresholds)
+    return TunedRule(rule, ReaderNote(device, collapse, cache, capacity), tuning, method, entry["tuning"])
 
 
 def _ending(file: TensorFile, ending: str) -> dict[str, Float32Array]:

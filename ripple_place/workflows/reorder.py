@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripple_place.blocks import select_layers
+from ripple_place.capture.extra import require_capture_extra
 from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.checkpoint.output.gguf_export import export_gguf
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
@@ -79,6 +80,8 @@ def reorder(
     _check_together(checkpoint, profile, out, placing, writing)
     if selection is not None:
         selection.check(placing, checkpoint)
+        if not writing.dry_run:
+            require_capture_extra(checkpoint)
     learned = read_profile(profile)
     names = select_layers(learned.blocks, placing.layers)
     model = None if checkpoint is None else open_model(Path(checkpoint), writing.family)

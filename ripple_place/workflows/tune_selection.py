@@ -62,16 +62,12 @@ class TuneParams:
         UsageError
             If there is no checkpoint, no device, or two copies.
         """
-        for found, remedy in (
-            ("no checkpoint" if checkpoint is None else "", "name the checkpoint as well"),
-            ("--break-even-gap" if placing.break_even_gap is not None else "", "name a --device instead"),
-            ("--copies 2" if placing.copies == 2 else "", "leave --copies out"),
-        ):
-            if found:
-                raise UsageError(
-                    f"--select {self.rules[0]}", found=found,
-                    expected="a model, and a device that reads one copy of it, to tune the rule for", remedy=remedy,
-                )  # fmt: skip
+        if checkpoint is None:
+            raise _cannot_tune(self.rules[0], "no checkpoint", "name the checkpoint as well")
+        if placing.break_even_gap is not None:
+            raise _cannot_tune(self.rules[0], "--break-even-gap", "name a --device instead")
+        if placing.copies == 2:
+            raise _cannot_tune(self.rules[0], "--copies 2", "leave --copies out")
 
 
 def tune_selection(
@@ -119,6 +115,13 @@ def tune_selection(
         rules[str(rule)] = TunedRule(str(rule), reader, tuning, method, report)
     tuned = TunedRules(rules)
     return replace(plan, additions=tuned.files()), tuned
+
+
+def _cannot_tune(rule: str, found: str, remedy: str) -> UsageError:
+    return UsageError(
+        f"--select {rule}", found=found, expected="a model, and a device that reads one copy of it, to tune the rule "
+        "for", remedy=remedy,
+    )  # fmt: skip
 
 
 def _layout(plan: RewritePlan, profile: Profile) -> Layout:
