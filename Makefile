@@ -53,7 +53,7 @@ test-fast: .venv/.installed-dev  ## Run the tests that fail first, stopping at t
 	$(BIN)/python -m pytest -x --failed-first
 
 test-nojit: .venv/.installed-dev  ## Run the kernels' tests as plain Python
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest tests/kernels tests/graph tests/ordering tests/flash tests/checkpoint
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest tests/kernels tests/graph tests/ordering tests/flash tests/select tests/checkpoint
 
 test-torch: .venv-torch/.installed  ## Run the tests with real Hugging Face models
 	.venv-torch/bin/python -m pytest -q tests/torch
@@ -65,7 +65,7 @@ coverage: .venv/.installed-dev  ## Report line and branch coverage, kernels incl
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest --hypothesis-profile=ci
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest --hypothesis-profile=ci \
-	  tests/kernels tests/flash/test_caches.py tests/flash/test_admission.py tests/flash/test_golden_counts.py
+	  tests/kernels tests/select tests/flash/test_caches.py tests/flash/test_admission.py tests/flash/test_golden_counts.py
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

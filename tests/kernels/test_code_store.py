@@ -197,3 +197,33 @@ def test_a_user_without_home_runs_a_read_only_install() -> None:
         )  # fmt: skip
         assert (done.stdout, done.stderr) == ("2\n", "")
         assert len(files_of(Path(temporary) / "ripple-place-kernels-4242")) == 1
+
+
+def add_two(number: int) -> int:
+    """Return the number after the next."""
+    return number + 2
+
+
+def twice(part: Any, name: str) -> Any:
+    """Return a kernel that is made of another one."""
+
+    @compiled(name=name, made_of=(part,))
+    def both(number: int) -> int:
+        return part(part(number))  # type: ignore[no-any-return]
+
+    return both
+
+
+def test_kernels_that_one_function_makes(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a file of its own, told by its name, and is compiled anew where what it is made of has changed."""
+    parts = {"one": compiled(add_one), "two": compiled(add_two)}
+    for attempt in range(2):
+        made = {name: twice(part, name) for name, part in parts.items()}
+        assert [made[name](40) for name in ("one", "two")] == [42, 44]
+        assert [sum(kernel.stats.cache_misses.values()) for kernel in made.values()] == [1 - attempt] * 2
+    assert sum("twice.both.one." in path.name for path in files_of(folders[0])) == 1
+    seen = []
+    monkeypatch.setattr(code_store, "_sources_digest", lambda files: seen.append(files) or "other")
+    assert twice(parts["one"], "one")(40) == 42
+    assert all(Path(__file__) in files for files in seen)
+    assert (Path(__file__), Path(__file__)) in seen, "the kernel's own file, and that of its part"
