@@ -61,7 +61,7 @@ def misses(token: dict[int, tuple[float, bool]]) -> dict[int, float]:
 
 
 @given(tokens, st.sampled_from(sorted(SHAPES)), prices, st.integers(0, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_subset_is_better(token: dict[int, tuple[float, bool]], shape: str, nats: float, gap: int) -> None:
     """The value of what is used is the highest of all subsets'; it is closed, and residents are always used."""
     price, missing = price_of(SHAPES[shape], nats, gap), misses(token)
