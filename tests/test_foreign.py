@@ -68,7 +68,7 @@ CONTENTS = [
     (b'{"error":"Repository not found"}', r'a server \(\{"error":"Repository not found"\}\)'),
     (b"Entry not found", r"a server \(Entry not found\)"),
     (b"Access to model meta-llama/Llama-3 is restricted.", "is restricted.*hf auth login"),
-    (gzip.compress(WHOLE), "a gzip archive.*gzip -dc"),
+    (gzip.compress(WHOLE, mtime=0), "a gzip archive.*gzip -dc"),
     (lzma.compress(WHOLE), "a xz archive.*xz -dc"),
     (bz2.compress(WHOLE), "a bzip2 archive.*bzip2 -dc"),
     (b"\x28\xb5\x2f\xfd" + WHOLE, "a zstd archive"),
@@ -93,7 +93,7 @@ def test_unpacking_helps(pico_opt: Path) -> None:
     """What was in the archive, put in its place, opens."""
     file = pico_opt / "model.safetensors"
     whole = file.read_bytes()
-    file.write_bytes(gzip.compress(whole))
+    file.write_bytes(gzip.compress(whole, mtime=0))
     with pytest.raises(RipplePlaceError, match="put what was in it in its place"):
         Checkpoint.open(pico_opt)
     file.write_bytes(gzip.decompress(file.read_bytes()))
@@ -123,7 +123,9 @@ READERS: list[tuple[str, Callable[[Path], object]]] = [
 ]
 
 
-@pytest.mark.parametrize("content", [LFS, HTML, bytes(64), gzip.compress(b"x")], ids=["lfs", "html", "zeros", "gzip"])
+@pytest.mark.parametrize(
+    "content", [LFS, HTML, bytes(64), gzip.compress(b"x", mtime=0)], ids=["lfs", "html", "zeros", "gzip"]
+)
 @pytest.mark.parametrize(("name", "read"), READERS, ids=[name for name, _ in READERS])
 def test_every_reader_recognises_them(
     pico_llama: Path, name: str, read: Callable[[Path], object], content: bytes

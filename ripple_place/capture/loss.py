@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ripple_place.capture.batches import layout_of
 from ripple_place.capture.ffn_inputs import ffn_input_names
 from ripple_place.capture.loss_hooks import LossHooks
 from ripple_place.capture.loss_result import LossResult
-from ripple_place.capture.loss_run import ActiveRun, DroppedMeans, check_runs
+from ripple_place.capture.loss_run import ActiveRun, check_runs
 from ripple_place.capture.loss_scores import ExactLogits
 from ripple_place.capture.site_choice import few_blocks
 from ripple_place.capture.whole import forward
@@ -171,46 +171,6 @@ def measure_loss(scored: ScoredModel, runs: Mapping[str, Run], *, track: Track) 
                 parts[name].append(exact.compare(forward(scored.model, batch, scored.device, logits=True)))
             first_window += len(batch.windows)
     return {name: LossResult.joined(of_run) for name, of_run in parts.items()}
-
-
-def measure_dropped(scored: ScoredModel, run: Run, *, track: Track) -> dict[str, Float32Array]:
-    """Return the mean of what a run drops of each neuron, without scoring it.
-
-    `measure_loss` collects the same in `Run.dropped` along the way.
-
-    Parameters
-    ----------
-    scored : ScoredModel
-    run : Run
-        With new choosers. Where several blocks drop neurons, the later ones see what the earlier ones leave.
-    track : Track
-        Receives progress updates.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_neurons,), float32
-        By block that any token reached: the mean over its tokens of a neuron's output where it was dropped, zero where
-        it was used.
-
-    Raises
-    ------
-    UsageError, UnsupportedError, TraceFormatError
-        As `measure_loss`.
-
-    Notes
-    -----
-    Cost: a forward of the text, without logits.
-    """
-    import torch
-
-    collected = DroppedMeans()
-    hooks = scored.hooks([run])
-    active = ActiveRun(replace(run, dropped=collected), scored.text.segment_starts)
-    with torch.inference_mode(), hooks.attach():
-        for batch in track(scored.batches, "measuring what is dropped"):
-            hooks.choosing(active, batch.rows()[""])
-            forward(scored.model, batch, scored.device, logits=False)
-    return collected.means()
 
 
 def compensation_of(site: Site, mean_dropped: Float32Array) -> Float32Array:

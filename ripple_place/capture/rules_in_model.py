@@ -82,10 +82,13 @@ class ModelText:
     scored : ScoredModel
     n_parts : mapping of str to int
         By block, the parts of a neuron's weights: 3 with a gate, else 2.
+    bundle_bytes : mapping of str to int
+        Bytes of a neuron's weights by block; empty where no family describes the model.
     """
 
     scored: ScoredModel
     n_parts: Mapping[str, int]
+    bundle_bytes: Mapping[str, int]
 
     @classmethod
     def open(cls, model: Path, params: CaptureParams) -> ModelText:
@@ -107,7 +110,9 @@ class ModelText:
                 remedy="record its trace with --magnitudes, and simulate that",
             )  # fmt: skip
         scored = ScoredModel.from_setup(setup)
-        return cls(scored, {site.block: 3 if site.gated else 2 for site in scored.sites})
+        parts = {site.block: 3 if site.gated else 2 for site in scored.sites}
+        described = {} if setup.weights.ffn is None else setup.weights.ffn.blocks
+        return cls(scored, parts, {name: block.bundle_bytes for name, block in described.items()})
 
     @property
     def n_tokens(self) -> int:

@@ -51,6 +51,7 @@ def read_layouts(
     trace: ActivationTrace,
     bundle_bytes: int | None = None,
     profile: Path | str | None = None,
+    model_bundle_bytes: Mapping[str, int] | None = None,
 ) -> tuple[tuple[Layout, ...], dict[str, RecordedDram]]:
     """Return the layouts by these names, for the blocks of a trace.
 
@@ -64,6 +65,8 @@ def read_layouts(
         Of every block, packed; overrides what layouts know.
     profile : Path or str, optional
         Has the firing counts of all layouts; default those that the layouts record.
+    model_bundle_bytes : mapping of str to int, optional
+        Of the model whose trace it is, by block: where neither `bundle_bytes` nor a layout says it.
 
     Returns
     -------
@@ -87,6 +90,8 @@ def read_layouts(
     counts = firing_counts(trace, (layout.placement for layout in named), profile)
     # Checkpoint order, and placements that do not say, have bundles like the first layout that does.
     known = next((layout.extents for layout in named if layout.extents), {})
+    if not known and model_bundle_bytes is not None and model_bundle_bytes.keys() >= trace.blocks.keys():
+        known = {block: BlockExtent.packed(model_bundle_bytes[block]) for block in trace.blocks}
     if bundle_bytes is not None:
         packed = dict.fromkeys(trace.blocks, BlockExtent.packed(bundle_bytes))
         named = [replace(layout, extents=packed) for layout in named]

@@ -152,7 +152,9 @@ def _score(
     """Score layouts on a trace, or on what a model does with a text; see `score`."""
     device = under(load_device(str(params.device)), params.conditions)
     trace = trace.select(select_layers(trace.blocks, params.layers))
-    read, recorded = read_layouts(names, trace, params.bundle_bytes, params.profile)
+    read, recorded = read_layouts(
+        names, trace, params.bundle_bytes, params.profile, None if model is None else model.bundle_bytes
+    )
     # One range of addresses for all layouts, so that padding is not charged twice.
     device = replace(device, span_bytes=max(layout.span_bytes for layout in read))
     baseline = _place_of_baseline(names, params.baseline) * max(1, len(params.select))

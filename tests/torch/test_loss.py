@@ -12,7 +12,7 @@ from ripple_place.capture import params as params_module
 from ripple_place.capture.continuation import Continuation, continue_greedily
 from ripple_place.capture.described_sites import described_sites
 from ripple_place.capture.ffn_inputs import ffn_input_names
-from ripple_place.capture.loss import ScoredModel, compensation_of, measure_dropped, measure_loss
+from ripple_place.capture.loss import ScoredModel, compensation_of, measure_loss
 from ripple_place.capture.loss_run import DroppedMeans, Run
 from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.setup import set_up
@@ -304,22 +304,20 @@ def test_a_compensation_is_an_edit_of_the_bias(tmp_path):
 
 @pytest.mark.parametrize("family", ["opt", "gpt2", "llama", "mixtral"])
 def test_the_mean_of_what_is_dropped(tmp_path, family):
-    """It is the same alone and along the way, and equals a loop over the rows that the choosers saw."""
+    """It equals a loop over the rows that the choosers saw."""
     scored = scored_model(tmp_path, family)
     watchers = {block: Watcher(drop_small) for block in blocks_of(scored)}
-    along = DroppedMeans()
-    measure_loss(scored, {"a": Run(watchers, dropped=along)}, track=no_track)
-    fresh = Run({block: Watcher(drop_small) for block in watchers})
-    alone = measure_dropped(scored, fresh, track=no_track)
-    assert alone.keys() == along.means().keys() == watchers.keys()
+    collected = DroppedMeans()
+    measure_loss(scored, {"a": Run(watchers, dropped=collected)}, track=no_track)
+    means = collected.means()
+    assert means.keys() == watchers.keys()
     for block, watcher in watchers.items():
         rows = watcher.seen().astype(np.float64)
         total = np.zeros(rows.shape[1])
         for row, used in zip(rows, drop_small(watcher.seen()), strict=True):
             for i in np.flatnonzero(~used):
                 total[i] += row[i]
-        np.testing.assert_allclose(alone[block], total / len(rows), rtol=1e-5, atol=1e-7)
-        np.testing.assert_array_equal(alone[block], along.means()[block])
+        np.testing.assert_allclose(means[block], total / len(rows), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("family", ["opt", "gpt2", "llama"])
@@ -343,7 +341,9 @@ def test_a_compensation_mends_the_mean(tmp_path):
         model.model.decoder.layers[1].fc1.weight.zero_()
     model.save_pretrained(path)
     scored = scored_at(path)
-    dropped = measure_dropped(scored, Run({"layers.1": Watcher(drop_all)}), track=no_track)
+    collected = DroppedMeans()
+    measure_loss(scored, {"a": Run({"layers.1": Watcher(drop_all)}, dropped=collected)}, track=no_track)
+    dropped = collected.means()
     added = {"layers.1": compensation_of(scored.sites[1], dropped["layers.1"])}
     results = measure_loss(
         scored,
@@ -439,7 +439,7 @@ def test_runs_that_do_not_fit_the_model_are_refused(tmp_path):
         measure_loss(scored, {"a": Run({"layers.1.experts.0": Watcher(uses_gate=True)})}, track=no_track)
     scored.input_modules.clear()
     with pytest.raises(UnsupportedError, match="input is read by an unknown module"):
-        measure_dropped(scored, Run({"layers.0": Watcher(uses_inputs=True)}), track=no_track)
+        measure_loss(scored, {"a": Run({"layers.0": Watcher(uses_inputs=True)})}, track=no_track)
 
 
 def test_numbers_that_are_none_are_refused(tmp_path):
