@@ -52,7 +52,7 @@ CALIBRATION_TOKENS = 24576
 N_PROMPTS, PROMPT_TOKENS, CONTINUED_TOKENS = 50, 32, 64
 EFFORT = 3
 """Of the searches: most of what 10 find, in a third of the time."""
-REFERENCE = "reference: greedy, exact"
+REFERENCE, COMPENSATED = "reference: greedy, exact", "flash-time, flash-aware, compensated"
 _MADE = "remembered: made for this comparison"
 
 
@@ -76,7 +76,7 @@ class Cell:
         compensate: bool = False, sensitive: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.break_even_gap, self.order, self.cache, self.share = name, break_even_gap, order, cache, share
-        self.rule, self.compensate, self.sensitive = rule, compensate, sensitive
+        self.rule, self.compensate = rule + (",sensitive=yes" if sensitive else ""), compensate
         self.tuning = Tuning.nothing()
 
     @property
@@ -100,7 +100,6 @@ def cells_of(break_even_gap: float, share: float, *, detail: str) -> list[Cell]:
         return Cell(name, break_even_gap, order, cache, share, rule, **more)
 
     placed = f"flash-time:{break_even_gap:g}"
-    everything = {"compensate": True, "sensitive": True}
     cells = [cell(REFERENCE, "greedy", rule="exact"), cell("flash-time order, exact", placed, rule="exact")]
     if detail != "few":
         cells.append(cell("greedy, fisher", "greedy", rule=f"fisher={WANTED}"))
@@ -108,14 +107,14 @@ def cells_of(break_even_gap: float, share: float, *, detail: str) -> list[Cell]:
         cells += [
             cell("greedy, flash-aware", "greedy"),
             cell("flash-time, flash-aware", placed),
-            cell("flash-time, flash-aware, compensated", placed, compensate=True),
-            *(cell(f"{order}, all parts", order, **everything) for order in ("original", "frequency", "greedy")),
+            cell("flash-time, flash-aware, compensated, sensitive", placed, compensate=True, sensitive=True),
+            *(cell(f"{order}, compensated", order, compensate=True) for order in ("original", "frequency", "greedy")),
         ]
-    cells.append(cell("flash-time, all parts", placed, **everything))
+    cells.append(cell(COMPENSATED, placed, compensate=True))
     if share and detail == "all":
         cached = f"cached:{break_even_gap:g}:{share:g}"
         cells.append(cell("cache-placed, exact, greedydual", cached, "greedydual", "exact"))
-        cells.append(cell("cache-placed, greedydual, all parts", cached, "greedydual", **everything))
+        cells.append(cell("cache-placed, greedydual, compensated", cached, "greedydual", compensate=True))
     return cells
 
 
@@ -190,10 +189,7 @@ class Bench:
             if not rule.changes_output:
                 continue
             start_s = time.perf_counter()
-            known = replace(
-                Tuning.nothing(), importance=measured.values,
-                sensitivity=measured.sensitivities if cell.sensitive else {},
-            )  # fmt: skip
+            known = replace(Tuning.nothing(), importance=measured.values, sensitivity=measured.sensitivities)
             device, params = self.reader(cell)
             tuner = RuleTuner(text, device, params, self.layout(cell.order), no_track)
             cell.tuning, report = tuner.tune(rule, known, compensate=cell.compensate)
@@ -303,7 +299,7 @@ def main() -> None:
     bench.tune(cells, options.tune_tokens)
     found = bench.judge(cells, options.test_tokens)
     for cell in cells:
-        if cell.break_even_gap == 5 and cell.name == "flash-time, all parts":
+        if cell.break_even_gap == 5 and cell.name == COMPENSATED:
             agreement = bench.continue_prompts(cell)
             found[f"continuations: {cell.key}"] = agreement
             print(f"{cell.key}: {agreement}", flush=True)

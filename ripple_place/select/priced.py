@@ -1,7 +1,7 @@
 """Rules at a price: a neuron is used where its worth, the loss by dropping it, exceeds what using it costs.
 
-Worth is ``s(x) c_i h_i^2``: Fisher importance c_i of the neuron, its output h_i, and where a profile has it the
-sensitivity s(x) of the token.
+Worth is ``c_i h_i^2``: Fisher importance c_i of the neuron, and its output h_i. With ``sensitive=yes`` it is multiplied
+by the sensitivity s(x) of the token, which pays only without compensation (docs/selection.md).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class PricedRule:
     price : float or None
         The price itself, in nats per microsecond of flash time; None takes the tuned one.
     knowledge : Knowledge
+    is_sensitive : bool
+        Whether worth is multiplied by the token's sensitivity.
     """
 
     name: ClassVar[str]
@@ -43,6 +45,7 @@ class PricedRule:
     target: float | None
     price: float | None = None
     knowledge: Knowledge = field(default_factory=lambda: Knowledge("magnitude"))
+    is_sensitive: bool = False
 
     @classmethod
     def from_text(cls, written: RuleText) -> Self:
@@ -53,7 +56,12 @@ class PricedRule:
         UsageError
             If it names neither a wanted rise nor a price, or both.
         """
-        written.check_options(("price", "sees"))
+        written.check_options(("price", "sees", "sensitive"))
+        sensitive = written.options.get("sensitive", "no")
+        if sensitive not in ("yes", "no"):
+            raise UsageError(
+                f"rule {written}", found=f"sensitive={sensitive}", expected="yes or no", remedy="write one of them"
+            )
         texts = [text for text in (written.value, written.options.get("price")) if text is not None]
         amounts = [Amount.parse(text) for text in texts]
         if (
@@ -70,8 +78,8 @@ class PricedRule:
         number = amounts[0].number
         knowledge = Knowledge("magnitude", written.options.get("sees", "predictor"))
         if written.value is None:
-            return cls(None, number, knowledge)
-        return cls(number, None, knowledge)
+            return cls(None, number, knowledge, sensitive == "yes")
+        return cls(number, None, knowledge, sensitive == "yes")
 
     def price_for(self, block: BlockView) -> float:
         """Return the price that was given, or tuned."""
@@ -100,12 +108,17 @@ class PricedRule:
                 f"--select {self}", found=f"the importance of {importance.size} neurons of {block.name}",
                 expected=f"that of {block.n_neurons} neurons", remedy="name the --profile of this model",
             )  # fmt: skip
-        return PricedBlock(
-            choose, arguments, np.ascontiguousarray(importance, np.float32),
-            sensitivity=block.tuning.sensitivity.get(block.name),
-        )  # fmt: skip
+        sensitivity = block.tuning.sensitivity.get(block.name) if self.is_sensitive else None
+        if self.is_sensitive and sensitivity is None:
+            raise UsageError(
+                f"--select {self}", found=f"no sensitivity of tokens in {block.name}",
+                expected="how what dropping costs differs from token to token",
+                remedy="profile the model with --sensitivity, or write sensitive=no",
+            )  # fmt: skip
+        return PricedBlock(choose, arguments, np.ascontiguousarray(importance, np.float32), sensitivity=sensitivity)
 
     def __str__(self) -> str:
         """Write the rule as it is parsed."""
         head = f"{self.name}={self.target:g}" if self.price is None else f"{self.name},price={self.price:g}"
-        return head + ("" if self.knowledge.sees == "predictor" else f",sees={self.knowledge.sees}")
+        sees = "" if self.knowledge.sees == "predictor" else f",sees={self.knowledge.sees}"
+        return head + sees + (",sensitive=yes" if self.is_sensitive else "")

@@ -68,7 +68,7 @@ def costs(result: LayoutResult) -> dict[str, Any]:
     """Return all that flash did, to the last bit."""
     document = result.to_json()
     assert document.pop("name") == "tested"
-    lossy = {"select", "needs", "kept_share", "kept_value", "predicted_loss"}
+    lossy = {"label", "select", "needs", "kept_share", "kept_value", "predicted_loss"}
     document = {key: value for key, value in document.items() if key not in lossy}
     counts = {name: repr(asdict(block.totals)) for name, block in result.blocks.items()}
     return {**document, "counts": counts, "token_us": result.token_us.tolist()}

@@ -270,13 +270,16 @@ def test_gates(folder):
 
 
 def test_sensitivity():
-    """Where a profile knows how much tokens matter, worth is scaled by it, and something else is dropped."""
+    """Where it is asked for, worth is scaled by how much tokens matter, and something else is dropped."""
     run("profile", "model", "--text", "a.txt", *WINDOWS, "--sensitivity", "--no-verdict", "--out", "s")
-    options = ("--layout", "original", "--bundle-bytes", "260", "--select", "flash-aware,price=0.001")
-    without, with_it = (simulated(*options, "--profile", profile) for profile in ("p", "s"))
+    rules = ("flash-aware,price=0.001", "flash-aware,price=0.001,sensitive=yes")
+    options = ("--layout", "original", "--bundle-bytes", "260", "--select")
+    without, with_it = (simulated(*options, rule, "--profile", "s") for rule in rules)
     [one], [other] = without.values(), with_it.values()
     assert one["predicted_loss"] != other["predicted_loss"]
     assert one["kl"] != other["kl"]
+    with pytest.raises(UsageError, match="no sensitivity of tokens in layers"):
+        simulated(*options, rules[1], "--profile", "p")
 
 
 def test_everything_in_dram(folder):

@@ -60,8 +60,12 @@ written_otherwise(
     "teal=50%,sees=gate", "teal=50%,sees=output", "teal=50%,sees=predictor",
 )  # fmt: skip
 written_otherwise(
-    "select/priced.py:PricedRule.from_text", "", "a rule at no price: for a rise of the loss", "flash-aware",
-    "flash-aware=0.001",
+    "select/priced.py:PricedRule.from_text", "write, for instance", "a rule at no price: for a rise of the loss",
+    "flash-aware", "flash-aware=0.001",
+)  # fmt: skip
+written_otherwise(
+    "select/priced.py:PricedRule.from_text", "write one of them", "something else than yes or no: one of the two",
+    "fisher=0.001,sensitive=some", "fisher=0.001,sensitive=yes", "fisher=0.001,sensitive=no",
 )  # fmt: skip
 written_otherwise(
     "trace/rule_text.py:RuleText.check_options", "", "an option that the rule does not have: without",
@@ -134,6 +138,12 @@ served_otherwise(
     "select/priced.py:PricedRule.priced", "profile the model with --importance", "importance that was not measured: "
     "that of a profile or an output",
     {"tuning": {"importance": {}}}, {},
+)  # fmt: skip
+served_otherwise(
+    "select/priced.py:PricedRule.priced", "--sensitivity", "a sensitivity that was not fitted: one that was, or none",
+    {"rule": "flash-aware,price=0.1,sensitive=yes"},
+    {"rule": "flash-aware,price=0.1,sensitive=yes", "tuning": {"sensitivity": {"layers.0": np.zeros(6, np.float32)}}},
+    {"rule": "flash-aware,price=0.1,sensitive=no"},
 )  # fmt: skip
 served_otherwise(
     "select/priced.py:PricedRule.priced", "--profile of this model", "importance of another model: of this one",
