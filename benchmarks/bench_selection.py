@@ -181,7 +181,7 @@ class Bench:
         from ripple_place.capture.rules_in_model import ModelText
         from ripple_place.capture.tune_rule import RuleTuner
 
-        text = ModelText.open(self.path, self.capture(self.tuning, n_tokens))
+        text = ModelText.load(self.path, self.capture(self.tuning, n_tokens))
         measured = read_importance(self.profile)
         assert measured is not None
         for cell in cells:
@@ -203,7 +203,7 @@ class Bench:
         from ripple_place.capture.rules_in_model import ModelText, RuleRun
 
         capture = self.capture(self.test, n_tokens)
-        text = ModelText.open(self.path, capture)
+        text = ModelText.load(self.path, capture)
         found: dict[str, dict[str, Any]] = {}
         with text.recorded(capture, self.model, no_track) as trace:
             trace = trace.select([*BLOCKS])
@@ -227,7 +227,7 @@ class Bench:
         from ripple_place.capture.loss_run import Run
         from ripple_place.capture.rules_in_model import ModelText
 
-        text = ModelText.open(self.path, self.capture(self.test, N_PROMPTS * 256))
+        text = ModelText.load(self.path, self.capture(self.test, N_PROMPTS * 256))
         n_rows = N_PROMPTS * (PROMPT_TOKENS + CONTINUED_TOKENS)
         device, params = self.reader(cell)
         rows = dict.fromkeys(BLOCKS, RowTokens(n_rows, None, n_rows))

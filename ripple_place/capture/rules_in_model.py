@@ -91,7 +91,7 @@ class ModelText:
     bundle_bytes: Mapping[str, int]
 
     @classmethod
-    def open(cls, model: Path, params: CaptureParams) -> ModelText:
+    def load(cls, model: Path, params: CaptureParams) -> ModelText:
         """Load a model that can be scored, and the text.
 
         Raises

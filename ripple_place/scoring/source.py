@@ -52,6 +52,6 @@ def open_source(
         )  # fmt: skip
     from ripple_place.capture.rules_in_model import ModelText
 
-    model = ModelText.open(models[0], params.capture)
+    model = ModelText.load(models[0], params.capture)
     with model.recorded(params.capture, models[0].resolve().name, track) as trace:
         yield trace, model

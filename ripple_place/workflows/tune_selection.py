@@ -104,7 +104,7 @@ def tune_selection(
         )
     assert placing.device_profile is not None
     device = replace(under(placing.device_profile, ReadConditions()), span_bytes=layout.span_bytes)
-    model = ModelText.open(plan.model.checkpoint.path, params.capture)
+    model = ModelText.load(plan.model.checkpoint.path, params.capture)
     known, method = _known(profile, layout, model)
     reader = ReaderNote.of(device, simulation, layout)
     tuner = RuleTuner(model, device, simulation, layout, track)

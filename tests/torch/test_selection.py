@@ -195,7 +195,7 @@ class Recorder:
 def recorded(folder):
     """Return a trace, magnitudes included, of the very windows that rules inside the model see."""
     capture = CaptureParams(folder / "b.txt", WindowParams(192, None, 16), layer_by_layer=False)
-    scored = ModelText.open(folder / "model", capture).scored
+    scored = ModelText.load(folder / "model", capture).scored
     recorders = {f"layers.{i}": Recorder() for i in range(2)}
     measure_loss(scored, {"": Run(recorders)}, track=no_track)
     outputs = {name: np.concatenate(recorder.outputs) for name, recorder in recorders.items()}
@@ -299,5 +299,5 @@ def test_size_instead_of_importance(folder):
         down = layer.weight.detach().numpy()
         expected = (down**2).sum(axis=0 if family == "opt" else 1)
         capture = CaptureParams(folder / "b.txt", WindowParams(64, None, 16), layer_by_layer=False)
-        site = ModelText.open(folder / f"sized-{family}", capture).scored.sites[0]
+        site = ModelText.load(folder / f"sized-{family}", capture).scored.sites[0]
         np.testing.assert_allclose(size_importance(site), expected, rtol=1e-5)
