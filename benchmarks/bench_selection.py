@@ -227,7 +227,7 @@ class Bench:
         from ripple_place.capture.loss_run import Run
         from ripple_place.capture.rules_in_model import ModelText
 
-        text = ModelText.load(self.path, self.capture(self.test, N_PROMPTS * 256))
+        text = ModelText.load(self.path, self.capture(self.test, 2 * N_PROMPTS * 256))
         n_rows = N_PROMPTS * (PROMPT_TOKENS + CONTINUED_TOKENS)
         device, params = self.reader(cell)
         rows = dict.fromkeys(BLOCKS, RowTokens(n_rows, None, n_rows))
