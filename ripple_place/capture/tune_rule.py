@@ -2,7 +2,7 @@
 
 A rule at a price is tuned for a wanted rise of the loss. The rise itself is noisy: over 24,000 tokens its standard
 error is a third of a rise of .001 nats. The KL divergence is not, and the two are proportional. So prices are chosen by
-KL times the ratio of rise to KL at the price where that is surest. KL itself may be `KL_ROOM` times the wanted rise at
+KL times a ratio of rise to KL that is rarely exceeded. KL itself may be `KL_ROOM` times the wanted rise at
 most, however little the rise is: compensation lowers the one more than the other.
 """
 
@@ -45,10 +45,9 @@ KL_ROOM = 1.5
 """Times the wanted rise of the loss that the KL divergence may be."""
 MARGIN = 0.9
 """Of both limits that is made use of: what is tuned on one text comes out a little higher on another."""
-EXPECTED_RATIO, COMPENSATED_RATIO, RATIO_SPREAD = 1.0, 0.75, 0.25
-"""Of the rise to KL, before the text has said anything: they are equal for a text that the model itself might have
-written, and compensation lowers the rise more. On validation text two models had 1.0 and 1.1 without compensation, and
-0.5 and 0.8 with it, where both were large enough to tell."""
+EXPECTED_RATIO, RATIO_SPREAD = 1.0, 0.25
+"""Of the rise to KL, before the text has said anything, and its standard deviation: the two are equal for a text that
+the model itself might have written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +131,13 @@ class RuleTuner:
         unit = target / self._exact_flash_us()
         prices = [unit * factor for factor in FIRST_PRICES]
         trials = self._try(rule, [replace(tuning, price=price) for price in prices])
-        price = _price_at(trials, target, EXPECTED_RATIO)
+        price = _price_at(trials, target)
         near = [price * factor for factor in LATER_PRICES]
         compensated = self._try(
             rule,
             [replace(tuning, price=at, compensation=self._compensation(_dropped_at(trials, at))) for at in near],
         )
-        price = _price_at(compensated, target, COMPENSATED_RATIO if self._compensates else EXPECTED_RATIO)
+        price = _price_at(compensated, target)
         return price, _dropped_at(compensated, price)
 
     def _try(self, rule: Rule, tunings: Sequence[Tuning]) -> list[Trial]:
@@ -205,26 +204,31 @@ def size_importance(site: Site) -> Float32Array:
     return sizes
 
 
-def _limit(trials: Sequence[Trial], target: float, expected_ratio: float) -> float:
+def _limit(trials: Sequence[Trial], target: float) -> float:
     """Return the KL divergence at which the loss rises as wanted."""
-    return MARGIN * min(KL_ROOM * target, target / max(_ratio(trials, expected_ratio), 1 / KL_ROOM))
+    return MARGIN * min(KL_ROOM * target, target / max(_ratio(trials), 1 / KL_ROOM))
 
 
-def _ratio(trials: Sequence[Trial], expected: float) -> float:
-    """Return the ratio of rise to KL: what the surest trial says, and what is expected anyway, by their precision."""
+def _ratio(trials: Sequence[Trial]) -> float:
+    """Return a ratio of rise to KL that is rarely exceeded: one standard deviation above what is known of it.
+
+    Known are the ratio of the surest trial and the one that is expected anyway, each with its precision.
+    """
     told = [
         (trial.rise_error / trial.kl, trial.rise / trial.kl) for trial in trials if trial.kl > 0 and trial.rise_error
     ]
+    expected_weight = RATIO_SPREAD**-2
     if not told:
-        return expected
+        return EXPECTED_RATIO + RATIO_SPREAD
     spread, ratio = min(told)
-    weight, expected_weight = spread**-2, RATIO_SPREAD**-2
-    return (weight * ratio + expected_weight * expected) / (weight + expected_weight)
+    weight = spread**-2
+    known = (weight * ratio + expected_weight * EXPECTED_RATIO) / (weight + expected_weight)
+    return known + (weight + expected_weight) ** -0.5
 
 
-def _price_at(trials: Sequence[Trial], target: float, expected_ratio: float) -> float:
+def _price_at(trials: Sequence[Trial], target: float) -> float:
     """Return the price at which KL reaches its limit, on the line through the logarithms of the two nearest trials."""
-    wanted = math.log(_limit(trials, target, expected_ratio))
+    wanted = math.log(_limit(trials, target))
     known = sorted((math.log(trial.kl), math.log(trial.price)) for trial in trials if trial.kl > 0)
     if len(known) < 2:
         raise UsageError(
