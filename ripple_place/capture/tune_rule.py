@@ -217,13 +217,13 @@ def _ratio(trials: Sequence[Trial]) -> float:
     told = [
         (trial.rise_error / trial.kl, trial.rise / trial.kl) for trial in trials if trial.kl > 0 and trial.rise_error
     ]
-    expected_weight = RATIO_SPREAD**-2
+    expected_weight = 1 / RATIO_SPREAD**2
     if not told:
         return EXPECTED_RATIO + RATIO_SPREAD
     spread, ratio = min(told)
-    weight = spread**-2
+    weight = 1 / spread**2
     known = (weight * ratio + expected_weight * EXPECTED_RATIO) / (weight + expected_weight)
-    return known + (weight + expected_weight) ** -0.5
+    return known + 1 / math.sqrt(weight + expected_weight)
 
 
 def _price_at(trials: Sequence[Trial], target: float) -> float:
