@@ -329,7 +329,7 @@ def output_as_model(folder: Path) -> Attempts:
     yield lambda: run("simulate", model, *text, *options)
 
 
-@with_torch("capture/rules_in_model.py:ModelText.open", "", "rules inside a mixture of experts: on its trace")
+@with_torch("capture/rules_in_model.py:ModelText.load", "", "rules inside a mixture of experts: on its trace")
 def rules_among_experts(folder: Path) -> Attempts:
     """A token reaches some experts and not the others."""
     model = model_of(folder, "mixtral")
