@@ -99,7 +99,7 @@ def continue_greedily(
 
 
 def check_room(scored: ScoredModel, n_prompt: int, n_tokens: int) -> None:
-    """Raise unless a model can continue a prompt of so many tokens by so many.
+    """Raise unless prompt and continuation fit the model, and it keeps the keys and values of earlier tokens.
 
     Raises
     ------

@@ -19,7 +19,6 @@ from ripple_place.capture.writer import TraceWriter
 from ripple_place.errors import UnsupportedError
 from ripple_place.flash.block_tally import RowTokens
 from ripple_place.paths import as_paths
-from ripple_place.select.result import LOSS_KEYS
 from ripple_place.select.simulate import gather_result, selected_blocks
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class RuleOutcome:
         With its selection.
     loss : LossResult
     dropped : mapping of str to ndarray of shape (n_neurons,), float32
-        By block, the mean of what was dropped.
+        By block, the mean of what was dropped; empty where that was not asked for.
     """
 
     flash: LayoutResult
@@ -140,8 +139,9 @@ class ModelText:
             yield writer.trace(blocks, self.scored.text, metadata)
 
     def run_rules(
-        self, runs: Mapping[str, RuleRun], device: DeviceProfile, params: SimulationParams, noise: Noise, track: Track
-    ) -> dict[str, RuleOutcome]:
+        self, runs: Mapping[str, RuleRun], device: DeviceProfile, params: SimulationParams, noise: Noise, track: Track,
+        *, with_dropped: bool = False,
+    ) -> dict[str, RuleOutcome]:  # fmt: skip
         """Run rules inside the model, each with a cache of its own, beside the exact model.
 
         Parameters
@@ -153,6 +153,8 @@ class ModelText:
         noise : Noise
         track : Track
             Receives progress updates.
+        with_dropped : bool
+            Whether to collect what is dropped, a pass over all outputs.
 
         Raises
         ------
@@ -176,7 +178,7 @@ class ModelText:
             name: Run(
                 blocks[name],
                 {block: vector for block, vector in run.tuning.compensation.items() if block in run.layout.blocks},
-                DroppedMeans(),
+                DroppedMeans() if with_dropped else None,
             )
             for name, run in runs.items()
         }
@@ -184,11 +186,8 @@ class ModelText:
         outcomes = {}
         for name, run in runs.items():
             flash = gather_result(run.layout.name, blocks[name], params, run.rule, run.tuning, n_tokens)
-            scores = losses[name].to_json()
-            loss = {key: scores[key] for key in (*LOSS_KEYS, *(key for key in scores if key not in LOSS_KEYS))}
             assert flash.selection is not None
-            flash = replace(flash, selection=flash.selection.with_loss(loss))
+            flash = replace(flash, selection=flash.selection.with_loss(losses[name].to_json()))
             dropped = inside[name].dropped
-            assert dropped is not None
-            outcomes[name] = RuleOutcome(flash, losses[name], dropped.means())
+            outcomes[name] = RuleOutcome(flash, losses[name], {} if dropped is None else dropped.means())
         return outcomes

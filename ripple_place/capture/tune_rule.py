@@ -152,7 +152,7 @@ class RuleTuner:
     def _run(self, rule: Rule, tunings: Sequence[Tuning]) -> list[RuleOutcome]:
         """Run a rule with each of some tunings, all beside one exact run."""
         runs = {str(i): RuleRun(rule, self._layout, tuning) for i, tuning in enumerate(tunings)}
-        outcomes = self._model.run_rules(runs, self._device, self._params, Noise(), self._track)
+        outcomes = self._model.run_rules(runs, self._device, self._params, Noise(), self._track, with_dropped=True)
         return [outcomes[name] for name in runs]
 
     def _exact_flash_us(self) -> float:

@@ -67,6 +67,7 @@ class BlockTally:
         self._counter = HitCounter(rows.tokens, rows.n_tokens, has_bound=has_bound)
         self._row_us = np.zeros(rows.n_rows)
         self._n_active = self._n_hits = 0
+        self._extra_us, self._extra_requests, self._extra_bytes = 0.0, 0, 0
 
     def add(self, chunk: Chunk) -> None:
         """Charge the reads of consecutive rows."""
@@ -86,8 +87,6 @@ class BlockTally:
             Of a row.
         """
         self._extra_us, self._extra_requests, self._extra_bytes = row_us, n_requests, bytes_read
-
-    _extra_us, _extra_requests, _extra_bytes = 0.0, 0, 0
 
     def result(self) -> tuple[BlockResult, Float64Array]:
         """Return what the block costs, and its flash time by token, shape (n_tokens,)."""

@@ -44,7 +44,8 @@ def compiled(function: Any = None, *, parallel: bool = False, name: str = "", ma
     def decorate(body: Any) -> Any:
         dispatcher: Any = njit(nogil=True, parallel=parallel)(body)
         if not config.DISABLE_JIT:  # type: ignore[attr-defined]
-            dispatcher._cache = CodeStore(body, name, [part.py_func for part in made_of])  # noqa: SLF001 numba knows no other way to bring a cache of one's own
+            store = CodeStore(body, name, [part.py_func for part in made_of])
+            dispatcher._cache = store  # noqa: SLF001 numba knows no other way to bring a cache of one's own
         return dispatcher
 
     return decorate if function is None else decorate(function)
