@@ -198,11 +198,13 @@ class WeightSource:
         dtype = getattr(torch, _TORCH_DTYPES[extent.dtype])
         if extent.length_bytes == 0:
             return torch.empty(extent.shape, dtype=dtype)
-        buffer = bytearray(extent.length_bytes)
+        # Memory of torch's own begins on 64 bytes, as sums that depend on where weights begin ask for; a buffer's may not.
+        buffer = torch.empty(extent.length_bytes, dtype=torch.uint8)
+        into = memoryview(buffer.numpy())
         with open_stream(shard.path) as file:
             done = 0
             while done < extent.length_bytes:
-                n_read = os.preadv(file.fileno(), [memoryview(buffer)[done:]], extent.offset_bytes + done)
+                n_read = os.preadv(file.fileno(), [into[done:]], extent.offset_bytes + done)
                 if n_read == 0:
                     raise CheckpointError(
                         f"{shard.path}: {name}", found=f"an end after {done} bytes",
@@ -210,7 +212,7 @@ class WeightSource:
                         remedy="leave the checkpoint alone while it is read, and start again",
                     )  # fmt: skip
                 done += n_read
-        return torch.frombuffer(buffer, dtype=dtype).view(extent.shape)
+        return buffer.view(dtype).view(extent.shape)
 
     def _place(self, name: str, value: Any) -> None:
         import torch

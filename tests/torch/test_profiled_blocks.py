@@ -113,6 +113,7 @@ def seen_directly(path, config, ids):
     """Return what the neurons of each block put out, for each window; transformers alone runs the model."""
     options = {} if config.model_type in ("jetmoe", "dbrx") else {"experts_implementation": "eager"}
     model = auto_class(config).from_pretrained(path, dtype=torch.float32, **options).eval()
+    models.align_weights(model)
     blocks = blocks_by_weights(path)
     windows = []
     for start in (0, ids.size - LENGTH - 1):
