@@ -1,8 +1,12 @@
 """Names of FFN blocks: their grammar, their order, and selections such as ``0-3,7``.
 
-A block is the unit that is reordered: ``layers.3``, ``layers.3.experts.7``, ``layers.3.shared_expert``,
+A block is what is reordered as a whole: ``layers.3``, ``layers.3.experts.7``, ``layers.3.shared_expert``,
 ``encoder.layers.3``, ``decoder.layers.3``, or in a model of two towers ``text.layers.3``, ``vision.layers.3``. Layer
 and expert numbers are compared as integers, so that layer 10 comes after layer 9.
+
+The units of a block are neurons, as a rule: all weights of a neuron lie together. Where the unit is a column, an FFN is
+two blocks with an order each: ``layers.3.input``, one column of up and of gate for each input of the FFN, and
+``layers.3``, one column of down for each neuron.
 """
 
 from __future__ import annotations
@@ -17,8 +21,13 @@ if TYPE_CHECKING:
 
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _BLOCK = re.compile(
-    rf"(?:(encoder|decoder|text|vision)\.)?layers\.{_NUMBER}(?:\.experts\.{_NUMBER}|\.(shared_expert))?"
+    rf"(?:(encoder|decoder|text|vision)\.)?layers\.{_NUMBER}(?:\.experts\.{_NUMBER}|\.(shared_expert))?(\.input)?"
 )
+NEURON, COLUMN = "neuron", "column"
+UNITS = (NEURON, COLUMN)
+"""What a block is made of, as traces, profiles and placements say in their metadata; absent: neurons."""
+UNITS_EXPECTED = f"{' or '.join(UNITS)}, and blocks such as layers.0.input only where the unit is {COLUMN}"
+_INPUT = ".input"
 
 
 def is_block_name(name: str) -> bool:
@@ -30,8 +39,50 @@ def is_block_name(name: str) -> bool:
     return _BLOCK.fullmatch(name) is not None
 
 
-def block_sort_key(name: str) -> tuple[str, int, int, int]:
-    """Return the key that sorts block names by stack, layer, and expert (a shared expert after the others).
+def is_input_block(name: str) -> bool:
+    """Tell whether a block holds the input columns of an FFN.
+
+    >>> is_input_block("layers.3.input"), is_input_block("layers.3")
+    (True, False)
+    """
+    return name.endswith(_INPUT)
+
+
+def input_block_of(ffn: str) -> str:
+    """Return the name of the block of an FFN's input columns.
+
+    >>> input_block_of("layers.3")
+    'layers.3.input'
+    """
+    return ffn + _INPUT
+
+
+def ffn_of(name: str) -> str:
+    """Return the FFN that a block belongs to: that of its down columns, or of its neurons.
+
+    >>> ffn_of("layers.3.input"), ffn_of("layers.3")
+    ('layers.3', 'layers.3')
+    """
+    return name.removesuffix(_INPUT)
+
+
+def unit_problem(unit: str, names: Iterable[str]) -> str | None:
+    """Return what is wrong with blocks of a unit; None if nothing is.
+
+    >>> unit_problem("neuron", ["layers.0", "layers.0.input"])
+    'layers.0.input among blocks of neurons'
+    >>> unit_problem("column", ["layers.0.input"])
+    """
+    if unit not in UNITS:
+        return f"unit {unit!r}"
+    stray = next(filter(is_input_block, names), None)
+    return f"{stray} among blocks of neurons" if stray is not None and unit == NEURON else None
+
+
+def block_sort_key(name: str) -> tuple[str, int, int, int, int]:
+    """Return the key that sorts block names as the model runs them.
+
+    That is by stack, layer and expert (a shared expert after the others), and an FFN's input columns before the rest.
 
     >>> sorted(["layers.10", "layers.9", "layers.9.shared_expert", "layers.9.experts.2"], key=block_sort_key)
     ['layers.9', 'layers.9.experts.2', 'layers.9.shared_expert', 'layers.10']
@@ -39,9 +90,9 @@ def block_sort_key(name: str) -> tuple[str, int, int, int]:
     match = _BLOCK.fullmatch(name)
     if match is None:
         raise ValueError(f"{name!r} is not a block name such as layers.3 or layers.3.experts.7")
-    stack, layer, expert, shared = match.groups()
+    stack, layer, expert, shared, is_input = match.groups()
     number = 10**9 if shared else -1 if expert is None else int(expert)  # Past all nine digits of a number.
-    return stack or "", int(layer), number, 1 if shared else 0
+    return stack or "", int(layer), number, 1 if shared else 0, 0 if is_input else 1
 
 
 def layer_of(name: str) -> int:

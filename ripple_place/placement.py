@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.blocks import is_block_name, sorted_blocks
+from ripple_place.blocks import NEURON, UNITS_EXPECTED, is_block_name, sorted_blocks, unit_problem
 from ripple_place.errors import PlacementError, UsageError
 from ripple_place.tensorfile import TensorFile, TensorSource, replacing, tensor_file_pieces
 from ripple_place.units import parse_count
@@ -150,7 +150,12 @@ class ModelPlacement:
     blocks : mapping of str to NeuronPlacement
         By block name, kept in model order.
     metadata : mapping of str to str
-        ordering, bundle_bytes, seed, profile hash, tool version and the like; see `docs/formats.md`.
+        ordering, bundle_bytes, unit, seed, profile hash, tool version and the like; see `docs/formats.md`.
+
+    Raises
+    ------
+    PlacementError
+        If the unit is unknown or does not fit the blocks.
     """
 
     blocks: Mapping[str, NeuronPlacement]
@@ -158,6 +163,16 @@ class ModelPlacement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", {name: self.blocks[name] for name in sorted_blocks(self.blocks)})
+        if problem := unit_problem(self.unit, self.blocks):
+            raise PlacementError(
+                "unit", found=problem, expected=UNITS_EXPECTED,
+                remedy="correct the metadata entry 'unit'",
+            )  # fmt: skip
+
+    @property
+    def unit(self) -> str:
+        """What a block is made of, one of `ripple_place.blocks.UNITS`."""
+        return self.metadata.get("unit", NEURON)
 
     @property
     def bundle_bytes(self) -> int | None:

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripple_place.blocks import block_sort_key, format_ranges, is_block_name, layer_of, select_layers, sorted_blocks
+from ripple_place.blocks import (
+    block_sort_key,
+    ffn_of,
+    format_ranges,
+    input_block_of,
+    is_block_name,
+    is_input_block,
+    layer_of,
+    select_layers,
+    sorted_blocks,
+    unit_problem,
+)
 from ripple_place.errors import UsageError
 
 
@@ -19,6 +30,10 @@ from ripple_place.errors import UsageError
         ("layers.3.shared_expert", True),
         ("encoder.layers.3", True),
         ("decoder.layers.3.experts.0", True),
+        ("layers.3.input", True),
+        ("layers.3.experts.7.input", True),
+        ("layers.3.input.input", False),
+        ("input", False),
         ("", False),
         ("layers", False),
         ("layers.", False),
@@ -42,7 +57,8 @@ def test_grammar(name: str, is_one: bool) -> None:
 def test_layers_are_numbers() -> None:
     """Layer 10 comes after layer 9, experts by number within their layer, the shared one last; stacks apart."""
     names = [
-        "layers.2", "layers.9", "layers.9.experts.2", "layers.9.experts.10", "layers.10", "layers.10.shared_expert",
+        "layers.2", "layers.9.input", "layers.9", "layers.9.experts.2", "layers.9.experts.10", "layers.10",
+        "layers.10.shared_expert",
     ]  # fmt: skip
     assert sorted_blocks(reversed(names)) == names
     assert sorted_blocks(["encoder.layers.0", "decoder.layers.1"]) == ["decoder.layers.1", "encoder.layers.0"]
@@ -54,6 +70,30 @@ def test_layers_are_numbers() -> None:
 def test_layer_of(name: str, layer: int) -> None:
     """The layer, not the expert."""
     assert layer_of(name) == layer
+
+
+def test_the_two_blocks_of_an_ffn() -> None:
+    """The input columns come first and belong to the FFN whose down columns the other block holds."""
+    assert input_block_of("layers.3") == "layers.3.input"
+    assert is_input_block("layers.3.input")
+    assert not is_input_block("layers.3")
+    assert ffn_of("layers.3.input") == ffn_of("layers.3") == "layers.3"
+    assert layer_of("layers.3.input") == 3
+
+
+@pytest.mark.parametrize(
+    ("unit", "names", "problem"),
+    [
+        ("neuron", ["layers.0"], None),
+        ("column", ["layers.0.input", "layers.0"], None),
+        ("column", ["layers.0"], None),
+        ("row", ["layers.0"], "unit 'row'"),
+        ("neuron", ["layers.0", "layers.1.input"], "layers.1.input among blocks of neurons"),
+    ],
+)
+def test_units(unit: str, names: list[str], problem: str | None) -> None:
+    """Input blocks stand only among columns."""
+    assert unit_problem(unit, names) == problem
 
 
 def test_a_name_outside_the_grammar_has_no_order() -> None:

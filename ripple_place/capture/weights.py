@@ -198,7 +198,7 @@ class WeightSource:
         dtype = getattr(torch, _TORCH_DTYPES[extent.dtype])
         if extent.length_bytes == 0:
             return torch.empty(extent.shape, dtype=dtype)
-        # Memory of torch's own begins on 64 bytes, as sums that depend on where weights begin ask for; a buffer's may not.
+        # torch's own memory begins on a multiple of 64 bytes (`ripple_place.capture.model.align_weights`).
         buffer = torch.empty(extent.length_bytes, dtype=torch.uint8)
         into = memoryview(buffer.numpy())
         with open_stream(shard.path) as file:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import NEURON
 from ripple_place.errors import TraceFormatError
 from ripple_place.graph.importance import KEY as IMPORTANCE_KEY
 from ripple_place.graph.importance import ModelImportance, importance_in, importance_tensors
@@ -79,6 +80,11 @@ class Profile:
     n_neighbors: int
     trace: ActivationTrace | None
     importance_note: ImportanceNote | None = None
+
+    @property
+    def unit(self) -> str:
+        """What a block is made of, one of `ripple_place.blocks.UNITS`; imported counts are of neurons."""
+        return NEURON if self.trace is None else self.trace.unit
 
     @property
     def importance(self) -> ModelImportance | None:

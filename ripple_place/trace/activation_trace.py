@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.blocks import sorted_blocks
+from ripple_place.blocks import NEURON, UNITS_EXPECTED, sorted_blocks, unit_problem
 from ripple_place.errors import TraceFormatError
 from ripple_place.storedarray import StoredArray
 
@@ -132,15 +132,16 @@ class ActivationTrace:
     tokens : ndarray of shape (n_tokens,), int32, optional
         Token ids.
     metadata : mapping of str to str
-        ``activity`` (the rule by which a neuron counts as active), ``thresholds`` (JSON, by block, where the rule
-        fitted some), ``model``, ``dataset``.
+        ``activity`` (the rule by which a neuron counts as active), ``unit`` (what a block is made of; absent:
+        neurons), ``thresholds`` (JSON, by block, where the rule fitted some), ``model``, ``dataset``.
     sources : tuple of str
         Digests of what it was made of (`ripple_place.trace.origin`), if it is not its own one source.
 
     Raises
     ------
     TraceFormatError
-        If a block has rows that are no tokens of the trace, or segments are out of order.
+        If a block has rows that are no tokens of the trace, segments are out of order, or the unit is unknown or does
+        not fit the blocks.
     """
 
     blocks: Mapping[str, BlockTrace]
@@ -180,6 +181,15 @@ class ActivationTrace:
                     name, found=f"{block.n_rows} rows", expected=f"tokens below {self.n_tokens}",
                     remedy="record all blocks on the same tokens",
                 )  # fmt: skip
+        if problem := unit_problem(self.unit, self.blocks):
+            raise TraceFormatError(
+                "unit", found=problem, expected=UNITS_EXPECTED, remedy=RECORD_AGAIN,
+            )  # fmt: skip
+
+    @property
+    def unit(self) -> str:
+        """What a block is made of, one of `ripple_place.blocks.UNITS`."""
+        return self.metadata.get("unit", NEURON)
 
     def select(self, names: list[str]) -> ActivationTrace:
         """Return the trace of some of the blocks."""

@@ -208,6 +208,11 @@ instead(
     lambda: NeuronPlacement([0, 0]), lambda: NeuronPlacement([0, 1]),
 )  # fmt: skip
 instead(
+    "placement.py:ModelPlacement.__post_init__", "", "a placement of unknown units: of columns",
+    lambda: ModelPlacement({"layers.0": NeuronPlacement(ORDER)}, {"unit": "row"}),
+    lambda: ModelPlacement({"layers.0": NeuronPlacement(ORDER)}, {"unit": "column"}),
+)  # fmt: skip
+instead(
     "placement.py:check_bundle_bytes", "", "a bundle of no bytes: of 4 KiB",
     lambda: check_bundle_bytes(0), lambda: check_bundle_bytes(4096),
 )  # fmt: skip

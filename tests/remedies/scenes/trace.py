@@ -91,6 +91,11 @@ instead(
     lambda: trace_of(ACTIVE, ACTIVE[:5]), lambda: trace_of(ACTIVE, ACTIVE),
 )  # fmt: skip
 instead(
+    _TRACE, "only where the unit is", "a block of input columns among neurons: the trace says that units are columns",
+    lambda: ActivationTrace({"layers.0.input": BlockTrace(8, TWO_ROWS)}, 2, START),
+    lambda: ActivationTrace({"layers.0.input": BlockTrace(8, TWO_ROWS)}, 2, START, None, {"unit": "column"}),
+)  # fmt: skip
+instead(
     "trace/activation_trace.py:_check_magnitudes", "", "magnitudes of one row of two: of both",
     lambda: BlockTrace(8, TWO_ROWS, None, magnitudes([1], [0], [1])),
     lambda: BlockTrace(8, TWO_ROWS, None, magnitudes([1, 1], [0, 0], [1, 1])),
