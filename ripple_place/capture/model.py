@@ -133,9 +133,13 @@ def align_weights(model: Any) -> None:
     Matrix products of some processors round differently where a weight begins elsewhere, as it does in a safetensors
     file that is mapped: a model would give other last bits than the same model read layer by layer.
     """
-    for parameter in model.parameters():
-        if parameter.data_ptr() % ALIGNMENT_BYTES:
-            parameter.data = parameter.data.clone()
+    import torch
+
+    # A model may be loaded in inference mode, and asked for gradients later.
+    with torch.inference_mode(mode=False):
+        for parameter in model.parameters():
+            if parameter.data_ptr() % ALIGNMENT_BYTES:
+                parameter.data = parameter.data.clone()
 
 
 def _named_weights(path: Path, config: Any) -> dict[str, str]:
