@@ -40,6 +40,7 @@ from benchmarks.flash_time_page import markdown
 from benchmarks.timing import data_folder
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.belady import Belady
+from ripple_place.flash.caches.mask_first import MaskFirstCache
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import POLICIES
 from ripple_place.flash.read_cost import ReadCost
@@ -201,7 +202,10 @@ def tune_model(model: str, folder: Path, options: argparse.Namespace, work: Path
 
 def tune_lambda(trace, gap: float, cells: dict[tuple[int, float], Path], options: argparse.Namespace) -> None:
     """Tune the cells of one model and lambda, blocks side by side."""
-    policies = options.policies or [name for name in POLICIES if name not in (NoCache.policy, Belady.policy)]
+    policies = options.policies or [
+        name for name in POLICIES
+        if name not in (NoCache.policy, Belady.policy) and not name.startswith(MaskFirstCache.prefix)
+    ]  # fmt: skip
     names = [f"layers.{layer}" for layer in options.blocks]
     with ThreadPoolExecutor(options.threads) as pool:
         made = pool.map(lambda name: prepare(trace, name, gap, options.effort), names)

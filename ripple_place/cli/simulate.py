@@ -46,7 +46,8 @@ Example:
 @click.option("--dram-budget", type=BUDGET, help="DRAM for neurons: 10% of each block, or 512MiB in all; placement: "
               "what the layouts were made for.")  # fmt: skip
 @click.option("--cache", metavar="POLICY", help="none, lru, fifo, lfu, s3fifo, sieve, greedydual, pinned, pinned+lru, "
-              "window:K (the last K tokens') or belady (the bound).  [default: s3fifo with a budget]")  # fmt: skip
+              "belady (the bound), window:K (the last K tokens'), or DIP's mask-first-lru, mask-first-lfu or "
+              "mask-first-belady.  [default: s3fifo with a budget]")  # fmt: skip
 @click.option("--admission", metavar="RULE", default="all", show_default=True,
               help="Which misses may enter the cache: all, or linking[:CUTOFF,PROBABILITY]: those in runs of CUTOFF or "
               "more active slots only with PROBABILITY.")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ripple_place.errors import UsageError
 from ripple_place.flash.caches.cache import LONE_READS, Accesses
 from ripple_place.flash.caches.greedydual import priors
+from ripple_place.flash.caches.mask_first import MaskFirstCache
 from ripple_place.flash.caches.pinned import hottest
 from ripple_place.flash.caches.registry import POLICY_NAMES, find_policy
 from ripple_place.flash.read_cost import ReadCost
@@ -21,6 +22,8 @@ from ripple_place.placement import NeuronPlacement
 from tests.reference import caches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ripple_place.flash.caches.cache import Cache
 
 N_NEURONS = 200
@@ -279,6 +282,124 @@ def test_greedydual_takes_nothing_from_a_token_before_it_has_had_it() -> None:
         cache = find_policy("greedydual")(1, NeuronPlacement.original(30, frequency), ReadCost(5.0, 0))
         assert replayed(cache, accesses_of(rows), 1)[1 + rows[1].index(1)]
         assert residents(cache, 30) == {stays}
+
+
+MASK_FIRST = ["mask-first-lru", "mask-first-lfu", "mask-first-belady"]
+
+
+@pytest.mark.parametrize("policy", MASK_FIRST)
+@given(token_rows, capacities, st.integers(0, 2**64 - 1))
+@settings(max_examples=60, deadline=None)
+def test_mask_first_equals_its_twin(policy: str, rows: list[list[int]], capacity: int, seed: int) -> None:
+    """Hit by hit, in chunks, with masks that do not fit, and with some accesses not admitted."""
+    admitted = (np.random.default_rng(seed).random(sum(map(len, rows))) < 0.7).tolist()
+    rule = policy.removeprefix("mask-first-")
+    for enters in (None, admitted):
+        cache: Any = find_policy(policy)(capacity, NeuronPlacement.original(FEW), seed=seed)  # type: ignore[call-arg]
+        is_hit, resident = caches.mask_first(rows, capacity, rule, enters, seed)
+        assert replayed(cache, accesses_of(rows, enters)) == is_hit
+        assert set(cache.resident.tolist()) == resident
+
+
+def rows_of(*masks: str) -> list[list[int]]:
+    """Return the neurons of masks that are written as digits: 00110 asks for neurons 2 and 3."""
+    return [[neuron for neuron, bit in enumerate(mask) if bit == "1"] for mask in masks]
+
+
+def mask_of(neurons: Iterable[int]) -> str:
+    """Return the mask of some of five neurons."""
+    return "".join("01"[neuron in set(neurons)] for neuron in range(5))
+
+
+def dip_cache(policy: str, masks: Sequence[str], capacity: int = 3) -> MaskFirstCache:
+    """Return a cache of five neurons after some masks; each neuron is needed once more afterwards."""
+    cache = find_policy(policy)(capacity, NeuronPlacement.original(5))
+    assert isinstance(cache, MaskFirstCache)
+    replayed(cache, accesses_of(rows_of(*masks)))
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("masks", "before", "after"),
+    [
+        # Cached and ages before and after the last mask; the masks before it bring the cache there.
+        (("11100", "00111"), ("11100", "00000"), ("00111", "00000")),
+        (("00100", "01000", "10000", "00110"), ("11100", "01200"), ("10110", "10000")),
+    ],
+)
+def test_mask_first_lru_golden_cases(masks: tuple[str, ...], before: tuple[str, str], after: tuple[str, str]) -> None:
+    """The tests of DIP's released code: an age is the number of tokens since the last use, 0 outside the cache."""
+    for n_masks, (cached, ages) in ((len(masks) - 1, before), (len(masks), after)):
+        cache = dip_cache("mask-first-lru", masks[:n_masks])
+        resident = cache.resident.tolist()
+        assert mask_of(resident) == cached
+        age = n_masks - 1 - cache.state.rank
+        assert "".join(str(age[neuron]) if neuron in resident else "0" for neuron in range(5)) == ages
+
+
+@pytest.mark.parametrize(
+    ("masks", "before", "after"),
+    [
+        (("00011", "11100", "00111"), ("11100", "11111"), ("00111", "11222")),
+        (("00011", "01000", "11000", "11100", "00110"), ("11100", "23111"), ("01110", "23221")),
+    ],
+)
+def test_mask_first_lfu_golden_cases(masks: tuple[str, ...], before: tuple[str, str], after: tuple[str, str]) -> None:
+    """The tests of DIP's released code: masks are counted for neurons in DRAM or not."""
+    for n_masks, (cached, counts) in ((len(masks) - 1, before), (len(masks), after)):
+        cache = dip_cache("mask-first-lfu", masks[:n_masks])
+        assert mask_of(cache.resident.tolist()) == cached
+        assert "".join(map(str, cache.state.rank.tolist())) == counts
+
+
+@pytest.mark.parametrize(
+    ("masks", "cached"),
+    [
+        # The horizons 2 and 3 of neurons 0 and 1 come from later masks: neuron 1 leaves.
+        (("11100", "00110"), "10110"),
+        (("11100", "00111"), "00111"),
+        (("00110", "11000", "01001", "01100", "01100"), "01101"),
+        (("00110", "01001", "11000", "10001", "00011"), "01011"),
+        # By hand: neuron 1 is needed sooner than 0; of equally far neurons the lowest leaves.
+        (("00110",), "00110"),
+        (("11000", "00110"), "01110"),
+        (("11100", "00010", "10000"), "10110"),
+    ],
+)
+def test_mask_first_belady_golden_cases(masks: tuple[str, ...], cached: str) -> None:
+    """The tests of DIP's released code; after the last mask every neuron is needed once more."""
+    rows = rows_of(*masks)
+    accesses = accesses_of(rows)
+    if masks == ("11100", "00110"):
+        accesses = part(accesses_of([*rows, [0], [1]]), 0, 2)
+    cache: Any = find_policy("mask-first-belady")(3, NeuronPlacement.original(5))
+    cache.replay(accesses, np.empty(accesses.neurons.size, np.uint8))
+    assert mask_of(cache.resident.tolist()) == cached
+
+
+@pytest.mark.parametrize("policy", MASK_FIRST)
+def test_mask_first_fills_what_is_left_at_random(policy: str) -> None:
+    """A mask of all neurons keeps the two that hit, and draws two others; another seed or token draws others."""
+    rows = [[3, 7], [20], list(range(FEW))]
+    drawn = set()
+    for seed in range(20):
+        cache: Any = find_policy(policy)(4, NeuronPlacement.original(FEW), seed=seed)  # type: ignore[call-arg]
+        replayed(cache, accesses_of([rows[0], rows[2]]))
+        resident = frozenset(cache.resident.tolist())
+        assert resident >= {3, 7}
+        assert len(resident) == 4
+        drawn.add(resident)
+    assert len(drawn) > 10
+    again: Any = find_policy(policy)(4, NeuronPlacement.original(FEW), seed=19)  # type: ignore[call-arg]
+    replayed(again, accesses_of([rows[0], rows[0], rows[2]]))
+    assert frozenset(again.resident.tolist()) != resident
+
+
+@pytest.mark.parametrize("policy", MASK_FIRST)
+def test_mask_first_admits_where_others_decline(policy: str) -> None:
+    """A capacity of 2: a mask of two displaces both residents, however dear; the row is judged before it enters."""
+    rows = [[0, 1], [0, 1], [2, 3], [0, 1]]
+    assert hits(policy, rows, 2) == [False, False, True, True, False, False, False, False]
 
 
 def residents(cache: Cache, n_neurons: int) -> set[int]:

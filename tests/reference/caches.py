@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from functools import cache
 
+from tests.reference.synthetic import random_word
+
 
 def lru(accesses: list[int], capacity: int, admitted: list[bool] | None = None) -> list[bool]:
     """Replay against the least recently used policy."""
@@ -268,3 +270,31 @@ def greedydual(
         long_weight *= 1 + 1 / 60
         short_weight *= 1 + 1 / 6
     return hits
+
+
+def mask_first(
+    rows: list[list[int]], capacity: int, rule: str, admitted: list[bool] | None = None, seed: int = 0
+) -> tuple[list[bool], set[int]]:
+    """Replay rows against DIP's caches; return the hits, and what is in DRAM afterwards.
+
+    A mask enters as a whole, then the lowest ranked residents outside it leave. `rule` is "lru", "lfu" or "belady";
+    after the last row all neurons are needed once more. Draws are ranked by SplitMix64, keyed by row, then neuron.
+    """
+    resident: set[int] = set()
+    may_enter = iter(admitted or [True] * sum(map(len, rows)))
+    hits: list[bool] = []
+
+    def rank(neuron: int, now: int) -> tuple[int, int]:
+        masks = [i for i, row in enumerate(rows[: now + 1]) if neuron in row]
+        later = next((i for i in range(now + 1, len(rows)) if neuron in rows[i]), len(rows))
+        return {"lru": masks[-1], "lfu": len(masks), "belady": -later}[rule], neuron
+
+    for now, row in enumerate(rows):
+        hits += [neuron in resident for neuron in row]
+        entering = [neuron for neuron in row if next(may_enter) and neuron not in resident]
+        used, idle = resident & set(row), resident - set(row)
+        n_evicted = max(0, min(len(idle), len(used) + len(entering) + len(idle) - capacity))
+        idle -= set(sorted(idle, key=lambda neuron: rank(neuron, now))[:n_evicted])
+        drawn = sorted(entering, key=lambda neuron: random_word(random_word(seed, now), neuron))
+        resident = used | idle | set(drawn[: capacity - len(used) - len(idle)])
+    return hits, resident

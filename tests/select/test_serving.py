@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ripple_place.flash.caches.cache import Cache
 
-READABLE = [*(name for name in POLICIES if name != "belady"), "window:3"]
+READABLE = [*(name for name in POLICIES if not name.endswith("belady")), "window:3"]
 """Policies that do not know the future."""
 N_NEURONS = 40
 CAPACITY = 22

@@ -11,6 +11,9 @@ from ripple_place.flash.caches.fifo import Fifo
 from ripple_place.flash.caches.greedydual import GreedyDual
 from ripple_place.flash.caches.lfu import Lfu
 from ripple_place.flash.caches.lru import Lru
+from ripple_place.flash.caches.mask_first_belady import MaskFirstBelady
+from ripple_place.flash.caches.mask_first_lfu import MaskFirstLfu
+from ripple_place.flash.caches.mask_first_lru import MaskFirstLru
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.pinned import Pinned
 from ripple_place.flash.caches.pinned_lru import PinnedLru
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
 
 POLICIES: dict[str, CacheFactory] = {
     cache.policy: cache
-    for cache in (NoCache, Lru, Fifo, Lfu, S3Fifo, Sieve, GreedyDual, Pinned, PinnedLru, Belady)
+    for cache in (
+        NoCache, Lru, Fifo, Lfu, S3Fifo, Sieve, GreedyDual, Pinned, PinnedLru, Belady,
+        MaskFirstLru, MaskFirstLfu, MaskFirstBelady,
+    )
 }  # fmt: skip
 """Policies without parameters."""
 POLICY_NAMES = (*POLICIES, "window:K")
