@@ -1,0 +1,1 @@
+"""DIP's byte model: what a token costs if only bytes and bandwidths count."""
