@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import fit_neuralink_table2 as table2
-from benchmarks.paper import neuralink_table2, small_checks
+from benchmarks.paper import dip, neuralink_table2, small_checks
 from benchmarks.paper.figures import Figure, write_json, write_table
 
 FOLDER = Path(__file__).parents[1] / "benchmarks/paper"
@@ -45,7 +45,9 @@ def test_the_table_shows_every_result() -> None:
 def test_every_published_family_is_there() -> None:
     """Table 2 under both devices, LLM in a Flash, PowerInfer-2, DIP, arithmetic, and the ladder of both models."""
     expected = {f"neuralink-table2-{part}{percent}" for percent in PERCENTS for part in ("", "shipped-")}
-    expected |= {"llm-in-a-flash-8kib", "llm-in-a-flash-16kib", "dip-belady-1", "dip-belady-2", "powerinfer2-two-phase"}
+    expected |= {"llm-in-a-flash-8kib", "llm-in-a-flash-16kib", "powerinfer2-two-phase", "dip-opt-350m-first-call"}
+    expected |= {f"dip-{golden}" for golden in (*dip.BELADY_GOLDENS, *dip.COUNTED_GOLDENS)}
+    expected |= {f"dip-dense-streaming-{model}" for model in dip.DENSE_TOKENS_PER_S}
     for model in ("opt-6.7b", "llama-2-7b"):
         expected |= {f"neuralink-read-length-{model}-{order}" for order in ("checkpoint", "frequency", "greedy")}
         expected |= {f"neuralink-vs-llmflash-{model}", f"independent-read-length-{model}"}
@@ -80,25 +82,20 @@ def test_table_2_is_simulated_afresh() -> None:
     )
 
 
-@pytest.mark.parametrize("figures", [small_checks.dip_byte_model, small_checks.dip_belady, small_checks.powerinfer2])
+@pytest.mark.parametrize("figures", [dip.figures, small_checks.powerinfer2])
 def test_small_checks_are_computed_afresh(figures) -> None:
     """The cheap figures, run now, are the recorded ones."""
     for figure in figures():
         assert figure.to_json() == BY_ID[figure.id]
 
 
-@pytest.mark.parametrize(
-    ("masks", "cached"),
-    [
-        ([{2, 3}], {2, 3}),  # there is room
-        ([{0, 1}, {2, 3}, {1}], {1, 2, 3}),  # 1 is needed sooner than 0
-        ([{0, 1}, {2, 3}, {2}], {1, 2, 3}),  # equally far: the lower item leaves
-        ([{0, 1, 2}, {3}, {0}], {0, 2, 3}),
-    ],
-)
-def test_belady_by_mask(masks: list[set[int]], cached: set[int]) -> None:
-    """DIP's rule by hand: capacity 3, a whole mask enters, of the others the soonest needed stay."""
-    assert small_checks.belady_by_mask(masks, 3, range(4)) == cached
+def test_dip_s_golden_cases_are_met() -> None:
+    """Every item of every golden case, and every derived figure to the digits that are given."""
+    for figure in dip.figures():
+        if figure.unit.startswith("items"):
+            assert figure.simulated == figure.published == 5
+        else:
+            assert figure.simulated == pytest.approx(figure.published, rel=2e-3)
 
 
 def test_figures_are_written_as_documented(tmp_path: Path) -> None:

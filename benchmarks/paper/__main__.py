@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.paper import neuralink_ladder, neuralink_table2, small_checks
+from benchmarks.paper import dip, neuralink_ladder, neuralink_table2, small_checks
 from benchmarks.paper.figures import Figure, percent, write_json, write_table
 
 FOLDER = Path(__file__).parent
@@ -26,10 +26,7 @@ def sections() -> dict[str, tuple[str, list[Figure]]]:
             "On the `ufs4-oneplus12-powerinfer2` profile. Where the paper only says what is better, 1 is published.",
             small_checks.powerinfer2(),
         ),
-        "DIP": (
-            "Its byte model, and the golden tests of its Belady policy.",
-            [*small_checks.dip_byte_model(), *small_checks.dip_belady()],
-        ),
+        "DIP": (dip.INTRODUCTION, dip.figures()),
         "Derived": (
             "What follows from arithmetic, found by simulation.",
             [*small_checks.read_lengths(), *small_checks.break_even_gaps()],

@@ -1,8 +1,6 @@
-"""Figures that need no workload: LLM in a Flash's table, PowerInfer-2's bundles, DIP's byte model, arithmetic."""
+"""Figures that need no workload: LLM in a Flash's table, PowerInfer-2's bundles, arithmetic."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,11 +8,7 @@ from benchmarks.paper.figures import CONSISTENCY, PREDICTION, Figure
 from benchmarks.paper.runs import independent_trace, line_device, run, trace_of
 from ripple_place.flash.device.files import load_device
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 KIB = 1024
-FLASH_BYTES_PER_S, DRAM_BYTES_PER_S = 1e9, 60e9  # Apple A18 in DIP's simulator, arXiv 2412.01380
 
 
 def read_lengths() -> list[Figure]:
@@ -125,68 +119,3 @@ def _two_phase() -> Figure:
         "That Gate, Up and Down fire together in 80 % of the cases is put in; that 20 % of the second reads fall away "
         "is all that follows.",
     )  # fmt: skip
-
-
-def dip_byte_model() -> list[Figure]:
-    """Return DIP's two rules: a first token costs its bytes over flash, an identical second one over DRAM."""
-    bundle_bytes, n_neurons = 24 * KIB, 4096
-    masks = np.zeros((2, n_neurons), bool)
-    masks[:, ::3] = True
-    n_bytes = int(masks[0].sum()) * bundle_bytes
-    device = line_device(0.0, FLASH_BYTES_PER_S, "arXiv 2412.01380, defaults of its simulator")
-    result = run(trace_of(masks), device, bundle_bytes, cache="lru", cache_share=1.0)
-    dram_us = (result.totals.bytes_requested - result.totals.bytes_active) / DRAM_BYTES_PER_S * 1e6
-    source = "arXiv 2412.01380, byte model of its simulator (Apple A18: flash 1 GB/s, DRAM 60 GB/s)"
-    return [
-        Figure(
-            "dip-first-token", source, round(n_bytes / FLASH_BYTES_PER_S * 1e6, 3), float(result.token_us[0]),
-            "us", PREDICTION,
-            "A device without overhead is their model: bytes over flash bandwidth, however scattered.",
-        ),
-        Figure(
-            "dip-second-identical-token", source, round(n_bytes / DRAM_BYTES_PER_S * 1e6, 3),
-            float(result.token_us[1]) + dram_us, "us", PREDICTION,
-            "The LRU cache holds the first token's neurons and the simulator charges no flash time; bytes that hit are "
-            "charged at DRAM bandwidth here, since the simulator itself does not time DRAM.",
-        ),
-    ]  # fmt: skip
-
-
-def dip_belady() -> list[Figure]:
-    """Return DIP's two golden tests of Belady's rule: capacity 3, five items, then all of them."""
-    goldens = (
-        (("00110", "11000", "01001", "01100", "01100"), "01101"),
-        (("00110", "01001", "11000", "10001", "00011"), "01011"),
-    )
-    result = []
-    for number, (masks, expected) in enumerate(goldens, 1):
-        cached = belady_by_mask([{i for i, bit in enumerate(mask) if bit == "1"} for mask in masks], 3, range(5))
-        agreeing = sum((expected[item] == "1") == (item in cached) for item in range(5))
-        result.append(
-            Figure(
-                f"dip-belady-{number}", "released code of arXiv 2412.01380, its tests", 5, agreeing,
-                "items whose place (in the cache or not) agrees", PREDICTION,
-                "DIP's rule, written out in benchmarks/paper/small_checks.py: a whole mask enters at once, and of the "
-                "others those stay that are needed soonest. The simulator's belady differs on purpose: neurons enter "
-                "one by one and it may decline to admit, which makes it a bound.",
-            )
-        )  # fmt: skip
-    return result
-
-
-def belady_by_mask(masks: Sequence[set[int]], capacity: int, items: Sequence[int]) -> set[int]:
-    """Return what is cached after the last mask, if each mask enters whole and the farthest next use leaves first.
-
-    After the last mask every item is needed once more, as in DIP's code; of equally far items the lowest leaves.
-    """
-    future = [*masks, set(items)]
-    cached: set[int] = set()
-    for step, mask in enumerate(masks):
-
-        def next_use(item: int, step: int = step) -> tuple[int, int]:
-            return next(later for later in range(step + 1, len(future)) if item in future[later]), -item
-
-        by_distance = sorted(cached - mask, key=next_use)
-        n_kept = max(0, capacity - len(mask))
-        cached = mask | set(by_distance[:n_kept])
-    return cached

@@ -363,6 +363,8 @@ def test_mask_first_lfu_golden_cases(masks: tuple[str, ...], before: tuple[str, 
         # By hand: neuron 1 is needed sooner than 0; of equally far neurons the lowest leaves.
         (("00110",), "00110"),
         (("11000", "00110"), "01110"),
+        (("11000", "00110", "01000"), "01110"),
+        (("11000", "00110", "00100"), "01110"),
         (("11100", "00010", "10000"), "10110"),
     ],
 )
