@@ -1,4 +1,4 @@
-"""Where in a model the input of an FFN is seen: at the module that holds its up or gate projection."""
+"""Where in a model the input of an FFN is seen: at the modules that hold its up and gate projections."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.tensor_names import TensorNames
 from ripple_place.checkpoint.model.quantised import logical_name
+from ripple_place.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ripple_place.capture.sites import Site
     from ripple_place.checkpoint.model.ffn import FfnModel
 
 _ROLES = ("up", "gate_up", "gate")
-"""Of the matrices that are multiplied with the FFN's input; the first that there is decides."""
+"""Of the matrices that are multiplied with the FFN's input."""
 
 
-def ffn_input_names(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> dict[str, str]:
+def ffn_input_names(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> dict[str, tuple[str, ...]]:
     """Return the names of the modules whose first argument is the input of an FFN.
 
     Parameters
@@ -31,19 +32,110 @@ def ffn_input_names(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> 
 
     Returns
     -------
-    dict of str to str
-        By `Site.block`, as ``model.get_submodule`` takes it. Experts get their input through the module that is their
-        site. A dense FFN is missing where the family does not say which module reads its input.
+    dict of str to tuple of str
+        By `Site.block`, as ``model.get_submodule`` takes them; at least one each. Experts get their input through the
+        module that is their site. A dense FFN is missing where the family does not say which module reads its input.
     """
     modules = {name for name, _ in model.named_modules()}
     names = {} if ffn is None else TensorNames(model).translate(map(logical_name, ffn.checkpoint.shard_of))
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for site in sites:
         if site.n_experts:
-            found[site.block] = site.path
+            found[site.block] = (site.path,)
         elif ffn is not None and site.block in ffn.blocks:
             tensors = {tensor.role.partition(".")[0]: tensor.name for tensor in ffn.blocks[site.block].tensors}
             paths = [names[logical_name(tensors[role])][0].rpartition(".")[0] for role in _ROLES if role in tensors]
             if known := [path for path in paths if path and path in modules]:
-                found[site.block] = known[0]
+                found[site.block] = tuple(dict.fromkeys(known))
     return found
+
+
+def with_inputs(model: Any, sites: Sequence[Site], ffn: FfnModel | None, where: object) -> tuple[Site, ...]:
+    """Return the sites with the modules that read the input of each, so that its input columns are a block, too.
+
+    Parameters
+    ----------
+    model, sites, ffn
+        As for `ffn_input_names`.
+    where : object
+        The model, for messages.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model has experts, or nothing says where the input of an FFN is read.
+    """
+    names = ffn_input_names(model, sites, ffn)
+    found = []
+    for site in sites:
+        if site.n_experts:
+            raise UnsupportedError(
+                f"{where}: {site.path}", found="a mixture of experts", expected="dense FFNs for --unit column: experts "
+                "share the input that is pruned", remedy="use --unit neuron",
+            )  # fmt: skip
+        if site.block not in names:
+            raise UnsupportedError(
+                f"{where}: {site.path}", found="an FFN whose input is read by an unknown module",
+                expected="a family that says which, for --unit column",
+                remedy="describe the model in a family file (--family), or use --unit neuron",
+            )  # fmt: skip
+        found.append(site.with_inputs(tuple(model.get_submodule(name) for name in names[site.block])))
+    return tuple(found)
+
+
+def watch_input(site: Site, see: Callable[[Any], Any]) -> Callable[[], None]:
+    """Let a function look at the input of an FFN, and put another one in its place for all modules that read it.
+
+    Parameters
+    ----------
+    site : Site
+        Of `with_inputs`.
+    see : callable
+        Called once for each time that the FFN runs, with its input; returns what the modules shall get instead, or
+        None to leave it.
+
+    Returns
+    -------
+    callable
+        Ends it.
+
+    Raises
+    ------
+    UnsupportedError
+        While the model runs, if the modules do not get the same input.
+    """
+    held: list[Any] = [None, None]
+
+    def look(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        came = arguments[0] if arguments else next(iter(named.values()))
+        if not _is_same(came, held[0]):
+            if held[0] is not None:
+                raise UnsupportedError(
+                    f"{site.path}", found="up and gate projections that read different inputs", expected="one input",
+                    remedy="use --unit neuron",
+                )  # fmt: skip
+            held[:] = [came, see(came)]
+            n_left[0] = len(site.inputs)
+        n_left[0] -= 1
+        instead = held[1]
+        if n_left[0] == 0:
+            held[:] = [None, None]
+        if instead is None:
+            return None
+        if arguments:
+            return (instead, *arguments[1:]), named
+        return arguments, {**named, next(iter(named)): instead}
+
+    n_left = [0]
+    ends = [module.register_forward_pre_hook(look, with_kwargs=True).remove for module in site.inputs]
+
+    def end() -> None:
+        for remove in ends:
+            remove()
+
+    return end
+
+
+def _is_same(came: Any, held: Any) -> bool:
+    """Tell whether two tensors are the same memory."""
+    return held is not None and came.shape == held.shape and came.data_ptr() == held.data_ptr()

@@ -1,4 +1,4 @@
-"""Watches what flows back through the sites of a model: squared gradients of neurons, and of whole blocks by token."""
+"""Watches what flows back through the sites of a model: squared gradients of units, and of whole blocks by token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import input_block_of
 from ripple_place.capture.experts import watch_experts
+from ripple_place.capture.ffn_inputs import watch_input
 from ripple_place.capture.sensitivity import SensitivityFit
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Gradients:
                     ends.append(watch_experts(site.module, partial(self._see_expert, site)))
                 else:
                     ends.append(site.module.register_forward_pre_hook(partial(self._see_neurons, site)).remove)
+                if site.inputs:
+                    ends.append(watch_input(site, partial(self._see_input, site)))
                 if site.block in self._ups:
                     ends.append(site.module.register_forward_hook(partial(self._see_output, site)).remove)
                     ends.append(self._watch_states(model, site, self._keep_states))
@@ -118,6 +122,11 @@ class Gradients:
     def _see_neurons(self, site: Site, module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Pre-hook of a down projection."""
         return self._watched(site, site.block, inputs[0], self._is_recorded[site.stack]), *inputs[1:]
+
+    def _see_input(self, site: Site, values: Any) -> Any:
+        """Watch the input of an FFN; what else reads the same tensor, such as attention beside it, does not count."""
+        own = values.view_as(values)
+        return self._watched(site, input_block_of(site.block), own, self._is_recorded[site.stack])
 
     def _see_expert(self, site: Site, expert: int, position: Any, values: Any) -> Any:
         if position.numel() == 0:

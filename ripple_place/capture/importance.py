@@ -165,7 +165,8 @@ def _ups(setup: Setup) -> dict[str, str]:
     sites = setup.sites_of_whole
     n_sites = Counter(site.block for site in sites)
     single = [site for site in sites if not site.n_experts and n_sites[site.block] == 1]
-    return ffn_input_names(setup.whole, single, setup.weights.ffn)
+    names = ffn_input_names(setup.whole, single, setup.weights.ffn)
+    return {block: first for block, (first, *_) in names.items()}
 
 
 @contextmanager

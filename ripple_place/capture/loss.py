@@ -82,7 +82,7 @@ class ScoredModel:
             )  # fmt: skip
         sites = setup.sites_of_whole
         names = ffn_input_names(setup.whole, sites, setup.weights.ffn)
-        input_modules = {block: setup.whole.get_submodule(name) for block, name in names.items()}
+        input_modules = {block: setup.whole.get_submodule(first) for block, (first, *_) in names.items()}
         return cls(
             str(setup.path), setup.whole, sites, input_modules, batches, setup.text, setup.device,
         )  # fmt: skip

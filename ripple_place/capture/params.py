@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import COLUMN, NEURON, UNITS
 from ripple_place.errors import UsageError
 from ripple_place.paths import Paths, as_paths
 from ripple_place.trace.activity_rules import ActivityRule
@@ -22,6 +23,8 @@ FEWEST_SEGMENTS = 4
 """A short profile sees all of the text, too: so many segments of it, rather than one at its beginning."""
 DEFAULT_RULE = ActivityRule("relu")
 """The skipped neurons of a ReLU model put out zero, so this rule leaves the model's output as it is."""
+DEFAULT_COLUMN_RULE = ActivityRule("dip", 0.5)
+"""Every input of an FFN is used unless a rule says otherwise; half of the weights is what DIP's authors report on."""
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -85,7 +88,7 @@ class CaptureParams:
         How much of the text the model sees, and in what pieces.
     rule : ActivityRule, optional
         When a neuron is active. By default `DEFAULT_RULE` for ReLU models; for smooth activations one is chosen
-        (`ripple_place.capture.rule_choice`).
+        (`ripple_place.capture.rule_choice`), and for columns `DEFAULT_COLUMN_RULE`.
     magnitudes : bool
         Also record the outputs of the active neurons.
     layer_by_layer : bool, optional
@@ -108,11 +111,13 @@ class CaptureParams:
         Also fit how that differs from token to token; measures importance, too.
     seed : int
         Of the labels that importance is measured on.
+    unit : str
+        One of `ripple_place.blocks.UNITS`: what a block is made of.
 
     Raises
     ------
     UsageError
-        If there is no text, or device, dtype or threads are unknown.
+        If there is no text, device, dtype, threads or unit are unknown, or the rule is not one of the unit.
     """
 
     texts: Paths
@@ -129,6 +134,7 @@ class CaptureParams:
     importance: bool = False
     sensitivity: bool = False
     seed: int = 0
+    unit: str = NEURON
 
     @property
     def measures_importance(self) -> bool:
@@ -141,10 +147,19 @@ class CaptureParams:
                 "profile MODEL", found="no text", expected="--text FILE, text for the model to read",
                 remedy="give some, of the kind that the model will meet",
             )  # fmt: skip
-        for option, value, choices in (("--torch-device", self.device, DEVICES), ("--dtype", self.dtype, DTYPES)):
+        for option, value, choices in (
+            ("--torch-device", self.device, DEVICES), ("--dtype", self.dtype, DTYPES), ("--unit", self.unit, UNITS),
+        ):  # fmt: skip
             if value not in choices:
                 raise UsageError(option, found=repr(value), expected=" or ".join(choices), remedy="name one of these")
         if self.n_threads is not None and self.n_threads < 1:
             raise UsageError(
                 "--threads", found=str(self.n_threads), expected="at least 1", remedy="ask for at least one thread"
             )
+        if self.rule is not None:
+            self.rule.check_unit(self.unit)
+
+    @property
+    def named_rule(self) -> ActivityRule | None:
+        """The rule that was named, or is the default of the unit; None where model and text are to choose."""
+        return DEFAULT_COLUMN_RULE if self.rule is None and self.unit == COLUMN else self.rule

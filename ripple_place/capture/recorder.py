@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ripple_place.blocks import input_block_of
 from ripple_place.capture.experts import watch_experts
+from ripple_place.capture.ffn_inputs import watch_input
 from ripple_place.errors import UnsupportedError
 from ripple_place.trace.activity_rules import check_finite
 
@@ -60,7 +62,7 @@ class Recorder:
     magnitudes : bool
         Also record the outputs of the active neurons.
     thresholds : mapping of str to float
-        By `Site.block`, for rules that are fitted; `fit` adds to them.
+        By `Site.block`, and by the block of its input columns, for rules that are fitted; `fit` adds to them.
     """
 
     def __init__(
@@ -99,6 +101,8 @@ class Recorder:
             for site in self.sites:
                 if self.rule.uses_gate and site.gate is not None:
                     ends.append(site.gate.register_forward_hook(partial(self._see_gate, site)).remove)
+                if site.inputs:
+                    ends.append(watch_input(site, partial(self._see_input, site)))
                 if site.n_experts:
                     ends.append(watch_experts(site.module, partial(self._see_expert, site)))
                 else:
@@ -156,13 +160,22 @@ class Recorder:
 
     def _see_down(self, site: Site, module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Pre-hook of a down projection."""
+        kept = self._see_all(site, site.block, inputs[0])
+        return None if kept is None else (kept, *inputs[1:])
+
+    def _see_input(self, site: Site, values: Any) -> Any:
+        """Look at the input of an FFN whose input columns are a block; as `watch_input` calls it."""
+        return self._see_all(site, input_block_of(site.block), values)
+
+    def _see_all(self, site: Site, block: str, whole: Any) -> Any:
+        """Look at a block that every position of the batch passes; return what to go on with, or None."""
         if self._mode == "off":
             return None
-        values = inputs[0].detach().flatten(0, -2)
+        values = whole.detach().flatten(0, -2)
         check_positions(site.path, values.shape[0], self._rows[site.stack])
         positions, tokens = self._positions[site.stack], self._rows[site.stack].tokens
-        kept = self._see(site, site.block, values, positions, tokens if site.stack else None)
-        return None if kept is None else (kept.view_as(inputs[0]), *inputs[1:])
+        kept = self._see(site, block, values, positions, tokens if site.stack else None)
+        return None if kept is None else kept.view_as(whole)
 
     def _see_expert(self, site: Site, expert: int, position: Any, values: Any) -> Any:
         """Look at the rows of one expert, which some positions reach; return the values to go on with."""
@@ -202,16 +215,18 @@ class Recorder:
         looked_at = chosen if gate is None else gate[recorded]
         if gate is not None:
             check_finite(looked_at, f"{block}, activation function", tokens)
+        # The experts of a layer share one threshold.
+        fitted = site.block if site.n_experts else block
         if self._mode == "fit":
-            self._fit_values.setdefault(site.block, []).append(looked_at.abs().flatten().float())
+            self._fit_values.setdefault(fitted, []).append(looked_at.abs().flatten().float())
             return None
-        threshold = self.thresholds.get(site.block)
+        threshold, rule = self.thresholds.get(fitted), self.rule.of_block(block, is_gated=site.gated)
         if self.rule.changes_output:
-            active = self.rule.active(values, gate, threshold)
+            active = rule.active(values, gate, threshold)
             self._record(block, active[recorded], chosen, tokens, is_routed=is_routed)
             return values * active
         # The rule changes nothing, so it is applied to the recorded rows only.
-        self._record(block, self.rule.active(chosen, None, threshold), chosen, tokens, is_routed=is_routed)
+        self._record(block, rule.active(chosen, None, threshold), chosen, tokens, is_routed=is_routed)
         return None
 
     def _record(self, block: str, active: Any, chosen: Any, tokens: Int32Array, *, is_routed: bool) -> None:

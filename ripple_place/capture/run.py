@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.blocks import sorted_blocks
+from ripple_place.blocks import NEURON, sorted_blocks
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.importance import check_importance, measure_importance
 from ripple_place.capture.layerwise import run_layer_by_layer
@@ -138,6 +138,7 @@ def run_capture(
     likelihoods = _run(setup, recorder, writer, score=score, track=track)
     metadata = {
         "activity": str(rule),
+        **({} if params.unit == NEURON else {"unit": params.unit}),
         "model": model_path.resolve().name,
         "dataset": " + ".join(path.name for path in as_paths(params.texts)),
     }
@@ -186,7 +187,7 @@ def _notes(setup: Setup, rule: ActivityRule, idle: Sequence[str], *, is_all_fitt
 
 def _choose_rule(setup: Setup, resumed: Path | None, track: Track) -> RuleChoice:
     """Return the rule as named, as of the capture that is `resumed`, or as the model and the text suggest."""
-    rule = setup.params.rule
+    rule = setup.params.named_rule
     if rule is None and resumed is not None and (resumed / STATE_FILE).exists():
         rule = ActivityRule.parse(read_state(resumed)["identity"]["rule"])
     if rule is not None:
@@ -231,4 +232,5 @@ def _identity(setup: Setup, rule: ActivityRule, *, score: bool, thresholds: dict
         "perplexity": score,
         "thresholds": thresholds or {},
         "layer by layer": setup.by_layer,
+        **({} if setup.params.unit == NEURON else {"unit": setup.params.unit}),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import COLUMN
 from ripple_place.capture import model as models
 from ripple_place.capture.batches import layout_of
+from ripple_place.capture.ffn_inputs import with_inputs
 from ripple_place.capture.layerwise import layer_lists
 from ripple_place.capture.site_choice import choose_sites, read_weights
 from ripple_place.capture.text import CalibrationText, check_sequence_length, check_token_ids, read_texts
@@ -74,7 +76,8 @@ class Setup:
     @cached_property
     def sites_of_whole(self) -> tuple[Site, ...]:
         """Where the neurons of the model with its weights are seen."""
-        return choose_sites(self.whole, self.path, self.weights, allow_unsupported=self.params.allow_unsupported).sites
+        chosen = choose_sites(self.whole, self.path, self.weights, allow_unsupported=self.params.allow_unsupported)
+        return _of_unit(self.whole, chosen.sites, self.weights, self.params, self.path)
 
     @cached_property
     def predicts_text(self) -> bool:
@@ -122,12 +125,20 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     by_layer = _runs_by_layer(weights, params, device, resumed)
     skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
     chosen = choose_sites(skeleton, model_path, weights, allow_unsupported=params.allow_unsupported)
+    chosen = replace(chosen, sites=_of_unit(skeleton, chosen.sites, weights, params, model_path))
     check_token_ids(model_path, text, models.n_embeddings(skeleton))
     if by_layer:
         layer_lists(skeleton, chosen.sites, model_path)
         if weights.checkpoint is None:
             Checkpoint.open(model_path)  # Says what is wrong with it.
     return Setup(model_path, config, skeleton, weights, chosen, text, device, by_layer, params)
+
+
+def _of_unit(
+    model: Any, sites: tuple[Site, ...], weights: Weights, params: CaptureParams, where: Path
+) -> tuple[Site, ...]:
+    """Return the sites as the unit asks for them: of columns, those of the FFNs' inputs as well."""
+    return with_inputs(model, sites, weights.ffn, where) if params.unit == COLUMN else sites
 
 
 def _device(name: str) -> str:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import input_block_of
 from ripple_place.capture.writer import BlockLayout
 from ripple_place.errors import UnsupportedError
 
@@ -58,6 +59,8 @@ class Site:
     gate : torch.nn.Module or None
         The activation function of a gated FFN.
     gated : bool
+    inputs : tuple of torch.nn.Module
+        The up and gate projections of a dense FFN whose units are columns; else empty.
     """
 
     block: str
@@ -68,13 +71,22 @@ class Site:
     n_experts: int
     gate: Any
     gated: bool
+    inputs: tuple[Any, ...] = ()
+
+    def with_inputs(self, modules: tuple[Any, ...]) -> Site:
+        """Return the site of an FFN whose input columns are a block, read by these modules."""
+        return replace(self, inputs=modules)
 
     def layouts(self) -> dict[str, BlockLayout]:
         """Return the blocks of this site."""
         if self.n_experts:
             return {f"{self.block}.{i}": BlockLayout(self.n_neurons, routed=True) for i in range(self.n_experts)}
         # An encoder's tokens are not the decoder's.
-        return {self.block: BlockLayout(self.n_neurons, routed=self.stack != "")}
+        routed = self.stack != ""
+        down = {self.block: BlockLayout(self.n_neurons, routed=routed)}
+        if not self.inputs:
+            return down
+        return {input_block_of(self.block): BlockLayout(_n_inputs(self.inputs[0]), routed=routed)} | down
 
 
 def find_sites(model: Any, where: object) -> tuple[Site, ...]:
@@ -127,8 +139,7 @@ def _dense_site(path: str, module: Any, modules: dict[str, Any]) -> Site | None:
     if match is None or weight is None or weight.ndim != 2:
         return None
     parent = modules[path.rpartition(".")[0]]
-    # GPT-2's Conv1D holds its weight as [in, out] and says so by `nf`.
-    n_neurons = int(getattr(module, "in_features", 0) or weight.shape[0 if hasattr(module, "nf") else 1])
+    n_neurons = _n_inputs(module)
     block = f"layers.{int(match['layer'])}" + (".shared_expert" if match["shared"] else "")
     gated = any(hasattr(parent, name) for name in _GATES)
     gate = activation_module(parent) if gated else None
@@ -151,6 +162,12 @@ def _fused_site(path: str, module: Any, where: object) -> Site | None:
     block = f"layers.{int(match['layer'])}.experts"
     gate = activation_module(module) if gated else None
     return Site(block, "", path, module, n_neurons, int(down.shape[0]), gate, gated)
+
+
+def _n_inputs(module: Any) -> int:
+    """Return the width of the input of a linear module."""
+    # GPT-2's Conv1D holds its weight as [in, out] and says so by `nf`.
+    return int(getattr(module, "in_features", 0) or module.weight.shape[0 if hasattr(module, "nf") else 1])
 
 
 def activation_module(parent: Any) -> Any:

@@ -12,6 +12,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import NEURON
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.run import run_capture
 from ripple_place.capture.text import read_text_file
@@ -71,10 +72,15 @@ def capture_source(
         As for `ripple_place.capture.run.run_capture` and `fitted_thresholds`.
     """
     model, params = _model_and_params(models, params)
-    if earlier is not None and earlier.metadata.get("activity") != str(params.rule):
+    if earlier is not None and earlier.unit != params.unit:
+        raise UsageError(
+            f"{out} --append", found=f"a profile of {earlier.unit}s", expected=f"one of {params.unit}s",
+            remedy=f"add --unit {earlier.unit}, or choose another --out",
+        )  # fmt: skip
+    if earlier is not None and earlier.metadata.get("activity") != str(params.named_rule):
         raise UsageError(
             f"{out} --append", found=f"a profile by the rule {earlier.metadata.get('activity')!r}",
-            expected="a rule of --active" if params.rule is None else f"{params.rule}",
+            expected="a rule of --active" if params.named_rule is None else f"{params.named_rule}",
             remedy="give the same --active, or another --out",
         )  # fmt: skip
     directory = capture_directory(out)
@@ -123,7 +129,7 @@ def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule
         Its configuration counts, and names and sizes of its weights' files.
     params : CaptureParams or None
     rule : ActivityRule, optional
-        The rule that was chosen, where `params` name none.
+        The rule that was chosen, where `params` have none.
 
     Returns
     -------
@@ -139,7 +145,8 @@ def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule
         "weights": [[file.name, file.stat().st_size] for file in sorted(model.glob("*.safetensors"))],
         "texts": [hashlib.sha256(read_text_file(text)).hexdigest() for text in texts],
         "windows": [windows.max_tokens, windows.length_of_segments, windows.sequence_length],
-        "rule": str(rule or params.rule),
+        "rule": str(rule or params.named_rule),
+        **({} if params.unit == NEURON else {"unit": params.unit}),
     }
     return (hashlib.sha256(json.dumps(content).encode()).hexdigest(),)
 

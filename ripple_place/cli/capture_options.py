@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from ripple_place.blocks import UNITS
 from ripple_place.capture.params import (
     DEVICES,
     DTYPES,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _FLAGS = {
     "max_tokens": "--max-tokens", "segment_length": "--segment-length", "sequence_length": "--sequence-length",
-    "rule": "--active", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
+    "rule": "--active", "unit": "--unit", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
     "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
     "allow_unsupported": "--allow-unsupported", "family": "--family", "importance": "--importance",
     "sensitivity": "--sensitivity",
@@ -48,6 +49,7 @@ class CaptureOptions:
     segment_length: int | None
     sequence_length: int
     rule: str | None
+    unit: str
     magnitudes: bool
     perplexity: bool
     layer_by_layer: bool | None
@@ -73,7 +75,7 @@ class CaptureOptions:
         if not self.texts:
             return None
         return CaptureParams(
-            self.texts, windows, rule, magnitudes=self.magnitudes, layer_by_layer=self.layer_by_layer,
+            self.texts, windows, rule, unit=self.unit, magnitudes=self.magnitudes, layer_by_layer=self.layer_by_layer,
             perplexity=self.perplexity, device=self.torch_device, dtype=self.dtype,
             n_threads=common.n_threads if common.n_threads_given else None, allow_unsupported=self.allow_unsupported,
             family=self.family, importance=self.importance, sensitivity=self.sensitivity, seed=common.seed,
@@ -93,8 +95,11 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--sequence-length", type=click.IntRange(2), default=WindowParams.sequence_length, show_default=True,
                   help="Tokens that the model sees at a time; windows overlap by half.")  # fmt: skip
     @click.option("--active", "rule", metavar="RULE",
-                  help="When a neuron is active: relu, threshold=X, top-k=K, top-k=P%, cats=P%, teal=P%.  [default: "
-                  "relu for ReLU models; for smooth activations the sparsest top-k that the text bears]")  # fmt: skip
+                  help="When a unit is active: relu, threshold=X, top-k=K, top-k=P%, cats=P%, teal=P%, dip=KEEP, "
+                  "glu-pruning=KEEP.  [default: relu for ReLU models; for smooth activations the sparsest top-k that "
+                  "the text bears; for columns dip=0.5]")  # fmt: skip
+    @click.option("--unit", type=click.Choice(UNITS), default=CaptureParams.unit, show_default=True,
+                  help="What is recorded: neurons, or columns of up and gate, and of down (DIP).")  # fmt: skip
     @click.option("--magnitudes", is_flag=True, default=CaptureParams.magnitudes,
                   help="Also record what the active neurons put out.")  # fmt: skip
     @click.option("--importance", is_flag=True, default=CaptureParams.importance,
@@ -115,11 +120,11 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_capture(
         *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
-        rule: str | None, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
+        rule: str | None, unit: str, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
         dtype: str, allow_unsupported: bool, family: Path | None, importance: bool, sensitivity: bool, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
-            texts, max_tokens, segment_length, sequence_length, rule, magnitudes, perplexity, layer_by_layer,
+            texts, max_tokens, segment_length, sequence_length, rule, unit, magnitudes, perplexity, layer_by_layer,
             torch_device, dtype, allow_unsupported, family, importance, sensitivity,
         )  # fmt: skip
         return command(*args, capture=options, **kwargs)

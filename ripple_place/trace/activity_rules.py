@@ -5,14 +5,18 @@ numpy is imported only where a rule is applied: the command line imports this mo
 `x` is the input of the down projection, which is what the neurons put out; `g` the output of the activation function
 within a gated FFN.
 
-============== ======================================================================================
-``relu``       x is not exactly zero
-``threshold=X``  \\|x\\| > X
-``top-k=K``      \\|x\\| is among the K largest of the token (those equal to the K-th too), and not zero
-``top-k=P%``     the same with K = P % of the block's neurons
-``cats=P%``      \\|g\\| >= t, with t the P-th percentile of \\|g\\| over the first tokens [1]_
-``teal=P%``      \\|x\\| > t, with t the P-th percentile of \\|x\\| over the first tokens [2]_
-============== ======================================================================================
+==================== ==================================================================================
+``relu``             x is not exactly zero
+``threshold=X``      \\|x\\| > X
+``top-k=K``          \\|x\\| is among the K largest of the token (those equal to the K-th too), and not zero
+``top-k=P%``         the same with K = P % of the block's neurons
+``cats=P%``          \\|g\\| >= t, with t the P-th percentile of \\|g\\| over the first tokens [1]_
+``teal=P%``          \\|x\\| > t, with t the P-th percentile of \\|x\\| over the first tokens [2]_
+``dip=KEEP``         of columns: the largest \\|x\\| of both spaces, KEEP of all the FFN's weights [3]_
+``glu-pruning=KEEP`` of columns: all inputs, and the share KEEP of the down columns with the largest \\|x\\| [3]_
+==================== ==================================================================================
+
+Where the unit is a column, x is also the input of the FFN, for its input columns.
 
 ``top-k`` names what is kept, ``cats`` and ``teal`` what is dropped, as their papers do. ``keep=P%`` or ``drop=P%``
 instead of the value says which: ``cats,keep=30%`` is ``cats=70%``.
@@ -21,6 +25,7 @@ References
 ----------
 .. [1] CATS: Contextually-Aware Thresholding for Sparsity in Large Language Models. arXiv 2404.08763.
 .. [2] TEAL: Training-Free Activation Sparsity in Large Language Models. arXiv 2408.14690.
+.. [3] Dynamic Input Pruning and Cache-Aware Masking. arXiv 2412.01380, section 4.
 """
 
 from __future__ import annotations
@@ -29,7 +34,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import COLUMN, NEURON, is_input_block
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.trace.dip import KeepLargest, kth_largest, split_density
 from ripple_place.trace.rule_text import Amount, RuleText
 
 if TYPE_CHECKING:
@@ -61,6 +68,8 @@ class RuleKind:
         Whether it looks at the output of the activation function rather than at the down input.
     value_is : str
         What a percentage is a share of: ``keep``, ``drop``, or empty where there is none.
+    units : tuple of str
+        Of `ripple_place.blocks.UNITS`, those for which the rule means something.
     """
 
     name: str
@@ -70,6 +79,7 @@ class RuleKind:
     is_fitted: bool = False
     uses_gate: bool = False
     value_is: str = ""
+    units: tuple[str, ...] = (NEURON, COLUMN)
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,47 @@ class ActivityRule:
         """Whether the rule looks at the output of the activation function rather than at the down input."""
         return RULES[self.kind].uses_gate
 
+    def check_unit(self, unit: str, option: str = "--active") -> None:
+        """Refuse units for which the rule means nothing.
+
+        Parameters
+        ----------
+        unit : str
+            One of `ripple_place.blocks.UNITS`.
+        option : str
+            That names the rule, for the message.
+
+        Raises
+        ------
+        UsageError
+        """
+        if unit not in RULES[self.kind].units:
+            (other,) = RULES[self.kind].units
+            raise UsageError(
+                f"{option} {self}", found=f"a rule of {other}s, and {unit}s", expected=f"--unit {other}",
+                remedy=f"use --unit {other}, or another rule",
+            )  # fmt: skip
+
+    def of_block(self, block: str, *, is_gated: bool = True) -> ActivityRule | KeepLargest:
+        """Return what the rule is in a block: rules of columns keep different shares of inputs and of down columns.
+
+        Parameters
+        ----------
+        block : str
+        is_gated : bool
+            Whether the FFN has a gate.
+        """
+        if self.kind == "dip":
+            return KeepLargest(split_density(self.share, is_gated=is_gated)[0 if is_input_block(block) else 1])
+        if self.kind == "glu-pruning":
+            return KeepLargest(1.0 if is_input_block(block) else self.share)
+        return self
+
+    @property
+    def share(self) -> float:
+        """The value as a share, where it is one or a percentage."""
+        return self.value / 100 if self.is_percent else self.value
+
     def n_kept(self, n_neurons: int) -> int:
         """Return K of ``top-k`` for a block.
 
@@ -257,9 +308,17 @@ def _is_count(value: float, is_percent: bool) -> bool:
     return 0 < value <= 100 if is_percent else value >= 1 and value % 1 == 0
 
 
+def _is_part(value: float, is_percent: bool) -> bool:
+    return 0 < value <= (100 if is_percent else 1)
+
+
+def _keep_largest(rule: ActivityRule, outputs: Any, threshold: float) -> Any:
+    return KeepLargest(rule.share).active(outputs)
+
+
 def _top_k(rule: ActivityRule, outputs: Any, threshold: float) -> Any:
     sizes = abs(outputs)
-    return (sizes >= _kth_largest(sizes, rule.n_kept(sizes.shape[-1]))) & (sizes != 0)
+    return (sizes >= kth_largest(sizes, rule.n_kept(sizes.shape[-1]))) & (sizes != 0)
 
 
 RULES: dict[str, RuleKind] = {
@@ -276,12 +335,14 @@ RULES: dict[str, RuleKind] = {
         RuleKind("top-k", ("top-k=512", "top-k=10%"), _is_count, _top_k, value_is="keep"),
         RuleKind(
             "cats", ("cats=70%",), _is_share, lambda rule, outputs, threshold: abs(outputs) >= threshold,
-            is_fitted=True, uses_gate=True, value_is="drop",
+            is_fitted=True, uses_gate=True, value_is="drop", units=(NEURON,),
         ),
         RuleKind(
             "teal", ("teal=50%",), _is_share, lambda rule, outputs, threshold: abs(outputs) > threshold,
             is_fitted=True, value_is="drop",
         ),
+        RuleKind("dip", ("dip=0.5",), _is_part, _keep_largest, value_is="keep", units=(COLUMN,)),
+        RuleKind("glu-pruning", ("glu-pruning=0.3",), _is_part, _keep_largest, value_is="keep", units=(COLUMN,)),
     )
 }  # fmt: skip
 """The kinds by name."""
@@ -298,12 +359,3 @@ def _no_rule(found: str) -> UsageError:
         "--active", found=found, expected=f"{', '.join(examples)} or {last}",
         remedy="write the rule that way (docs/profiling.md)",
     )  # fmt: skip
-
-
-def _kth_largest(sizes: Any, k: int) -> Any:
-    """Return the k-th largest value of each row, shape (n_rows, 1)."""
-    import numpy as np
-
-    if isinstance(sizes, np.ndarray):
-        return np.partition(sizes, sizes.shape[-1] - k, axis=-1)[..., sizes.shape[-1] - k, None]
-    return sizes.topk(k, dim=-1, sorted=True).values[..., -1:]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import NEURON
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.activity_rules import ActivityRule, check_finite
@@ -104,6 +105,7 @@ class AdapterSource:
             If it looks at more than the numbers of one token.
         """
         rule = ActivityRule.parse(self.options.get("active", "relu"))
+        rule.check_unit(NEURON, str(self))
         if rule.is_fitted:
             raise UsageError(
                 str(self), found=f"active={rule}", expected="relu, threshold=X or top-k=K for recorded numbers",

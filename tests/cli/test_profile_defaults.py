@@ -31,6 +31,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "segment_length": (WindowParams, "segment_length"),
     "sequence_length": (WindowParams, "sequence_length"),
     "rule": (CaptureParams, "rule"),
+    "unit": (CaptureParams, "unit"),
     "magnitudes": (CaptureParams, "magnitudes"),
     "perplexity": (CaptureParams, "perplexity"),
     "layer_by_layer": (CaptureParams, "layer_by_layer"),

@@ -283,7 +283,8 @@ def test_the_input_of_every_dense_ffn_is_found(tmp_path, family):
     sites = described_sites(model, ffn).sites
     found = ffn_input_names(model, sites, ffn)
     assert found.keys() == {site.block for site in sites}
-    assert all(model.get_submodule(name).weight.shape.count(config.hidden_size) for name in found.values())
+    names = [name for names in found.values() for name in names]
+    assert all(model.get_submodule(name).weight.shape.count(config.hidden_size) for name in names)
     assert not ffn_input_names(model, sites, None)
 
 
