@@ -126,8 +126,8 @@ def test_the_profiling_page_names_every_option_of_a_capture():
             if flag not in ("sources", "--graphml", "--neighbors", "--json", "--seed", "--threads", "-q", "-v",
                             "--quiet", "--verbose"):  # fmt: skip
                 assert f"{flag}" in text, flag
-    rules = re.findall(r"^\| `([a-z-]+)(?:=[KPX]%?)?`", text, re.MULTILINE)
-    assert set(rules) == {"relu", "threshold", "top-k", "cats", "teal"}
+    rules = re.findall(r"^\| `([a-z-]+)(?:=[A-Z]+%?)?`", text, re.MULTILINE)
+    assert set(rules) == {"relu", "threshold", "top-k", "cats", "teal", "dip", "glu-pruning"}
     for kind, options in KINDS.items():
         assert f"`{kind}:" in text
         for option in options:
@@ -139,7 +139,8 @@ def test_the_selection_page_has_every_rule_and_option():
     text = DOCS["selection.md"]
     table = text[text.index("## The rules") : text.index("### Who could run it")]
     rows = set(re.findall(r"^\| `([a-z-]+)(?:=[A-Z]+%?)?`", table, re.MULTILINE))
-    assert rows - {"keep", "drop", "price", "sees"} == {*RULES}
+    keys = {"keep", "drop", "price", "sees", "by", "gamma", "board"}
+    assert rows - keys == {*RULES}
     assert set(re.findall(r"^\| `([a-z]+)` ", text[text.index("### Who could run it") :], re.MULTILINE)) >= {*SEES}
     for flag in ("--select", "--text", "--max-tokens", "--magnitude-noise", "--tune-text", "--tune-tokens",
                  "--sequence-length", "--torch-device", "--dtype", "--importance", "--sensitivity"):  # fmt: skip

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.blocks import input_block_of
 from ripple_place.capture.experts import watch_experts
+from ripple_place.capture.ffn_inputs import watch_input
 from ripple_place.capture.recorder import check_positions
 from ripple_place.trace.activity_rules import check_finite
 
@@ -87,6 +89,9 @@ class LossHooks:
         if any(chooser.uses_inputs for chooser in choosers):
             module = self._input_modules[site.block]
             yield module.register_forward_pre_hook(partial(self._see_input, site), with_kwargs=True).remove
+        inputs = input_block_of(site.block)
+        if any(inputs in run.choosers or inputs in run.compensation for run in self._runs):
+            yield watch_input(site, partial(self._see_columns, site))
         if choosers and site.n_experts:
             yield watch_experts(site.module, partial(self._see_expert, site))
         elif choosers:
@@ -105,13 +110,29 @@ class LossHooks:
 
     def _see_down(self, site: Site, module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Pre-hook of a down projection."""
-        if self._active is None or site.block not in self._active.run.choosers:
+        kept = self._see_all(site, site.block, arguments[0])
+        return None if kept is None else (kept, *arguments[1:])
+
+    def _see_columns(self, site: Site, values: Any) -> Any:
+        """Look at the input of an FFN, of which some columns are used; as `watch_input` calls it."""
+        import torch
+
+        block = input_block_of(site.block)
+        kept = self._see_all(site, block, values)
+        added = None if self._active is None else self._active.run.compensation.get(block)
+        if added is None:
+            return kept
+        # Up and gate are linear in it, so that a reader adds what they make of it to their outputs.
+        return (values if kept is None else kept) + torch.from_numpy(added).to(values)
+
+    def _see_all(self, site: Site, block: str, whole: Any) -> Any:
+        """Look at a block that every position of the batch passes; return what to go on with, or None."""
+        if self._active is None or block not in self._active.run.choosers:
             return None
-        values, rows = arguments[0].detach().flatten(0, -2), self._rows
+        values, rows = whole.detach().flatten(0, -2), self._rows
         check_positions(site.path, values.shape[0], rows)
-        inputs = self._inputs.get(site.block)
-        kept = self._choose(site, site.block, values, inputs, rows.positions, rows.tokens)
-        return None if kept is None else (kept.view_as(arguments[0]), *arguments[1:])
+        kept = self._choose(site, block, values, self._inputs.get(site.block), rows.positions, rows.tokens)
+        return None if kept is None else kept.view_as(whole)
 
     def _see_expert(self, site: Site, expert: int, position: Any, values: Any) -> Any:
         """Look at the rows of one expert, which some positions reach; return the values to go on with."""

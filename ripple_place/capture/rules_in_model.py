@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import COLUMN, NEURON, input_block_of
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.loss import ScoredModel, check_scorable, measure_loss
 from ripple_place.capture.loss_run import DroppedMeans, Run
@@ -19,6 +20,8 @@ from ripple_place.capture.writer import TraceWriter
 from ripple_place.errors import UnsupportedError
 from ripple_place.flash.block_tally import RowTokens
 from ripple_place.paths import as_paths
+from ripple_place.select.registry import check_units
+from ripple_place.select.shared_choice import SharedChoice
 from ripple_place.select.simulate import gather_result, selected_blocks
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Float32Array
     from ripple_place.capture.loss_result import LossResult
     from ripple_place.capture.params import CaptureParams
+    from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
@@ -82,12 +86,15 @@ class ModelText:
     n_parts : mapping of str to int
         By block, the parts of a neuron's weights: 3 with a gate, else 2.
     bundle_bytes : mapping of str to int
-        Bytes of a neuron's weights by block; empty where no family describes the model.
+        Bytes of a unit's weights by block; empty where no family describes the model.
+    unit : str
+        One of `ripple_place.blocks.UNITS`.
     """
 
     scored: ScoredModel
     n_parts: Mapping[str, int]
     bundle_bytes: Mapping[str, int]
+    unit: str = NEURON
 
     @classmethod
     def load(cls, model: Path, params: CaptureParams) -> ModelText:
@@ -111,7 +118,10 @@ class ModelText:
         scored = ScoredModel.from_setup(setup)
         parts = {site.block: 3 if site.gated else 2 for site in scored.sites}
         described = {} if setup.weights.ffn is None else setup.weights.ffn.blocks
-        return cls(scored, parts, {name: block.bundle_bytes for name, block in described.items()})
+        sizes = {name: block.bundle_bytes for name, block in described.items()}
+        if params.unit == COLUMN:
+            sizes = column_bytes(described)
+        return cls(scored, parts, sizes, params.unit)
 
     @property
     def n_tokens(self) -> int:
@@ -133,6 +143,7 @@ class ModelText:
             writer.commit({})
             blocks = {block: layout for site in self.scored.sites for block, layout in site.layouts().items()}
             metadata = {
+                **({} if self.unit == NEURON else {"unit": self.unit}),
                 "activity": str(DEFAULT_RULE), "model": name,
                 "dataset": " + ".join(path.name for path in as_paths(params.texts)),
             }  # fmt: skip
@@ -164,30 +175,53 @@ class ModelText:
         Notes
         -----
         Cost: a forward of the text for each run and one more, and about 20 us for each token and block of 4096
-        neurons.
+        neurons. Layouts share the run of a rule that looks neither at what is in DRAM nor at where neurons lie.
         """
         n_tokens = self.n_tokens
+        check_units([run.rule for run in runs.values()], self.unit)
         blocks = {
             name: selected_blocks(
                 {block: RowTokens(n_tokens, None, n_tokens) for block in run.layout.blocks}, run.layout, device, params,
-                run.rule, run.tuning, noise, self.n_parts,
+                run.rule, run.tuning, noise, self.n_parts, self.unit,
             )
             for name, run in runs.items()
         }  # fmt: skip
+        # By the first name, those that run together.
+        together: dict[str, list[str]] = {}
+        first_of: dict[object, str] = {}
+        for name, run in runs.items():
+            can_share = noise.sigma == 0 and all(block.sees_outputs_alone for block in blocks[name].values())
+            key = (str(run.rule), id(run.tuning), tuple(blocks[name])) if can_share else name
+            together.setdefault(first_of.setdefault(key, name), []).append(name)
         inside = {
-            name: Run(
-                blocks[name],
-                {block: vector for block, vector in run.tuning.compensation.items() if block in run.layout.blocks},
+            first: Run(
+                {block: SharedChoice([blocks[name][block] for name in names]) for block in blocks[first]},
+                {block: added for block, added in runs[first].tuning.compensation.items() if block in blocks[first]},
                 DroppedMeans() if with_dropped else None,
             )
-            for name, run in runs.items()
+            for first, names in together.items()
         }
         losses = measure_loss(self.scored, inside, track=track)
         outcomes = {}
-        for name, run in runs.items():
-            flash = gather_result(run.layout.name, blocks[name], params, run.rule, run.tuning, n_tokens)
-            assert flash.selection is not None
-            flash = replace(flash, selection=flash.selection.with_loss(losses[name].to_json()))
-            dropped = inside[name].dropped
-            outcomes[name] = RuleOutcome(flash, losses[name], {} if dropped is None else dropped.means())
+        for first, names in together.items():
+            dropped = inside[first].dropped
+            for name in names:
+                run = runs[name]
+                flash = gather_result(run.layout.name, blocks[name], params, run.rule, run.tuning, n_tokens, self.unit)
+                assert flash.selection is not None
+                flash = replace(flash, selection=flash.selection.with_loss(losses[first].to_json()))
+                outcomes[name] = RuleOutcome(flash, losses[first], {} if dropped is None else dropped.means())
         return outcomes
+
+
+def column_bytes(described: Mapping[str, FfnBlock]) -> dict[str, int]:
+    """Return the bytes of the columns of FFNs, by the blocks of their inputs and of their neurons.
+
+    An input's columns are those of up and gate, each with a weight for every neuron; a neuron's is the one of down.
+    """
+    sizes = {}
+    for name, block in described.items():
+        down_bytes = sum(part.neuron_bytes for part in block.components if part.role == "down")
+        sizes[input_block_of(name)] = (block.bundle_bytes - down_bytes) * block.n_neurons // block.hidden
+        sizes[name] = down_bytes
+    return sizes

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ripple_place.blocks import NEURON, UNITS
 from ripple_place.cli.extras import extras_options, take_extras
 from ripple_place.cli.options import BUDGET, PATH, SIZE, Common, common_options, family_option
 from ripple_place.cli.reading import reading_options, reading_params
@@ -57,11 +58,14 @@ Example:
 @click.option("--profile", type=PATH, help="Profile whose firing counts decide what is pinned.  "
               "[default: the counts that the layouts record]")  # fmt: skip
 @click.option("--select", metavar="RULE", multiple=True, help="What a token uses, chosen by exact, threshold=X, "
-              "top-k=P%, cats=P%, teal=P%, fisher=NATS or flash-aware=NATS (docs/selection.md); repeat to compare.  "
-              "[default: everything that fires]")  # fmt: skip
+              "top-k=P%, cats=P%, teal=P%, partial-glu=KEEP, dip=KEEP, dip-ca=KEEP, glu-pruning=KEEP, chunk=KEEP, "
+              "fisher=NATS or flash-aware=NATS (docs/selection.md); repeat to compare.  [default: everything that "
+              "fires]")  # fmt: skip
 @click.option("--magnitude-noise", metavar="SIGMA", type=click.FloatRange(0), default=0.0, show_default=True,
               help="What a predictor of magnitudes gets wrong: rules see outputs times exp(SIGMA z).")  # fmt: skip
 @text_options("--text", "--max-tokens", "Text for the model to read, where SOURCE is a model")
+@click.option("--unit", type=click.Choice(UNITS), help="What a model's blocks are made of: neurons, or the columns of "
+              "up and gate, and those of down (DIP).  [default: neuron]")  # fmt: skip
 @family_option
 @click.option(
     "--baseline",
@@ -77,6 +81,7 @@ def simulate(
     traces: tuple[Path, ...],
     layouts: tuple[str, ...],
     text: dict[str, Any],
+    unit: str | None,
     family: Path | None,
     common: Common,
     **options: Any,
@@ -94,12 +99,13 @@ def simulate(
     from ripple_place.workflows.simulate import simulate as run
 
     extras, options = take_extras(options)
-    capture = text_params(text, common, family=family)
-    if family is not None and capture is None:
-        raise UsageError(
-            "--family", found="traces, which were recorded before", expected="a model and --text FILE",
-            remedy="leave --family out",
-        )  # fmt: skip
+    capture = text_params(text, common, family=family, unit=unit or NEURON)
+    for flag, is_given in (("--family", family is not None), ("--unit", unit is not None)):
+        if is_given and capture is None:
+            raise UsageError(
+                flag, found="traces, which were recorded before", expected="a model and --text FILE",
+                remedy=f"leave {flag} out",
+            )  # fmt: skip
     params = SimulateParams(**reading_params(options), n_threads=common.n_threads, seed=common.seed, capture=capture)
     report = run(traces, layouts, params, ProgressBars(quiet=common.quiet), extras)
     if common.as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ripple_place.flash.simulator import simulate
 from ripple_place.graph.profile import read_importance
 from ripple_place.scoring.parts import parts_of_layouts
-from ripple_place.select.registry import parse_rule
+from ripple_place.select.registry import check_units, parse_rule
 from ripple_place.select.result import SelectionResult
 from ripple_place.select.rule import Tuning
 from ripple_place.select.selected_block import Noise, WorthCount
@@ -63,6 +63,7 @@ class RuleScorer:
     ) -> None:  # fmt: skip
         self._trace, self._device, self._simulation, self._model = trace, device, simulation, model
         self._rules = [parse_rule(text) for text in params.select]
+        check_units(self._rules, trace.unit)
         self._noise = Noise(params.magnitude_noise, params.seed)
         measured = None if params.profile is None else read_importance(Path(params.profile))
         self._untuned = Tuning.nothing()
@@ -95,7 +96,7 @@ class RuleScorer:
             return self._inside(pairs, track)
         results = []
         for layout, rule, tuning in track(pairs, "simulating"):
-            if not rule.changes_output and rule.knowledge.sees == "predictor":
+            if not rule.changes_output and rule.knowledge.on(self._trace.unit).sees == "predictor":
                 results.append(self._exact(layout, rule))
             else:
                 results.append(
@@ -119,7 +120,8 @@ class RuleScorer:
         """Simulate a rule that drops nothing: bits suffice."""
         result = simulate(self._trace, layout, self._device, self._simulation)
         worth = WorthCount(n_active=result.totals.n_active)
-        selection = SelectionResult(str(rule), rule.knowledge.sentence, worth, self._trace.n_tokens, False)
+        needs = rule.knowledge.on(self._trace.unit).sentence
+        selection = SelectionResult(str(rule), needs, worth, self._trace.n_tokens, False)
         return replace(result, selection=selection)
 
     def _tuning(self, layout: Layout, rule: Rule, tuned: TunedRules | None) -> Tuning:

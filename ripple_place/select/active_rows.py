@@ -30,6 +30,13 @@ class ActiveRows:
     neurons: Int32Array
     values: Float32Array
 
+    @classmethod
+    def from_outputs(cls, outputs: Float32Array) -> ActiveRows:
+        """Return what is not zero of outputs by neuron, shape (n_rows, n_neurons)."""
+        row, neurons = np.nonzero(outputs)
+        starts = np.searchsorted(row, np.arange(outputs.shape[0] + 1)).astype(np.int64)
+        return cls(starts, neurons.astype(np.int32), outputs[row, neurons])
+
     @property
     def n_rows(self) -> int:
         """Rows."""

@@ -1,4 +1,4 @@
-"""Rules of profiles as selection rules: ``threshold``, ``top-k``, ``cats``, ``teal`` (one implementation with those).
+"""Rules of profiles as selection rules: ``threshold``, ``top-k``, ``cats``, ``teal``, ``dip``, ``glu-pruning``.
 
 They look at a token's outputs alone, whatever lies in DRAM and wherever it lies.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ripple_place.errors import UsageError
 from ripple_place.select.knowledge import Knowledge
 from ripple_place.select.rule import MaskedBlock
-from ripple_place.trace.activity_rules import ActivityRule
+from ripple_place.trace.activity_rules import RULES, ActivityRule
 
 if TYPE_CHECKING:
     from ripple_place.select.rule import BlockView
@@ -39,8 +39,9 @@ class ByActivity:
             rule = ActivityRule.from_text(replace(written, options=options))
         except UsageError:
             raise UsageError(
-                f"--select {written}", found=repr(str(written)), expected="threshold=X, top-k=K, top-k=P%, cats=P% or "
-                "teal=P%; or keep=P% or drop=P% instead of P%", remedy="write the rule that way (docs/selection.md)",
+                f"--select {written}", found=repr(str(written)), expected="threshold=X, top-k=K, top-k=P%, cats=P%, "
+                "teal=P%, dip=KEEP or glu-pruning=KEEP; or keep=P% or drop=P% instead of the value",
+                remedy="write the rule that way (docs/selection.md)",
             ) from None  # fmt: skip
         # CATS computes the gate of every neuron; it needs no predictor.
         default = "gate" if rule.uses_gate else "predictor"
@@ -63,22 +64,30 @@ class ByActivity:
         return self.rule.uses_gate
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """Those of `ripple_place.blocks.UNITS` for which the rule means something."""
+        return RULES[self.rule.kind].units
+
+    @property
     def target(self) -> float | None:
         """None: thresholds are fitted on outputs, not for a wanted loss."""
         return None
 
     def of_block(self, block: BlockView) -> MaskedBlock:
         """Return the mask of the rule; raises UsageError if its threshold was not fitted for this block."""
-        # The experts of a layer share one threshold.
         thresholds = block.tuning.thresholds
-        threshold = thresholds.get(block.name, thresholds.get(block.name.rpartition(".")[0]))
+        threshold = thresholds.get(block.name)
+        if threshold is None and ".experts." in block.name:
+            # The experts of a layer share one.
+            threshold = thresholds.get(block.name.rpartition(".")[0])
         if self.rule.is_fitted and threshold is None:
             raise UsageError(
                 f"--select {self}", found=f"no threshold for {block.name}",
                 expected="one that was fitted on another text than this one",
                 remedy=f"run `ripple-place reorder MODEL --select {self} --tune-text FILE`, and simulate its output",
             )  # fmt: skip
-        return MaskedBlock(lambda outputs, gate: self.rule.active(outputs, gate, threshold))
+        rule = self.rule.of_block(block.name, is_gated=block.is_gated)
+        return MaskedBlock(lambda outputs, gate: rule.active(outputs, gate, threshold))
 
     def __str__(self) -> str:
         """Write the rule as it is parsed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import COLUMN
 from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Knowledge:
     Parameters
     ----------
     of : str
-        ``nothing``, ``activity``, ``gate`` or ``magnitude``.
+        ``nothing``, ``activity``, ``gate``, ``up`` or ``magnitude``.
     sees : str
         One of `SEES`: a predictor that lies in DRAM, the gate's weights, or all weights but those of the down
         projection.
@@ -51,17 +52,27 @@ class Knowledge:
                 expected="what tells |h|", remedy="write sees=output, or sees=predictor",
             )  # fmt: skip
 
+    def on(self, unit: str) -> Knowledge:
+        """Return what must be known where the unit is another one: of columns nothing, see `ripple_place.blocks`.
+
+        Inputs of the FFN are known before its input columns are read, and outputs of neurons before down columns are.
+        """
+        return Knowledge("nothing") if unit == COLUMN else self
+
     @property
     def sentence(self) -> str:
         """Who could run the rule."""
         if self.of == "nothing":
             return "any reader"
-        what = {"activity": "which neurons fire", "gate": "the gate", "magnitude": "|h|"}[self.of]
+        what = {"activity": "which neurons fire", "gate": "the gate", "up": "up", "magnitude": "|h|"}[self.of]
         if self.sees == "predictor":
             return f"a predictor of {what}"
-        return (
-            f"{what}, from {'gate weights' if self.sees == 'gate' else 'all weights but the down ones'} of every neuron"
+        read = (
+            "all weights but the down ones"
+            if self.sees == "output"
+            else f"{'up' if self.of == 'up' else 'gate'} weights"
         )
+        return f"{what}, from {read} of every neuron"
 
     def parts_read(self, n_parts: int) -> int:
         """Return how many of a neuron's parts (gate, up, down) are read of every neuron.

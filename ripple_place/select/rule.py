@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ripple_place.blocks import NEURON, is_input_block
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ripple_place.arrays import BoolArray, Float32Array
+    from ripple_place.arrays import AnyArray, BoolArray, Float32Array
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.select.knowledge import Knowledge
 
@@ -58,12 +60,26 @@ class BlockView:
     cost : ReadCost
         What reads cost, in microseconds.
     tuning : Tuning
+    unit : str
+        One of `ripple_place.blocks.UNITS`.
+    is_gated : bool
+        Whether the FFN has a gate; true where that is unknown.
+    n_opposite : int or None
+        Units of the FFN's other block, where the unit is a column: the width of a column.
     """
 
     name: str
     n_neurons: int
     cost: ReadCost
     tuning: Tuning
+    unit: str = NEURON
+    is_gated: bool = True
+    n_opposite: int | None = None
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the block holds the input columns of an FFN."""
+        return is_input_block(self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +109,10 @@ class PricedBlock:
     is_squared : bool
     sensitivity : ndarray of shape (hidden + 2,), float32, or None
         Weights by which the worths of a token are scaled.
+    state : tuple of ndarray
+        What the kernel remembers of earlier rows: set to 0 where the cache is emptied.
+    foresees_reads : bool
+        Whether it counts on how the reader plans its reads.
     """
 
     choose: Any
@@ -100,6 +120,8 @@ class PricedBlock:
     weight: Float32Array
     is_squared: bool = True
     sensitivity: Float32Array | None = None
+    state: tuple[AnyArray, ...] = ()
+    foresees_reads: bool = True
 
 
 class Rule(Protocol):
@@ -123,6 +145,11 @@ class Rule(Protocol):
     @property
     def uses_gate(self) -> bool:
         """Whether it looks at the output of the activation function."""
+        ...
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Those of `ripple_place.blocks.UNITS` for which the rule means something."""
         ...
 
     @property

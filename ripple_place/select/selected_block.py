@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import NEURON
 from ripple_place.errors import UsageError
 from ripple_place.flash.block_tally import BlockTally
 from ripple_place.flash.caches.cache import Accesses
@@ -74,6 +75,15 @@ class WorthCount:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Ffn:
+    """What a rule may know of the FFN that a block is a part of; attributes as of `BlockView`."""
+
+    unit: str = NEURON
+    is_gated: bool = True
+    n_opposite: int | None = None
+
+
 class SelectedBlock:
     """Serves one block by a rule.
 
@@ -88,6 +98,8 @@ class SelectedBlock:
         All that will be served.
     tuning : Tuning
     noise : Noise
+    ffn : Ffn
+        What the block is a part of.
 
     Raises
     ------
@@ -97,12 +109,14 @@ class SelectedBlock:
 
     def __init__(
         self, name: str, rule: Rule, layout: BlockLayout, device: DeviceProfile, params: SimulationParams,
-        rows: RowTokens, tuning: Tuning, noise: Noise,
+        rows: RowTokens, tuning: Tuning, noise: Noise, ffn: Ffn,
     ) -> None:  # fmt: skip
         capacity, placement = params.capacity_neurons.get(name, 0), layout.placement
         cost = ReadCost.on_device(device, layout.extent.bundle_bytes, params.gap_of(name, layout, device))
         self.name, self.uses_gate = name, rule.uses_gate
-        self._rule = rule.of_block(BlockView(name, layout.n_neurons, cost, tuning))
+        self._rule = rule.of_block(
+            BlockView(name, layout.n_neurons, cost, tuning, ffn.unit, ffn.is_gated, ffn.n_opposite)
+        )
         self._importance = tuning.importance.get(name)
         self._sensitivity = self._rule.sensitivity if isinstance(self._rule, PricedBlock) else None
         self.uses_inputs = self._sensitivity is not None
@@ -115,7 +129,7 @@ class SelectedBlock:
                 expected="one that a reader can have: what is asked for depends on what it holds",
                 remedy="name another --cache",
             )  # fmt: skip
-        if isinstance(self._rule, PricedBlock):
+        if isinstance(self._rule, PricedBlock) and self._rule.foresees_reads:
             _check_reader(rule, layout, device, params)
         self._kernel = (
             serving_kernel(params.cache.partition(":")[0], self._cache.kernels, rule.name, self._rule.choose)
@@ -133,6 +147,8 @@ class SelectedBlock:
         """Empty the cache, if the reader does so where a segment begins."""
         if self._empties:
             self._cache.reset()
+            for array in self._rule.state if isinstance(self._rule, PricedBlock) else ():
+                array[...] = 0
 
     def choose(
         self, outputs: Float32Array, gate: Float32Array | None = None, inputs: Float32Array | None = None
@@ -154,9 +170,7 @@ class SelectedBlock:
             Never where the output is 0.
         """
         weight = None if self._sensitivity is None or inputs is None else sensitivity_of(self._sensitivity, inputs)
-        row, neurons = np.nonzero(outputs)
-        starts = np.searchsorted(row, np.arange(outputs.shape[0] + 1)).astype(np.int64)
-        rows = ActiveRows(starts, neurons.astype(np.int32), outputs[row, neurons])
+        rows = ActiveRows.from_outputs(outputs)
         in_order, is_used = self._serve(rows, weight, gate)
         used = np.zeros(outputs.shape, bool)
         used[rows.row[is_used], in_order[is_used]] = True
@@ -165,6 +179,16 @@ class SelectedBlock:
     def serve(self, rows: ActiveRows) -> None:
         """Serve consecutive rows of which only the neurons that fire are known."""
         self._serve(rows, None, None)
+
+    @property
+    def sees_outputs_alone(self) -> bool:
+        """Whether the rule looks neither at what is in DRAM nor at where neurons lie."""
+        return isinstance(self._rule, MaskedBlock)
+
+    def serve_chosen(self, outputs: Float32Array, used: BoolArray) -> None:
+        """Serve consecutive rows whose neurons were chosen elsewhere; parameters as `choose` takes and returns them."""
+        rows = ActiveRows.from_outputs(outputs)
+        self._serve_used(rows, used[rows.row, rows.neurons])
 
     def result(self) -> tuple[BlockResult, Float64Array]:
         """Return what the rows cost, and flash time by token."""
@@ -182,21 +206,33 @@ class SelectedBlock:
             is_used: BoolArray = self._rule.mask(seen.spread_out(self._placement.n_neurons), gate)[
                 rows.row, rows.neurons
             ]
-            kept = rows.only(is_used)
-            self._serve_masked(kept)
-            if self._importance is None:
-                self.worth += WorthCount(0.0, 0.0, rows.neurons.size, rows.neurons.size - kept.neurons.size)
-            else:
-                worth = self._importance[rows.neurons] * rows.values**2
-                self._count(worth, is_used)
+            self._serve_used(rows, is_used)
             return rows.neurons, is_used
         row_weight = np.ones(rows.n_rows, np.float32) if weight is None else weight
         slots, worth = self._list(seen, self._rule.weight, row_weight, is_squared=self._rule.is_squared)
         is_used = self._serve_priced(self._rule, ScoredRows(slots, worth, rows.starts))
-        if seen is not rows:
-            _, worth = self._list(rows, self._rule.weight, row_weight, is_squared=self._rule.is_squared)
-        self._count(worth, is_used)
+        self._count_priced(self._rule, rows, seen, worth, row_weight, is_used)
         return self._placement.order[slots], is_used
+
+    def _count_priced(
+        self, rule: PricedBlock, rows: ActiveRows, seen: ActiveRows, worth: Float64Array, row_weight: Float32Array,
+        is_used: BoolArray,
+    ) -> None:  # fmt: skip
+        """Count what a rule chose of rows in slot order, of which it saw `seen` and took `worth` for their values."""
+        counted: Float64Array | None = worth
+        if not rule.is_squared:
+            ones = np.ones(rows.n_rows, np.float32)
+            known = self._importance
+            counted = None if known is None else self._list(rows, known, ones, is_squared=True)[1]
+        elif seen is not rows:
+            _, counted = self._list(rows, rule.weight, row_weight, is_squared=True)
+        self._count(counted, is_used)
+
+    def _serve_used(self, rows: ActiveRows, is_used: BoolArray) -> None:
+        """Serve and count those neurons of rows that are used."""
+        kept = rows.only(is_used)
+        self._serve_masked(kept)
+        self._count(None if self._importance is None else self._importance[rows.neurons] * rows.values**2, is_used)
 
     def _list(
         self, rows: ActiveRows, weight: Float32Array, row_weight: Float32Array, *, is_squared: bool
@@ -243,9 +279,11 @@ class SelectedBlock:
         self.tally.add(chunk)
         self._first_row += chunk.n_rows
 
-    def _count(self, worth: AnyArray, is_used: BoolArray) -> None:
-        """Add up what was active, and what of it was dropped."""
-        total, dropped = (float(part.sum(dtype=np.float64)) for part in (worth, worth[~is_used]))
+    def _count(self, worth: AnyArray | None, is_used: BoolArray) -> None:
+        """Add up what was active, and what of it was dropped; worth is None where it is unknown."""
+        total, dropped = 0.0, 0.0
+        if worth is not None:
+            total, dropped = (float(part.sum(dtype=np.float64)) for part in (worth, worth[~is_used]))
         self.worth += WorthCount(total, dropped, is_used.size, is_used.size - int(np.count_nonzero(is_used)))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import NEURON, ffn_of, input_block_of, is_input_block
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.flash.block_tally import RowTokens
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
@@ -18,8 +19,9 @@ from ripple_place.flash.simulator import check_layout
 from ripple_place.flash.token_time import TokenClock
 from ripple_place.select.active_rows import ActiveRows
 from ripple_place.select.knowledge import sequential_read_us
+from ripple_place.select.registry import check_units
 from ripple_place.select.result import SelectionResult
-from ripple_place.select.selected_block import Noise, SelectedBlock, WorthCount
+from ripple_place.select.selected_block import Ffn, Noise, SelectedBlock, WorthCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,6 +69,7 @@ def simulate_selected(
     trace but for one float64 a token and block.
     """
     check_layout(trace, layout)
+    check_units([rule], trace.unit)
     for name in trace.blocks:
         if rule.uses_gate and (n_parts or {}).get(name) != 2:
             raise UsageError(
@@ -76,7 +79,7 @@ def simulate_selected(
     stop = threading.Event()
     blocks = selected_blocks(
         {name: RowTokens(block.n_rows, block.token_index, trace.n_tokens) for name, block in trace.blocks.items()},
-        layout, device, params, rule, tuning, noise or Noise(), n_parts,
+        layout, device, params, rule, tuning, noise or Noise(), n_parts, trace.unit,
     )  # fmt: skip
 
     def serve(name: str) -> None:
@@ -101,12 +104,12 @@ def simulate_selected(
         except BaseException:
             stop.set()
             raise
-    return gather_result(layout.name, blocks, params, rule, tuning, trace.n_tokens)
+    return gather_result(layout.name, blocks, params, rule, tuning, trace.n_tokens, trace.unit)
 
 
 def selected_blocks(
     rows: Mapping[str, RowTokens], layout: Layout, device: DeviceProfile, params: SimulationParams, rule: Rule,
-    tuning: Tuning, noise: Noise, n_parts: Mapping[str, int] | None = None,
+    tuning: Tuning, noise: Noise, n_parts: Mapping[str, int] | None = None, unit: str = NEURON,
 ) -> dict[str, SelectedBlock]:  # fmt: skip
     """Return a rule at work in each block, after charging what is read of every neuron to decide.
 
@@ -116,9 +119,11 @@ def selected_blocks(
         By block, what will be served.
     layout, device, params, rule, tuning, noise, n_parts
         As for `simulate_selected`.
+    unit : str
+        Of the blocks, one of `ripple_place.blocks.UNITS`.
     """
     n_parts, blocks = n_parts or {}, {}
-    decides_by_reading = rule.knowledge.sees != "predictor"
+    decides_by_reading = rule.knowledge.on(unit).sees != "predictor"
     for name, tokens in rows.items():
         placed, read_bytes = layout.blocks[name], 0
         if decides_by_reading:
@@ -132,15 +137,23 @@ def selected_blocks(
             read_bytes = bundle_bytes * rule.knowledge.parts_read(n_parts[name]) // n_parts[name]
             # What decides is stored apart; what it decides about lies in the layout's order.
             placed = BlockLayout(placed.placement, BlockExtent.packed(bundle_bytes - read_bytes))
-        blocks[name] = SelectedBlock(name, rule, placed, device, params, tokens, tuning, noise)
+        ffn = Ffn(unit, n_parts.get(ffn_of(name), 3) == 3, _n_opposite(name, layout))
+        blocks[name] = SelectedBlock(name, rule, placed, device, params, tokens, tuning, noise, ffn)
         if read_bytes:
             blocks[name].tally.charge(*sequential_read_us(device, read_bytes * placed.n_neurons))
     return blocks
 
 
+def _n_opposite(block: str, layout: Layout) -> int | None:
+    """Return the units of the FFN's other block, where the layout has it."""
+    other = layout.blocks.get(ffn_of(block) if is_input_block(block) else input_block_of(block))
+    return None if other is None else other.n_neurons
+
+
 def gather_result(
-    name: str, blocks: Mapping[str, SelectedBlock], params: SimulationParams, rule: Rule, tuning: Tuning, n_tokens: int
-) -> LayoutResult:
+    name: str, blocks: Mapping[str, SelectedBlock], params: SimulationParams, rule: Rule, tuning: Tuning,
+    n_tokens: int, unit: str = NEURON,
+) -> LayoutResult:  # fmt: skip
     """Return what all blocks cost, in model order, and what the rule dropped there."""
     results, token_us, worth = {}, np.zeros(n_tokens), WorthCount()
     clock = None if params.compute is None else TokenClock(params.compute, n_tokens)
@@ -151,7 +164,11 @@ def gather_result(
         if clock is not None:
             clock.add(block, block_token_us)
     selection = SelectionResult(
-        str(rule), rule.knowledge.sentence, worth, n_tokens, all(block in tuning.importance for block in blocks)
+        str(rule),
+        rule.knowledge.on(unit).sentence,
+        worth,
+        n_tokens,
+        all(block in tuning.importance for block in blocks),
     )
     result = LayoutResult(name, n_tokens, results, token_us, None if clock is None else clock.finish())
     return replace(result, selection=selection)

@@ -37,6 +37,19 @@ def test_registry_and_examples_agree() -> None:
         ("cats,sees=predictor,drop=70%", "cats=70%,sees=predictor", "a predictor of the gate", None),
         ("teal=50%,sees=output", "teal=50%,sees=output",
          "|h|, from all weights but the down ones of every neuron", None),
+        ("dip=50%", "dip=50%", "a predictor of |h|", None),
+        ("dip,drop=25%", "dip=75%", "a predictor of |h|", None),
+        ("glu-pruning=.3", "glu-pruning=0.3", "a predictor of |h|", None),
+        ("dip-ca=.5", "dip-ca=0.5,gamma=0.2", "a predictor of |h|", None),
+        ("dip-ca,keep=40%,gamma=0", "dip-ca=0.4,gamma=0", "a predictor of |h|", None),
+        ("dip-ca=0.5,warm_up=yes,fixed_top_n=50%,top_m=200%,gamma=.1",
+         "dip-ca=0.5,gamma=0.1,fixed_top_n=50%,top_m=200%,warm_up=yes", "a predictor of |h|", None),
+        ("dip-ca=0.5,gamma=.1,blend=yes,fixed_top_n=64", "dip-ca=0.5,gamma=0.1,fixed_top_n=64,blend=yes",
+         "a predictor of |h|", None),
+        ("partial-glu=30%", "partial-glu=0.3", "the gate, from gate weights of every neuron", None),
+        ("partial-glu=0.3,by=up", "partial-glu=0.3,by=up", "up, from up weights of every neuron", None),
+        ("chunk=50%", "chunk=0.5", "a predictor of |h|", None),
+        ("chunk=0.5,board=nano,split=even", "chunk=0.5,board=nano,split=even", "a predictor of |h|", None),
         ("fisher=1e-3", "fisher=0.001", "a predictor of |h|", 0.001),
         ("flash-aware=0.00025", "flash-aware=0.00025", "a predictor of |h|", 0.00025),
         ("flash-aware,price=0", "flash-aware,price=0", "a predictor of |h|", None),
@@ -50,7 +63,7 @@ def test_as_written(text: str, written: str, knowledge: str, target: float | Non
     assert (str(rule), rule.knowledge.sentence, rule.target) == (written, knowledge, target)
     assert parse_rule(str(rule)) == rule
     assert rule.changes_output == (rule.name != "exact")
-    assert rule.uses_gate == (rule.name == "cats")
+    assert rule.uses_gate == (rule.name in ("cats", "partial-glu"))
 
 
 @given(st.sampled_from(["threshold", "fisher", "flash-aware"]), st.floats(1e-7, 9))
@@ -75,7 +88,7 @@ def test_any_number_survives_being_written(name: str, number: float) -> None:
         ("exact=1", "rule exact=1: found the value 1; expected none"),
         ("exact,keep=20%", "rule exact,keep=20%: found the option keep; expected of sees"),
         ("exact,sees=all", "found 'all'; expected one of predictor, gate, output"),
-        ("threshold", r"--select threshold: .*expected threshold=X, top-k=K, top-k=P%, cats=P% or teal=P%"),
+        ("threshold", r"--select threshold: .*expected threshold=X, top-k=K, top-k=P%, cats=P%, teal=P%"),
         ("threshold=-1", "--select threshold=-1"),
         ("threshold=1%", "--select threshold=1%"),
         ("threshold=nan", "--select threshold=nan"),
@@ -94,6 +107,18 @@ def test_any_number_survives_being_written(name: str, number: float) -> None:
         ("flash-aware=inf", "expected flash-aware=NATS"),
         ("fisher=0.1,price=0.1", "found 0.1 and 0.1; expected fisher=NATS"),
         ("fisher=0.1,gamma=2", "found the option gamma; expected of price, sees"),
+        ("dip", "--select dip: .*expected"),
+        ("dip=1.5", "--select dip=1.5"),
+        ("dip-ca", "rule dip-ca: found nothing that says how much is kept; expected a share above 0"),
+        ("dip-ca=0.5,keep=50%", "found 0.5 and 50%; expected a share"),
+        ("dip-ca=0", "expected a share above 0 and of at most 1"),
+        ("dip-ca=0.5,gamma=1.5", "found gamma 1.5; expected 0 to 1"),
+        ("dip-ca=0.5,gamma=20%", "found gamma=20%; expected gamma=X"),
+        ("dip-ca=0.5,fixed_top_n=1.5", "found fixed_top_n=1.5"),
+        ("dip-ca=0.5,warm_up=maybe", "found warm_up=maybe"),
+        ("dip-ca=0.5,blend=yes,top_m=200%", "found blend=yes and top_m; expected one"),
+        ("partial-glu=0.3,by=down", "found by=down; expected by=gate or by=up"),
+        ("chunk=0.5,board=phone", "found board=phone,split=dip"),
         ("fisher=0.1,sees=gate", r"found a rule that looks at \|h\|"),
     ],
 )  # fmt: skip
