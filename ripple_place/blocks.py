@@ -79,6 +79,15 @@ def unit_problem(unit: str, names: Iterable[str]) -> str | None:
     return f"{stray} among blocks of neurons" if stray is not None and unit == NEURON else None
 
 
+def unit_metadata(unit: str) -> dict[str, str]:
+    """Return the metadata in which files say what their blocks are made of: nothing for neurons.
+
+    >>> unit_metadata("column"), unit_metadata("neuron")
+    ({'unit': 'column'}, {})
+    """
+    return {} if unit == NEURON else {"unit": unit}
+
+
 def block_sort_key(name: str) -> tuple[str, int, int, int, int]:
     """Return the key that sorts block names as the model runs them.
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.blocks import NEURON, UNITS_EXPECTED, is_block_name, sorted_blocks, unit_problem
-from ripple_place.errors import PlacementError, UsageError
+from ripple_place.bundle_sizes import recorded_size
+from ripple_place.errors import PlacementError
 from ripple_place.tensorfile import TensorFile, TensorSource, replacing, tensor_file_pieces
-from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     import os
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 
 PLACEMENT_FORMAT = "ripple-place.placement/1"
-MAX_BUNDLE_BYTES = 2**24
-"""Weights of one neuron; no model's come near it, and products with numbers of neurons stay far below 2**63."""
 _PARTS = {"order": "I32", "order_2": "I32", "pinned": "I32", "frequency": "I64"}
 
 
@@ -176,24 +174,8 @@ class ModelPlacement:
 
     @property
     def bundle_bytes(self) -> int | None:
-        """Bytes of one neuron bundle as recorded, None if not."""
-        n_bytes = parse_count(self.metadata.get("bundle_bytes"))
-        return n_bytes if n_bytes is not None and 0 < n_bytes <= MAX_BUNDLE_BYTES else None
-
-
-def check_bundle_bytes(bundle_bytes: int | None) -> None:
-    """Refuse a bundle size that no neuron has; None, unknown, passes.
-
-    Raises
-    ------
-    UsageError
-        If it is below 1 or above `MAX_BUNDLE_BYTES`.
-    """
-    if bundle_bytes is not None and not 1 <= bundle_bytes <= MAX_BUNDLE_BYTES:
-        raise UsageError(
-            "--bundle-bytes", found=str(bundle_bytes), expected=f"1 to {MAX_BUNDLE_BYTES}",
-            remedy="give the bytes of one neuron's weights",
-        )  # fmt: skip
+        """Bytes of one bundle as recorded; None if they are not, or blocks differ."""
+        return recorded_size(self.metadata)
 
 
 def write_placement(path: str | os.PathLike[str], placement: ModelPlacement) -> None:

@@ -18,9 +18,9 @@ HEAVY = {
 }  # fmt: skip
 ROOT = Path(ripple_place.__file__).parent
 
-FOUNDATION = {"errors", "units", "blocks", "jsontext", "tensorfile", "torchfile", "placement", "tracking", "outputs",
-              "version", "paths", "arrays", "locks", "newfile", "printable", "extras", "inputfile", "storedarray",
-              "torchpickle", "hub", "foreign"}  # fmt: skip
+FOUNDATION = {"errors", "units", "blocks", "bundle_sizes", "jsontext", "tensorfile", "torchfile", "placement",
+              "tracking", "outputs", "version", "paths", "arrays", "locks", "newfile", "printable", "extras",
+              "inputfile", "storedarray", "torchpickle", "hub", "foreign"}  # fmt: skip
 LAYERS = [
     {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering", "select"},
     {"checkpoint", "flash", "graph"}, {"trace"}, FOUNDATION, {"kernels"},

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from ripple_place.errors import PlacementError, UsageError
+from ripple_place.errors import PlacementError
 from ripple_place.placement import (
     ModelPlacement,
     NeuronPlacement,
-    check_bundle_bytes,
     read_placement,
     write_placement,
 )
@@ -173,19 +172,6 @@ def test_recorded_bundle_bytes(text: str, n_bytes: int | None) -> None:
     """Metadata is anybody's text: what is no size that a neuron can have counts as unknown."""
     assert ModelPlacement({}, {"bundle_bytes": text}).bundle_bytes == n_bytes
     assert ModelPlacement({}).bundle_bytes is None
-
-
-@pytest.mark.parametrize("n_bytes", [0, -1, 2**24 + 1, 10**30])
-def test_bundle_bytes_that_no_neuron_has(n_bytes: int) -> None:
-    """Far above any model: products with it would overflow, or take hours to add up."""
-    with pytest.raises(UsageError, match=f"--bundle-bytes: found {n_bytes}; expected 1 to 16777216"):
-        check_bundle_bytes(n_bytes)
-
-
-def test_bundle_bytes_of_models() -> None:
-    """Unknown is fine, and so is a size."""
-    check_bundle_bytes(None)
-    check_bundle_bytes(24576)
 
 
 FORMAT = {"format": "ripple-place.placement/1"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ripple_place import units
+from ripple_place.bundle_sizes import parse_bundle_bytes
 from ripple_place.cli.rendering import show_log
 from ripple_place.errors import UsageError
 from ripple_place.scoring.collapse import parse_collapse
@@ -36,6 +37,7 @@ class _Parsed(click.ParamType[Any]):
 
 
 SIZE = _Parsed("size", units.parse_bytes)
+BUNDLE_SIZE = _Parsed("size[,size]", parse_bundle_bytes)
 TIME = _Parsed("time", units.parse_time_us)
 SHARE_OR_SIZE = _Parsed("share|size", units.parse_share_or_bytes)
 COLLAPSE = _Parsed("collapse", parse_collapse)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ripple_place.cli.capture_options import capture_options
-from ripple_place.cli.options import PATH, SIZE, Common, common_options
+from ripple_place.cli.options import BUNDLE_SIZE, PATH, Common, common_options
 from ripple_place.cli.profile_tables import profile_text
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.workflows.profile_params import MAX_NEIGHBORS, ProfileParams
@@ -17,6 +17,7 @@ from ripple_place.workflows.profile_params import MAX_NEIGHBORS, ProfileParams
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.bundle_sizes import BundleBytes
     from ripple_place.cli.capture_options import CaptureOptions
 
 
@@ -40,8 +41,8 @@ Example:
 @click.option("--graphml", type=PATH, help="Also write the co-activation graph as GraphML.")
 @click.option("--verdict/--no-verdict", default=True, show_default=True,
               help="Say how much reordering can help, and whether the trace is long enough.")  # fmt: skip
-@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights: the verdict is in flash times then.  "
-              "[default: those of the model, where there is one]")  # fmt: skip
+@click.option("--bundle-bytes", type=BUNDLE_SIZE, help="Bytes of a neuron's weights, or of an input column and a down "
+              "column: the verdict is in flash times then.  [default: those of the model, if any]")  # fmt: skip
 @click.option("--device", help="Device profile (name or file) of the verdict.  [default: ufs4-oneplus12-neuralink]")
 @click.option("--break-even-gap", type=click.FloatRange(0), help="Lambda of the verdict, in place of a device's.")
 @click.option("--html", type=PATH, help="Write a page with the verdict and pictures.")
@@ -49,7 +50,7 @@ Example:
 @common_options
 def profile(
     sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, append: bool,
-    neighbors: int, graphml: Path | None, verdict: bool, bundle_bytes: int | None, device: str | None,
+    neighbors: int, graphml: Path | None, verdict: bool, bundle_bytes: BundleBytes | None, device: str | None,
     break_even_gap: float | None, html: Path | None, force: bool, common: Common,
 ) -> None:  # fmt: skip
     """Count which FFN neurons fire, and fire together.

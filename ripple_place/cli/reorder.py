@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ripple_place.cli.options import PATH, SHARE_OR_SIZE, SIZE, TIME, Common, common_options, family_option
+from ripple_place.cli.options import BUNDLE_SIZE, PATH, SHARE_OR_SIZE, TIME, Common, common_options, family_option
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.reorder_text import plan_figures, reorder_text
 from ripple_place.cli.text_options import text_options, text_params
@@ -49,7 +49,8 @@ _ORDERINGS = (
 @click.option("--device", help="Device profile (name or file) that --stride auto judges by, and that is recorded.  "
               "[default: ufs4-oneplus12-neuralink]")  # fmt: skip
 @click.option("--break-even-gap", type=click.FloatRange(0), help="Recorded in place of the device's.")
-@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, recorded in a placement file.")
+@click.option("--bundle-bytes", type=BUNDLE_SIZE, help="Bytes of a neuron's weights, or of an input column and a down "
+              "column; recorded in a placement file.")  # fmt: skip
 @click.option("--effort", type=click.IntRange(0), default=10, show_default=True,
               help="Rounds of perturbations of flash-time and path.")  # fmt: skip
 @click.option("--time-limit", type=TIME, help="Wall clock for all searches, such as 60s; they keep the best so far. "

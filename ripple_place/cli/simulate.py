@@ -9,7 +9,7 @@ import click
 
 from ripple_place.blocks import NEURON, UNITS
 from ripple_place.cli.extras import extras_options, take_extras
-from ripple_place.cli.options import BUDGET, PATH, SIZE, Common, common_options, family_option
+from ripple_place.cli.options import BUDGET, BUNDLE_SIZE, PATH, Common, common_options, family_option
 from ripple_place.cli.reading import reading_options, reading_params
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.simulate_tables import device_list, simulate_text
@@ -42,7 +42,8 @@ Example:
     "--device", default="ufs4-oneplus12-neuralink", show_default=True, help="Device profile: a name or a TOML file."
 )
 @click.option("--layers", metavar="0-3,7", help="Simulate only these layers.")
-@click.option("--bundle-bytes", type=SIZE, help="Bytes of a neuron's weights, packed; overrides what layouts know.")
+@click.option("--bundle-bytes", type=BUNDLE_SIZE, help="Bytes of a neuron's weights, or of an input column and a down "
+              "column, packed; overrides what layouts know.")  # fmt: skip
 @reading_options
 @click.option("--dram-budget", type=BUDGET, help="DRAM for neurons: 10% of each block, or 512MiB in all; placement: "
               "what the layouts were made for.")  # fmt: skip

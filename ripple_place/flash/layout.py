@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ripple_place.blocks import sorted_blocks
+from ripple_place.bundle_sizes import recorded_sizes
 from ripple_place.errors import PlacementError
 from ripple_place.kernels.read_state import PagedExtent
 
@@ -165,8 +166,8 @@ class Layout:
             If nothing says how long the bundles of a block are.
         """
         if bundle_bytes is None:
-            bundle_bytes = placement.bundle_bytes
-        sizes = dict.fromkeys(placement.blocks, bundle_bytes) if isinstance(bundle_bytes, int) else bundle_bytes or {}
+            bundle_bytes = recorded_sizes(placement.metadata, placement.blocks)
+        sizes = dict.fromkeys(placement.blocks, bundle_bytes) if isinstance(bundle_bytes, int) else bundle_bytes
         _check_covers(name, placement, sizes, "bundle_bytes", "give the bundle size (--bundle-bytes 4KiB)")
         return cls.from_extents(
             name, placement, {block: BlockExtent.packed(sizes[block]) for block in placement.blocks}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.bundle_sizes import one_size, sizes_to_metadata
 from ripple_place.errors import UsageError
 from ripple_place.units import whole_gap
 
@@ -141,14 +142,11 @@ class ReadCosts:
     @property
     def one_size(self) -> int | None:
         """Bytes of a bundle, if all blocks have bundles of the same known size."""
-        sizes = set(self.bundle_bytes.values())
-        return sizes.pop() if len(sizes) == 1 else None
+        return one_size(self.bundle_bytes)
 
     def to_metadata(self) -> dict[str, str]:
         """Return what a placement records of the costs that it was made for."""
-        size, metadata = self.one_size, {}
-        if size is not None:
-            metadata["bundle_bytes"] = str(size)
+        size, metadata = self.one_size, sizes_to_metadata(self.bundle_bytes)
         if self.device is not None:
             metadata["device"] = self.device.name
         lambda_ = self.break_even_gap

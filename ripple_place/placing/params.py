@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ripple_place.bundle_sizes import check_bundle_bytes
 from ripple_place.errors import UsageError
 from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.read_cost import check_break_even_gap
 from ripple_place.ordering.registry import AUTO, ORDERINGS, choose_ordering, find_ordering
-from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.budget import check_budget
 
 if TYPE_CHECKING:
+    from ripple_place.bundle_sizes import BundleBytes
     from ripple_place.flash.device.profile import DeviceProfile
 
 DEFAULT_EFFORT = 10
@@ -37,8 +38,9 @@ class PlacingParams:
         Of whatever is random.
     layers : str, optional
         Layers to reorder (``0-3,7``); the others stay in original order.
-    bundle_bytes : int, optional
-        Bytes of a neuron's weights, where there is no checkpoint that says it; recorded in the placement.
+    bundle_bytes : int or (int, int), optional
+        Bytes of a neuron's weights, or of an input column and of a down column, where there is no checkpoint that says
+        it; recorded in the placement.
     device : DeviceProfile, str or Path, optional
         The device, its name, or the path of its file: searches lower the flash time on it. Default the default device
         (`ripple_place.flash.device.files.DEFAULT_DEVICE`) wherever one is needed.
@@ -77,7 +79,7 @@ class PlacingParams:
     ordering: str = AUTO
     seed: int = 0
     layers: str | None = None
-    bundle_bytes: int | None = None
+    bundle_bytes: BundleBytes | None = None
     device: DeviceProfile | str | Path | None = None
     break_even_gap: float | None = None
     effort: int = DEFAULT_EFFORT

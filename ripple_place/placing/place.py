@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import unit_metadata
 from ripple_place.ordering.registry import find_ordering
 from ripple_place.placing.compare import compare
 from ripple_place.placing.dram.place import MAX_SEARCHES, place_behind_cache
@@ -107,6 +108,7 @@ def place_neurons(
 def origin_of(profile: Profile, params: PlacingParams, costs: ReadCosts) -> dict[str, str]:
     """Return what a placement says of its origin; nothing that differs from run to run."""
     metadata = {"ordering": params.ordering, "seed": str(params.seed), "profile": profile.digest}
+    metadata |= unit_metadata(profile.unit)
     metadata["tool_version"] = __version__
     if find_ordering(params.ordering).takes_effort:
         metadata["effort"] = str(params.effort)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import unit_metadata
+from ripple_place.bundle_sizes import recorded_sizes, sizes_of_blocks
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.errors import CheckpointError, PlacementError, UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ripple_place.arrays import Int64Array
+    from ripple_place.bundle_sizes import BundleBytes
     from ripple_place.trace.activation_trace import ActivationTrace
 
     FiringCounts = Mapping[str, Int64Array]
@@ -49,7 +52,7 @@ class NamedLayout:
 def read_layouts(
     names: Sequence[str],
     trace: ActivationTrace,
-    bundle_bytes: int | None = None,
+    bundle_bytes: BundleBytes | None = None,
     profile: Path | str | None = None,
     model_bundle_bytes: Mapping[str, int] | None = None,
 ) -> tuple[tuple[Layout, ...], dict[str, RecordedDram]]:
@@ -61,8 +64,8 @@ def read_layouts(
         Output directories of `reorder`, placement files, or ``original``.
     trace : ActivationTrace
         Of the same model.
-    bundle_bytes : int, optional
-        Of every block, packed; overrides what layouts know.
+    bundle_bytes : int or (int, int), optional
+        Of every block, or of input and of down columns, packed; overrides what layouts know.
     profile : Path or str, optional
         Has the firing counts of all layouts; default those that the layouts record.
     model_bundle_bytes : mapping of str to int, optional
@@ -91,9 +94,9 @@ def read_layouts(
     # Checkpoint order, and placements that do not say, have bundles like the first layout that does.
     known = next((layout.extents for layout in named if layout.extents), {})
     if not known and model_bundle_bytes is not None and model_bundle_bytes.keys() >= trace.blocks.keys():
-        known = {block: BlockExtent.packed(model_bundle_bytes[block]) for block in trace.blocks}
+        known = _packed({block: model_bundle_bytes[block] for block in trace.blocks})
     if bundle_bytes is not None:
-        packed = dict.fromkeys(trace.blocks, BlockExtent.packed(bundle_bytes))
+        packed = _packed(sizes_of_blocks(bundle_bytes, trace.unit, trace.blocks))
         named = [replace(layout, extents=packed) for layout in named]
     layouts = tuple(_complete(layout, trace, layout.extents or known, counts) for layout in named)
     recorded = {layout.name: RecordedDram.of(layout.name, layout.placement) for layout in named}
@@ -118,7 +121,7 @@ def _find(name: str, trace: ActivationTrace) -> NamedLayout:
     """Return checkpoint order, or what a directory or a file holds."""
     originals = {block: NeuronPlacement.original(active.n_neurons) for block, active in trace.blocks.items()}
     if name == ORIGINAL:
-        return NamedLayout(name, ModelPlacement(originals), {})
+        return NamedLayout(name, ModelPlacement(originals, unit_metadata(trace.unit)), {})
     path = Path(name)
     if not path.exists():
         raise UsageError(
@@ -126,8 +129,11 @@ def _find(name: str, trace: ActivationTrace) -> NamedLayout:
             remedy="correct the path",
         )  # fmt: skip
     if path.is_dir():
-        return _read_output(name, path)
+        layout = _read_output(name, path)
+        _check_unit(name, layout.placement, trace)
+        return layout
     placement = read_placement(path)
+    _check_unit(name, placement, trace)
     if placement.blocks.keys().isdisjoint(trace.blocks):
         raise PlacementError(
             f"--layout {name}", found="none of the trace's blocks", expected=f"some of {', '.join(trace.blocks)}",
@@ -135,9 +141,23 @@ def _find(name: str, trace: ActivationTrace) -> NamedLayout:
         )  # fmt: skip
     # Blocks that were not reordered stay as they are.
     blocks = originals | dict(placement.blocks)
-    extent = None if placement.bundle_bytes is None else BlockExtent.packed(placement.bundle_bytes)
-    extents = {} if extent is None else dict.fromkeys(blocks, extent)
+    extents = _packed(recorded_sizes(placement.metadata, blocks))
     return NamedLayout(name, ModelPlacement(blocks, placement.metadata), extents)
+
+
+def _check_unit(name: str, placement: ModelPlacement, trace: ActivationTrace) -> None:
+    """Raise unless a layout has blocks of what the trace's are."""
+    if placement.unit != trace.unit:
+        raise PlacementError(
+            f"--layout {name}", found=f"blocks of {placement.unit}s",
+            expected=f"blocks of {trace.unit}s, as in the trace",
+            remedy="give a layout that was made from a profile of such a trace",
+        )  # fmt: skip
+
+
+def _packed(sizes: Mapping[str, int]) -> dict[str, BlockExtent]:
+    """Return where bundles of these sizes lie that follow each other."""
+    return {block: BlockExtent.packed(size) for block, size in sizes.items()}
 
 
 def _read_output(name: str, path: Path) -> NamedLayout:
@@ -199,4 +219,4 @@ def _complete(
             expected="a bundle size", remedy="add --bundle-bytes (for instance 2 x hidden size x bytes per weight)",
         )  # fmt: skip
     blocks = {block: replace(layout.placement.blocks[block], frequency=counts.get(block)) for block in trace.blocks}
-    return Layout.from_extents(layout.name, ModelPlacement(blocks), extents)
+    return Layout.from_extents(layout.name, ModelPlacement(blocks, unit_metadata(trace.unit)), extents)

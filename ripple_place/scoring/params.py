@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ripple_place.bundle_sizes import check_bundle_bytes
 from ripple_place.errors import UsageError
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.device.files import DEFAULT_DEVICE
-from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.budget import check_budget
 from ripple_place.placing.recorded_dram import PLACEMENT
 from ripple_place.select.registry import parse_rule
@@ -17,6 +17,7 @@ from ripple_place.select.registry import parse_rule
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.bundle_sizes import BundleBytes
     from ripple_place.capture.params import CaptureParams
     from ripple_place.flash.token_time import ComputeParams
 
@@ -34,8 +35,9 @@ class SimulateParams:
         Name of a shipped device profile, or path of one.
     layers : str, optional
         Layers to simulate (``0-3,7``).
-    bundle_bytes : int, optional
-        Bytes of a neuron's weights in every block, packed; overrides what layouts know.
+    bundle_bytes : int or (int, int), optional
+        Bytes of a neuron's weights in every block, or of an input column and of a down column, packed; overrides what
+        layouts know.
     dram_budget : float, int or str, optional
         DRAM for neurons: a share of each block's neurons (float), or bytes shared evenly by the blocks (int); split as
         recorded instead, if a layout was made for this very budget. ``placement``: what the layouts were made for.
@@ -82,7 +84,7 @@ class SimulateParams:
 
     device: str | Path = DEFAULT_DEVICE
     layers: str | None = None
-    bundle_bytes: int | None = None
+    bundle_bytes: BundleBytes | None = None
     dram_budget: float | int | str | None = None
     cache: str | None = None
     gap: int | str | None = None

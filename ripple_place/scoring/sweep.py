@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import COLUMN
 from ripple_place.errors import UsageError
 from ripple_place.scoring.collapse import parse_collapse
 from ripple_place.scoring.score import score
@@ -63,6 +64,20 @@ class Sweep:
                 remedy="write for instance --sweep dram-budget=0%,5%,10%",
             )  # fmt: skip
         return cls(option, tuple(values.split(",")))
+
+    def check_unit(self, unit: str) -> None:
+        """Refuse one size of bundles for blocks of columns.
+
+        Raises
+        ------
+        UsageError
+            If the trace is of columns, and sizes are swept.
+        """
+        if self.option == "bundle-bytes" and unit == COLUMN:
+            raise UsageError(
+                f"--sweep {self.option}", found="a trace of columns, whose bundles have two sizes",
+                expected="a trace of neurons", remedy="run simulate once for each --bundle-bytes INPUT,DOWN",
+            )  # fmt: skip
 
     def settings(self, params: SimulateParams) -> list[SimulateParams]:
         """Return the parameters of each point.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import unit_metadata
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
 from ripple_place.hub import nothing_error
 from ripple_place.inputfile import open_stream
@@ -98,6 +99,7 @@ def join_traces(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
     """
     if len(traces) == 1:
         return traces[0]
+    check_one_unit(paths, traces)
     names = [set(trace.blocks) for trace in traces]
     if all(other == names[0] for other in names):
         return _end_to_end(paths, traces)
@@ -122,6 +124,21 @@ def join_traces(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
             )  # fmt: skip
     blocks = {name: block for trace in traces for name, block in trace.blocks.items()}
     return ActivationTrace(blocks, first.n_tokens, first.segment_starts, first.tokens, first.metadata)
+
+
+def check_one_unit(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> None:
+    """Refuse traces of neurons among those of columns.
+
+    Raises
+    ------
+    TraceFormatError
+        If there are both.
+    """
+    if len({trace.unit for trace in traces}) > 1:
+        raise TraceFormatError(
+            ", ".join(map(str, paths)), found=f"blocks of {' and of '.join(trace.unit + 's' for trace in traces)}",
+            expected="blocks of the same unit in each", remedy="profile those of neurons and those of columns apart",
+        )  # fmt: skip
 
 
 def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> ActivationTrace:
@@ -165,6 +182,7 @@ def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
         key: " + ".join(dict.fromkeys(trace.metadata.get(key, "unknown") for trace in traces))
         for key in ("activity", "model", "dataset")
     }
+    metadata |= unit_metadata(traces[0].unit)
     thresholds = {trace.metadata.get("thresholds") for trace in traces}
     same = thresholds.pop() if len(thresholds) == 1 else None
     metadata |= {} if same is None else {"thresholds": same}

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import COLUMN, ffn_of, input_block_of, is_input_block
+from ripple_place.bundle_sizes import check_bundle_bytes, sizes_of_blocks
 from ripple_place.errors import UsageError
 from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.flash.read_cost import ReadCost, check_break_even_gap
 from ripple_place.flash.requests import sample_tokens
-from ripple_place.placement import check_bundle_bytes
 from ripple_place.placing.block_report import FEW_ROWS, why_helpless
 from ripple_place.verdict.rule_cost import RuleCost
 from ripple_place.verdict.scoring import combine_scores, score_block, searched_and_judged
-from ripple_place.verdict.verdict import ASSUMED_BUNDLE_BYTES, Verdict
+from ripple_place.verdict.verdict import ASSUMED_BUNDLE_BYTES, ASSUMED_WEIGHT_BYTES, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ripple_place.bundle_sizes import BundleBytes
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.graph.statistics import BlockStatistics
     from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
@@ -43,8 +45,9 @@ class VerdictParams:
     device : DeviceProfile, str or Path, optional
         A profile, a shipped profile's name, or a device file. By default, `DEFAULT_DEVICE`, unless a break-even gap is
         given.
-    bundle_bytes : int, optional
-        Bytes of a neuron's weights: costs are flash times then.
+    bundle_bytes : int or (int, int), optional
+        Bytes of a neuron's weights, or of an input column and of a down column: costs are flash times then. Columns
+        always cost flash times, of `assumed_sizes` where nothing says theirs.
     break_even_gap : float, optional
         Neurons that take as long to read as a read takes to start, in place of a device's.
 
@@ -57,7 +60,7 @@ class VerdictParams:
     """
 
     device: DeviceProfile | str | Path | None = None
-    bundle_bytes: int | None = None
+    bundle_bytes: BundleBytes | None = None
     break_even_gap: float | None = None
 
     def __post_init__(self) -> None:
@@ -73,15 +76,36 @@ class VerdictParams:
             )  # fmt: skip
         check_break_even_gap(self.break_even_gap)
 
-    def read_cost(self) -> ReadCost:
-        """Return what reads cost: flash times where the bundle size is known, else by lambda."""
+    def read_costs(self, trace: ActivationTrace) -> dict[str, ReadCost]:
+        """Return what reads cost by block: flash times where the sizes of bundles are known, else by lambda.
+
+        Lambda is in bundles, and those of input and down columns differ: columns cost flash times in any case.
+        """
         if self.break_even_gap is not None:
-            return ReadCost.by_line(self.break_even_gap)
+            return dict.fromkeys(trace.blocks, ReadCost.by_line(self.break_even_gap))
         assert not isinstance(self.device, str | Path), "loaded when the parameters were made"
         device = self.device or load_device(DEFAULT_DEVICE)
         if self.bundle_bytes is not None:
-            return ReadCost.on_device(device, self.bundle_bytes)
-        return ReadCost.on_device(device, ASSUMED_BUNDLE_BYTES).as_line()
+            sizes = sizes_of_blocks(self.bundle_bytes, trace.unit, trace.blocks)
+        elif trace.unit == COLUMN:
+            sizes = assumed_sizes(trace)
+        else:
+            return dict.fromkeys(trace.blocks, ReadCost.on_device(device, ASSUMED_BUNDLE_BYTES).as_line())
+        return {name: ReadCost.on_device(device, size) for name, size in sizes.items()}
+
+
+def assumed_sizes(trace: ActivationTrace) -> dict[str, int]:
+    """Return bytes of columns: two a weight, up and gate in an input column, as wide as the FFN's other block.
+
+    Where the trace lacks the other block, the column is `ASSUMED_BUNDLE_BYTES` long.
+    """
+    sizes = {}
+    for name in trace.blocks:
+        is_input = is_input_block(name)
+        other = trace.blocks.get(ffn_of(name) if is_input else input_block_of(name))
+        weights = 0 if other is None else other.n_neurons * (2 if is_input else 1)
+        sizes[name] = ASSUMED_WEIGHT_BYTES * weights or ASSUMED_BUNDLE_BYTES
+    return sizes
 
 
 def judge(
@@ -102,7 +126,7 @@ def judge(
     -----
     Cost is bounded: see `MAX_WORK`. Deterministic.
     """
-    read_cost, middle = params.read_cost(), middle_token(trace)
+    costs, middle = params.read_costs(trace), middle_token(trace)
     notes = {}
     for name, block in trace.blocks.items():
         if note := _why_not_judged(block, middle_row(trace, name, middle), statistics[name]):
@@ -113,16 +137,16 @@ def judge(
         halves = searched_and_judged(
             block, middle_row(trace, name, middle), _max_rows(block.n_neurons), MAX_JUDGED_ROWS
         )
-        blocks[name] = score_block(name, *halves, read_cost)
-        costs = blocks[name].score.orderings.cost_per_token
-        if note := why_helpless(block, costs["original"][0], min(costs["frequency"][0], costs["greedy"][0])):
+        blocks[name] = score_block(name, *halves, costs[name])
+        judged = blocks[name].score.orderings.cost_per_token
+        if note := why_helpless(block, judged["original"][0], min(judged["frequency"][0], judged["greedy"][0])):
             notes[name] = note
     overall = None
     if blocks:
         shares = [(block.score, trace.blocks[name].n_rows / trace.n_tokens) for name, block in blocks.items()]
         overall = combine_scores(shares, max(block.judged.n_rows for block in blocks.values()))
     rule = RuleCost.of_trace(trace.metadata)
-    return Verdict(read_cost, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics, rule)
+    return Verdict(costs, trace.n_tokens, len(trace.blocks), overall, blocks, notes, statistics, rule, trace.unit)
 
 
 def _why_not_judged(block: BlockTrace, middle: int, statistics: BlockStatistics) -> str | None:

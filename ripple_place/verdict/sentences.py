@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import NEURON, is_input_block
 from ripple_place.placing.block_report import HELPLESS_GAIN
 from ripple_place.units import format_bytes
 from ripple_place.verdict.score import DRAM_SHARES
@@ -175,6 +177,16 @@ def _tokens(n_tokens: int) -> str:
     return "1 token" if n_tokens == 1 else f"{n_tokens:,} tokens"
 
 
+def _sizes(verdict: Verdict) -> str:
+    """Write the sizes of bundles, by what a bundle is."""
+    sizes: dict[str, set[int]] = defaultdict(set)
+    for name, size in verdict.bundle_bytes.items():
+        column = "an input column" if is_input_block(name) else "a down column"
+        sizes["a neuron" if verdict.unit == NEURON else column].add(size)
+    ranges = {kind: dict.fromkeys(map(format_bytes, (min(of_kind), max(of_kind)))) for kind, of_kind in sizes.items()}
+    return " and ".join(f"{' to '.join(ends)} {kind}" for kind, ends in ranges.items())
+
+
 def _price(verdict: Verdict) -> str:
     """Say what costs mean."""
     cost = verdict.read_cost
@@ -182,7 +194,7 @@ def _price(verdict: Verdict) -> str:
         return f"Cost is lambda x reads + neurons read, at lambda {cost.break_even_gap:g}."
     size = format_bytes(cost.bundle_bytes or 0)
     if cost.is_time:
-        return f"Cost is flash time on {cost.device.name}, at {size} a neuron."
+        return f"Cost is flash time on {cost.device.name}, at {_sizes(verdict)}."
     return (
         f"Cost is lambda x reads + neurons read, at lambda {cost.break_even_gap:.2f}: {cost.device.name} with "
         f"{size} a neuron. --bundle-bytes gives times."

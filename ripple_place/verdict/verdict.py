@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import NEURON
+from ripple_place.bundle_sizes import one_size
 from ripple_place.verdict.rule_cost import NEARLY_ALL
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 ASSUMED_BUNDLE_BYTES = 4096
 """Assumed if the bundle size is unknown: that of OPT-350M, up and down at two bytes a weight."""
+ASSUMED_WEIGHT_BYTES = 2
+"""Assumed of columns, whose numbers of weights a trace tells."""
 SHORT_TRACE_TOKENS = 1024
 """Below this a block's pair counts are mostly noise: a pair that fires together for 1 % of tokens does so 10 times."""
 STILL_LEARNING = 0.01
@@ -30,7 +34,8 @@ class Verdict:
 
     Attributes
     ----------
-    read_cost : ReadCost
+    read_costs : mapping of str to ReadCost
+        By block.
     n_tokens : int
         Of the trace.
     n_blocks : int
@@ -44,9 +49,11 @@ class Verdict:
     statistics : mapping of str to BlockStatistics
     rule : RuleCost
         The activity rule of the trace, and what it costs the model.
+    unit : str
+        Of the trace.
     """
 
-    read_cost: ReadCost
+    read_costs: Mapping[str, ReadCost]
     n_tokens: int
     n_blocks: int
     overall: Score | None
@@ -54,6 +61,17 @@ class Verdict:
     notes: Mapping[str, str]
     statistics: Mapping[str, BlockStatistics]
     rule: RuleCost
+    unit: str = NEURON
+
+    @property
+    def read_cost(self) -> ReadCost:
+        """What reads of a block cost: all blocks have device and unit in common, and those of neurons all of it."""
+        return next(iter(self.read_costs.values()))
+
+    @property
+    def bundle_bytes(self) -> dict[str, int]:
+        """Sizes of bundles by block, if costs are times."""
+        return {name: cost.bundle_bytes or 0 for name, cost in self.read_costs.items() if cost.is_time}
 
     @property
     def is_nearly_all(self) -> bool:
@@ -76,12 +94,14 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return the ``verdict`` entry of ``profile --json``, but for its sentences."""
         cost = self.read_cost
+        is_one = len({other.break_even_gap for other in self.read_costs.values()}) == 1
         return {
             "unit": cost.unit,
             "device": None if cost.device is None else cost.device.name,
-            "bundle_bytes": cost.bundle_bytes if cost.is_time else None,
-            "break_even_gap": cost.break_even_gap,
-            "gap": cost.gap,
+            "bundle_bytes": one_size(self.bundle_bytes),
+            **({} if is_one else {"bundle_bytes_by_block": self.bundle_bytes}),
+            "break_even_gap": cost.break_even_gap if is_one else None,
+            "gap": cost.gap if is_one else None,
             "helps": self.helps,
             "rule": self.rule.to_json(),
             "long_enough": self.is_long_enough,

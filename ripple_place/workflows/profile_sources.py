@@ -16,7 +16,7 @@ from ripple_place.graph.profile import read_importance
 from ripple_place.jsontext import parse_json
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.origin import origins
-from ripple_place.trace.sources import join_traces, read_source
+from ripple_place.trace.sources import check_one_unit, join_traces, read_source
 from ripple_place.trace.union import union_of_segments
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def gather_sources(
     earlier = read_trace(out) if params.append and out.exists() else None
     models = [path for path in sources if path.is_dir()]
     traces = {path: read_source(path) for path in sources if path not in models}
+    read = traces if earlier is None else {out: earlier, **traces}
+    check_one_unit([*read], [*read.values()])
     if params.capture is not None and not models:
         raise UsageError(
             "--text", found="no model to read it", expected="a checkpoint directory among the sources",

@@ -59,6 +59,7 @@ def simulate(
     scores = score(traces, layouts, params, track)
     swept = transferred = measured = None
     if extras.sweep is not None:
+        extras.sweep.check_unit(scores.trace.unit)
         swept = sweep_simulation(traces, layouts, params, extras.sweep, track)
     if extras.transfer:
         transferred = transfer_matrix(traces, layouts, params, track)

@@ -6,6 +6,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.run import Capture
 from ripple_place.cli.main import cli
@@ -14,6 +16,7 @@ from ripple_place.verdict.judge import VerdictParams
 from ripple_place.workflows import profile as workflow
 from ripple_place.workflows import profile_sources
 from ripple_place.workflows.profile_params import MAX_NEIGHBORS, ProfileParams
+from tests.trace_builders import trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +105,7 @@ def test_the_limits_and_the_device_in_the_help() -> None:
     options = {option.name: option for option in cli.commands["profile"].params}
     assert options["neighbors"].type.max == MAX_NEIGHBORS
     assert DEFAULT_DEVICE in options["device"].help
-    assert VerdictParams().read_cost().device.name == DEFAULT_DEVICE
+    assert VerdictParams().read_costs(trace_of(np.eye(8)))["layers.0"].device.name == DEFAULT_DEVICE
 
 
 def test_a_bare_command_passes_the_defaults(run: Run, trace: str, monkeypatch: pytest.MonkeyPatch) -> None:

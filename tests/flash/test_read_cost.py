@@ -57,7 +57,8 @@ def test_costs_of_a_model() -> None:
     by_line = ReadCosts(None, 2.5, {"layers.0": 4096, "layers.1": 512})
     assert by_line.of_block("layers.1") == ReadCost.by_line(2.5, 512)
     assert (by_line.unit, by_line.one_size) == ("neurons", None)
-    assert by_line.to_metadata() == {"break_even_gap": "2.5", "gap": "2"}
+    sizes = {"bundle_bytes_by_block": '{"layers.0": 4096, "layers.1": 512}'}
+    assert by_line.to_metadata() == sizes | {"break_even_gap": "2.5", "gap": "2"}
     unknown = ReadCosts(device)
     assert unknown.of_block("layers.0") is None
     assert (unknown.unit, unknown.to_metadata()) == ("neurons", {"device": "linear"})

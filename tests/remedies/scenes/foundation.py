@@ -12,13 +12,13 @@ from safetensors.numpy import save_file
 
 from ripple_place import outputs, units
 from ripple_place.blocks import select_layers
+from ripple_place.bundle_sizes import check_bundle_bytes, sizes_of_blocks
 from ripple_place.locks import one_writer
 from ripple_place.outputs import check_output_file, check_place
 from ripple_place.placement import (
     PLACEMENT_FORMAT,
     ModelPlacement,
     NeuronPlacement,
-    check_bundle_bytes,
     read_placement,
     write_placement,
 )
@@ -213,8 +213,18 @@ instead(
     lambda: ModelPlacement({"layers.0": NeuronPlacement(ORDER)}, {"unit": "column"}),
 )  # fmt: skip
 instead(
-    "placement.py:check_bundle_bytes", "", "a bundle of no bytes: of 4 KiB",
+    "bundle_sizes.py:check_bundle_bytes", "", "a bundle of no bytes: of 4 KiB",
     lambda: check_bundle_bytes(0), lambda: check_bundle_bytes(4096),
+)  # fmt: skip
+instead(
+    "bundle_sizes.py:sizes_of_blocks", "give both", "one size for columns: two",
+    lambda: sizes_of_blocks(4096, "column", ["layers.0"]),
+    lambda: sizes_of_blocks((32768, 8192), "column", ["layers.0"]),
+)  # fmt: skip
+instead(
+    "bundle_sizes.py:sizes_of_blocks", "give one size", "two sizes for neurons: one",
+    lambda: sizes_of_blocks((4096, 4096), "neuron", ["layers.0"]),
+    lambda: sizes_of_blocks(24576, "neuron", ["layers.0"]),
 )  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from ripple_place.scoring.collapse import parse_collapse
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.score import score
 from ripple_place.scoring.sweep import Sweep
-from tests.remedies.bench import placement_at, profile_at, trace_at
+from tests.remedies.bench import clusters, placement_at, profile_at, trace_at
 from tests.remedies.cases import case, instead, run
+from tests.trace_builders import write_stock_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def simulated_otherwise(where: str, words: str, story: str, bad: str, *good: str
     """List a case of options of simulate that are refused, and of those to give instead.
 
     ``P`` is a placement without a bundle size, ``R10``, ``R20`` and ``L10`` placements made for DRAM under two
-    policies, and ``O`` a placement of another model.
+    policies, and ``O`` a placement of another model, ``C`` one of columns.
     """
 
     @case(where, words, story)
@@ -46,6 +47,8 @@ def simulated_otherwise(where: str, words: str, story: str, bad: str, *good: str
             placement_at(folder / "P")
         if "O" in names:
             placement_at(folder / "O", names=("layers.7",))
+        if "C" in names:
+            placement_at(folder / "C", unit="column")
         if "W" in names:
             placement_at(folder / "W", n_neurons=23)
         learned = profile_at(folder / "profile")
@@ -114,6 +117,10 @@ simulated_otherwise(
     f"--layout P {SIZE}",
 )  # fmt: skip
 simulated_otherwise(
+    f"{_LAYOUTS}:_check_unit", "", "a layout of columns, and a trace of neurons: a layout of neurons",
+    f"--layout C {SIZE}", f"--layout P {SIZE}",
+)  # fmt: skip
+simulated_otherwise(
     f"{_LAYOUTS}:firing_counts", "", "a profile that is not there: without", f"--layout P {SIZE} --profile profil",
     f"--layout P {SIZE}",
 )  # fmt: skip
@@ -124,6 +131,15 @@ simulated_otherwise(
     "scoring/score.py:_place_of_baseline", "", "a baseline that is not scored: one that is",
     f"--layout original {SIZE} --baseline P", f"--layout original --layout P {SIZE} --baseline P",
 )  # fmt: skip
+
+
+@case("scoring/sweep.py:Sweep.check_unit")
+def sizes_of_columns_are_swept(folder: Path) -> Attempts:
+    """One size for columns: a run with two."""
+    trace = write_stock_trace(folder / "trace", clusters(names=("layers.0.input", "layers.0")), unit="column")
+    command = ("simulate", trace, "--layout", "original", "--bundle-bytes", "8KiB,4KiB")
+    yield partial(run, *command, "--sweep", "bundle-bytes=4KiB,8KiB")
+    yield partial(run, *command)
 
 
 @case("scoring/score.py:score")

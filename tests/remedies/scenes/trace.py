@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -481,6 +482,11 @@ def joined(*traces: ActivationTrace) -> ActivationTrace:
     return join_traces([*map(str, range(len(traces)))], traces)
 
 
+instead(
+    "trace/sources.py:check_one_unit", "", "traces of neurons and of columns: each by itself",
+    lambda: joined(of_blocks(3, "layers.0"), replace(of_blocks(3, "layers.1"), metadata={"unit": "column"})),
+    lambda: joined(replace(of_blocks(3, "layers.1"), metadata={"unit": "column"})),
+)  # fmt: skip
 instead(
     _JOIN, "in separate runs", "traces that share a block: each by itself",
     lambda: joined(of_blocks(3, "layers.0", "layers.1"), of_blocks(3, "layers.1", "layers.2")),
