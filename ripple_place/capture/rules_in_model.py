@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import COLUMN, NEURON, input_block_of
+from ripple_place.blocks import COLUMN, NEURON
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.loss import ScoredModel, check_scorable, measure_loss
 from ripple_place.capture.loss_run import DroppedMeans, Run
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Float32Array
     from ripple_place.capture.loss_result import LossResult
     from ripple_place.capture.params import CaptureParams
-    from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
@@ -120,7 +119,8 @@ class ModelText:
         described = {} if setup.weights.ffn is None else setup.weights.ffn.blocks
         sizes = {name: block.bundle_bytes for name, block in described.items()}
         if params.unit == COLUMN:
-            sizes = column_bytes(described)
+            columns = [half for block in described.values() if block.components for half in block.by_column()]
+            sizes = {half.name: half.bundle_bytes for half in columns}
         return cls(scored, parts, sizes, params.unit)
 
     @property
@@ -212,16 +212,3 @@ class ModelText:
                 flash = replace(flash, selection=flash.selection.with_loss(losses[first].to_json()))
                 outcomes[name] = RuleOutcome(flash, losses[first], {} if dropped is None else dropped.means())
         return outcomes
-
-
-def column_bytes(described: Mapping[str, FfnBlock]) -> dict[str, int]:
-    """Return the bytes of the columns of FFNs, by the blocks of their inputs and of their neurons.
-
-    An input's columns are those of up and gate, each with a weight for every neuron; a neuron's is the one of down.
-    """
-    sizes = {}
-    for name, block in described.items():
-        down_bytes = sum(part.neuron_bytes for part in block.components if part.role == "down")
-        sizes[input_block_of(name)] = (block.bundle_bytes - down_bytes) * block.n_neurons // block.hidden
-        sizes[name] = down_bytes
-    return sizes

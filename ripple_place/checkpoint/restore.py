@@ -113,8 +113,9 @@ def restore(
     check_no_output_around(target)
     files: Mapping[str, Any] = document["source"]["files"]
     check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
-    model = describe_ffn(Checkpoint.open(out), family)
-    placed = resolve_orders(model, read_placement(out / PLACEMENT_FILE))
+    placement = read_placement(out / PLACEMENT_FILE)
+    model = describe_ffn(Checkpoint.open(out), family).of_unit(placement.unit)
+    placed = resolve_orders(model, placement)
     orders = {name: slots_of(order) for name, order in placed.items()}
     actions = tensor_actions(model, orders)
     n_bytes = sum(entry["size_bytes"] for entry in files.values())

@@ -92,6 +92,11 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
         f"{verb} {one_line(out)}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
         + (f", stride {plan.stride}" if plan.bundle else "")
     )
+    if plan.bundled_only:
+        lines.append(
+            f"The drop-in weights are not in the order of {listed(plan.bundled_only)}, which would permute the hidden "
+            + ("state of the whole model; the bundled file is." if plan.bundle else "state of the whole model.")
+        )
     if plan.side_files.left_out:
         lines.append(f"Left out of OUT: {_left_out_text(plan.side_files.left_out)}")
     if dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import unit_metadata
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.output.plan import resolve_orders
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError
@@ -38,7 +39,7 @@ def check_profile_of(model: FfnModel, profile: Profile, names: Sequence[str]) ->
     """Raise TraceFormatError unless the named blocks of the profile are blocks of the model, and as wide."""
     try:
         placement = {name: NeuronPlacement.original(profile.blocks[name].n_neurons) for name in names}
-        resolve_orders(model, ModelPlacement(placement))
+        resolve_orders(model, ModelPlacement(placement, unit_metadata(model.unit)))
     except PlacementError as cause:
         raise TraceFormatError(
             cause.where.replace("placement", "profile"), found=cause.found, expected=cause.expected,

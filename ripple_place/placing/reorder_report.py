@@ -80,6 +80,7 @@ class ReorderReport:
             "dram": self.dram.to_json() if self.dram else None,
             "copies": self.copies.to_json() if self.copies else None,
             "blocks_in_original_order": list(self.unplaced),
+            "blocks_ordered_in_bundled_file_alone": list(self.plan.bundled_only) if self.plan else [],
             "formats": list(self.plan.formats) if self.plan else None,
             "stride": self.plan.stride if self.plan else None,
             "bytes_written": self.plan.written_bytes if self.plan else None,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import is_input_block
 from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.errors import RipplePlaceError, UsageError
 from ripple_place.graph.counting import count_trace, profile_of_counts
@@ -152,7 +153,7 @@ def _profile_trace(
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     elif lock.was_left:
         warnings = (*warnings, f"an earlier run on {out} was killed before it ended; this one did all of the work")
-    verdict = None if params.verdict is None else judge(trace, statistics, _costs(params, sources), track)
+    verdict = None if params.verdict is None else judge(trace, statistics, _costs(params, sources, trace.unit), track)
     if verdict is not None and params.html is not None:
         _write_page(params.html, verdict, counted, sources, warnings, params.command)
     return ProfileReport(
@@ -168,23 +169,24 @@ def _profile_trace(
     )
 
 
-def _costs(params: ProfileParams, sources: Sequence[Path]) -> VerdictParams:
-    """Return what reads cost with the bytes of a neuron of the model among the sources, where they are not given.
+def _costs(params: ProfileParams, sources: Sequence[Path], unit: str) -> VerdictParams:
+    """Return what reads cost with the sizes of bundles of the model among the sources, where they are not given.
 
-    Of several sizes, the one that most neurons have. A model that no family describes tells nothing here: `reorder`
-    says why.
+    Of several sizes, the one that most neurons (or columns of a kind) have. A model that no family describes, or whose
+    columns cannot be moved, tells nothing here: `reorder` says why.
     """
     costs, model = params.verdict or VerdictParams(), next((path for path in sources if path.is_dir()), None)
     if model is None or costs.bundle_bytes is not None or costs.break_even_gap is not None:
         return costs
     try:
-        blocks = open_model(model, params.capture.family if params.capture is not None else None).blocks.values()
+        described = open_model(model, params.capture.family if params.capture is not None else None).of_unit(unit)
     except RipplePlaceError:
         return costs
-    n_neurons: Counter[int] = Counter()
-    for block in blocks:
-        n_neurons[block.bundle_bytes] += block.n_neurons
-    return replace(costs, bundle_bytes=n_neurons.most_common(1)[0][0])
+    n_neurons: dict[bool, Counter[int]] = defaultdict(Counter)
+    for name, block in described.blocks.items():
+        n_neurons[is_input_block(name)][block.bundle_bytes] += block.n_neurons
+    of_input, of_down = (n_neurons[is_input].most_common(1) for is_input in (True, False))
+    return replace(costs, bundle_bytes=(of_input[0][0], of_down[0][0]) if of_input else of_down[0][0])
 
 
 def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams, unfinished: Work) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import select_layers
+from ripple_place.blocks import select_layers, unit_metadata
+from ripple_place.bundle_sizes import sizes_of_blocks, sizes_to_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.checkpoint.output.gguf_export import export_gguf
@@ -83,8 +84,10 @@ def reorder(
         if not writing.dry_run:
             require_capture_extra(checkpoint)
     learned = read_profile(profile)
+    if selection is not None:
+        selection.check_unit(learned.unit)
     names = select_layers(learned.blocks, placing.layers)
-    model = None if checkpoint is None else open_model(Path(checkpoint), writing.family)
+    model = None if checkpoint is None else open_model(Path(checkpoint), writing.family).of_unit(learned.unit)
     sizes = _bundle_bytes(model, learned, names, placing)
     placing = placing.resolved(
         has_rows=learned.trace is not None, has_sizes=bool(sizes),
@@ -151,12 +154,11 @@ def apply_placement(
     writing, out = writing or WritingParams(), Path(out)
     check_input(placement, "a placement file", "correct the path")
     given = read_placement(Path(placement))
-    model = open_model(Path(checkpoint), writing.family)
-    sizes = {block.bundle_bytes for block in model.blocks.values()}
-    metadata = {key: value for key, value in given.metadata.items() if key != "bundle_bytes"}
-    if len(sizes) == 1:
-        metadata["bundle_bytes"] = str(sizes.pop())
+    model = open_model(Path(checkpoint), writing.family).of_unit(given.unit)
     selected = {name: given.blocks[name] for name in select_layers(given.blocks, layers)}
+    sizes = {name: block.bundle_bytes for name, block in model.blocks.items()}
+    metadata = {key: value for key, value in given.metadata.items() if not key.startswith("bundle_bytes")}
+    metadata |= sizes_to_metadata(sizes)
     plan = writing.plan(model, ModelPlacement(selected, metadata), out)
     report = ReorderReport(given.metadata.get("ordering", "unknown"), 0.0, {}, warnings=model.notes)
     report = _write(plan, writing, report, track)
@@ -190,7 +192,7 @@ def _check_together(
 def _bundle_bytes(model: FfnModel | None, profile: Profile, names: list[str], placing: PlacingParams) -> dict[str, int]:
     """Return the bytes of a neuron's weights by block, after checking that the profile is the model's."""
     if model is None:
-        return {} if placing.bundle_bytes is None else dict.fromkeys(names, placing.bundle_bytes)
+        return {} if placing.bundle_bytes is None else sizes_of_blocks(placing.bundle_bytes, profile.unit, names)
     check_profile_of(model, profile, names)
     return {name: model.blocks[name].bundle_bytes for name in names}
 
@@ -200,7 +202,8 @@ def _check_rewrite(
 ) -> None:
     """Raise if the model cannot be rewritten at all, whatever the order, or there is no room for it."""
     check_granule(model, names, placing)
-    undecided = ModelPlacement({name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names})
+    original = {name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names}
+    undecided = ModelPlacement(original, unit_metadata(model.unit))
     plan = writing.plan(model, undecided, out)
     if not writing.dry_run:
         check_free_space(out, needed_bytes(plan), has_both_formats=len(plan.formats) > 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import NEURON
 from ripple_place.errors import UsageError
 from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.layout import BlockExtent, Layout
@@ -68,6 +69,18 @@ class TuneParams:
             raise _cannot_tune(self.rules[0], "--break-even-gap", "name a --device instead")
         if placing.copies == 2:
             raise _cannot_tune(self.rules[0], "--copies 2", "leave --copies out")
+
+    def check_unit(self, unit: str) -> None:
+        """Refuse columns.
+
+        Raises
+        ------
+        UsageError
+            If blocks are not of neurons.
+        """
+        if unit != NEURON:
+            remedy = "give a profile of neurons, or leave --select out"
+            raise _cannot_tune(self.rules[0], f"a profile of {unit}s", remedy)
 
 
 def tune_selection(

@@ -56,7 +56,7 @@ def describe_imatrix(model: FfnModel, path: Path, name: str) -> CarrierFile:
         if match is None:
             continue
         names = _block_names(model, int(match[1]), match[2])
-        n_neurons = [model.blocks[block].n_neurons for block in names]
+        n_neurons = [model.ffns[block].n_neurons for block in names]
         if not names or sum(n_neurons) != n_values:
             raise foreign_error(
                 f"{path}: {entry}", f"{n_values} values", f"{sum(n_neurons)}, as layer {match[1]} of the model has"
@@ -76,9 +76,9 @@ def _block_names(model: FfnModel, layer: int, kind: str | None) -> list[str]:
     """Return the blocks whose neurons an entry counts, in its order."""
     prefix = f"layers.{layer}"
     if kind == "_exps":
-        return [block for block in model.blocks if block.startswith(f"{prefix}.experts.")]
+        return [block for block in model.ffns if block.startswith(f"{prefix}.experts.")]
     name = f"{prefix}.shared_expert" if kind == "_shexp" else prefix
-    return [name] if name in model.blocks else []
+    return [name] if name in model.ffns else []
 
 
 def _dat_entries(data: bytes) -> Iterator[tuple[str, int, int]]:

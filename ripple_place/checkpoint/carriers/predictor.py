@@ -42,14 +42,14 @@ def describe_layer_file(model: FfnModel, path: Path, name: str) -> CarrierFile:
     match = LAYER_FILE.fullmatch(path.name)
     assert match is not None
     kind, block_name = {"model": "predictor", "activation": "counts"}[match[1]], f"layers.{match[2]}"
-    if block_name not in model.blocks:
-        if any(block.startswith(f"{block_name}.") for block in model.blocks):
+    if block_name not in model.ffns:
+        if any(block.startswith(f"{block_name}.") for block in model.ffns):
             raise unsupported_error(
                 path, f"one {kind} for a layer with experts", "one for each FFN",
                 "leave it out and make it again for the reordered model",
             )  # fmt: skip
         raise foreign_error(path, f"layer {match[2]}", f"layers that {model.checkpoint.path} has")
-    n_neurons = model.blocks[block_name].n_neurons
+    n_neurons = model.ffns[block_name].n_neurons
     parts = []
     moved = {"": True} if kind == "counts" else {"fc1.weight": False, "fc2.weight": True, "fc2.bias": True}
     for tensor_name, tensor in read_torch_file(path, CheckpointError).items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import block_sort_key, format_ranges, sorted_blocks
+from ripple_place.blocks import COLUMN, NEURON, block_sort_key, format_ranges, sorted_blocks
 from ripple_place.checkpoint.model.config_size import config_size
 from ripple_place.checkpoint.model.coverage import refuse_unmapped
 from ripple_place.checkpoint.model.describe import describe_blocks
@@ -44,18 +44,46 @@ class FfnModel:
     ----------
     checkpoint : Checkpoint
     family : Family
-    blocks : mapping of str to FfnBlock
+    ffns : mapping of str to FfnBlock
+        Each FFN as a block of neurons.
     prefix : NamePrefix
         What stands before the family's tensor names.
     notes : tuple of str
         What the user should know of how the model was read.
+    unit : str
+        What `blocks` are made of, one of `ripple_place.blocks.UNITS`.
     """
 
     checkpoint: Checkpoint
     family: Family
-    blocks: Mapping[str, FfnBlock]
+    ffns: Mapping[str, FfnBlock]
     prefix: NamePrefix
     notes: tuple[str, ...] = ()
+    unit: str = NEURON
+
+    @cached_property
+    def blocks(self) -> Mapping[str, FfnBlock]:
+        """The blocks that are ordered: the FFNs, or two for each where units are columns."""
+        if self.unit == NEURON:
+            return self.ffns
+        return {block.name: block for ffn in self.ffns.values() for block in ffn.by_column()}
+
+    def of_unit(self, unit: str) -> FfnModel:
+        """Return the same model with blocks of a unit.
+
+        Raises
+        ------
+        UnsupportedError
+            If units are columns, and weights are packed, or share scales with others.
+        """
+        for name, ffn in self.ffns.items():
+            if unit == COLUMN and not ffn.has_columns:
+                raise UnsupportedError(
+                    f"{self.checkpoint.path}: {name}", found="weights that are packed, or that share scales in groups",
+                    expected="whole bytes for each weight, and no groups, where columns are ordered",
+                    remedy="give a profile or a placement of neurons instead of columns",
+                )  # fmt: skip
+        return replace(self, unit=unit)
 
     @cached_property
     def parts(self) -> Mapping[str, Sequence[tuple[NeuronTensor, str]]]:

@@ -1,10 +1,12 @@
-"""An FFN block: which tensors hold its neurons, along which axis, and how large a neuron is."""
+"""An FFN block: which tensors hold its units, along which axis, and how large a unit is."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from ripple_place.blocks import input_block_of
 
 if TYPE_CHECKING:
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
@@ -15,22 +17,23 @@ _BITS_PER_BYTE = 8
 
 @dataclass(frozen=True)
 class FfnBlock:
-    """One FFN block: the unit whose neurons are reordered together.
+    """One FFN block: what is reordered as a whole. Its units are neurons, or columns (`by_column`).
 
     Attributes
     ----------
     name : str
     n_neurons, hidden : int
-        `hidden` is the width of the hidden state: weights of a neuron in one component.
+        Units, and weights of a unit in one component: the width of the hidden state, or, of an input column, the
+        number of neurons.
     components : tuple of Component
-        What makes up a neuron bundle, in bundle order: (gate,) up, down. Empty where weights are packed, so that a
-        neuron has no bytes of its own.
+        What makes up a bundle, in bundle order: (gate,) up, down. Empty where weights are packed, so that a neuron has
+        no bytes of its own.
     tensors : tuple of NeuronTensor
-        All tensors with the neuron axis: those of the components, biases and the like.
+        All tensors with the neuron axis: those of the components, biases and the like. None where units are inputs.
     untouched : tuple of str
         Tensors that belong to quantised weights, but not to neurons.
     bundle_bytes : int
-        Bytes of one neuron's weights, rounded up to whole bytes in each matrix.
+        Bytes of one unit's weights, rounded up to whole bytes in each matrix.
     """
 
     name: str
@@ -58,3 +61,18 @@ class FfnBlock:
         """Tensors that are permuted with the neurons, but are no part of the bundles."""
         bundled = {component.name for component in self.components}
         return tuple(tensor for tensor in self.tensors if tensor.name not in bundled)
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether each column can be moved by itself: weights have bytes of their own, and no scale is of a group."""
+        return bool(self.components) and self.granule == 1
+
+    def by_column(self) -> tuple[FfnBlock, FfnBlock]:
+        """Return the FFN as two blocks: the columns of (gate and) up, and those of down, which has all tensors."""
+        inputs = tuple(replace(part, by_input=True) for part in self.components if part.role != "down")
+        down = tuple(part for part in self.components if part.role == "down")
+        of_input, of_down = (sum(part.unit_bytes for part in parts) for parts in (inputs, down))
+        return (
+            FfnBlock(input_block_of(self.name), self.hidden, self.n_neurons, inputs, (), (), of_input),
+            replace(self, components=down, bundle_bytes=of_down),
+        )

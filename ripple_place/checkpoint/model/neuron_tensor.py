@@ -133,7 +133,9 @@ class NeuronTensor:
 
 @dataclass(frozen=True)
 class Component:
-    """One of a neuron's vectors of weights: what a bundle is put together from.
+    """One of a unit's vectors of weights: what a bundle is put together from.
+
+    A unit is a neuron, with a weight for each input; or, `by_input`, an input, with a weight for each neuron.
 
     Attributes
     ----------
@@ -142,11 +144,14 @@ class Component:
     tensor : NeuronTensor
     part : int
         Which of the tensor's parts.
+    by_input : bool
+        Whether units are inputs.
     """
 
     role: str
     tensor: NeuronTensor
     part: int = 0
+    by_input: bool = False
 
     @property
     def name(self) -> str:
@@ -159,24 +164,36 @@ class Component:
         return self.tensor.dtype
 
     @property
-    def hidden(self) -> int:
-        """Weights of a neuron."""
+    def n_inputs(self) -> int:
+        """Inputs of a neuron, or outputs of a down projection."""
         return self.tensor.n_before * self.tensor.n_after
 
     @property
-    def neuron_bytes(self) -> int:
-        """Bytes of a neuron."""
-        return self.hidden * self.tensor.item_bytes
+    def n_units(self) -> int:
+        """Units, each of which has a place in the bundles."""
+        return self.n_inputs if self.by_input else self.tensor.n_neurons
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of a unit."""
+        return self.tensor.n_neurons if self.by_input else self.n_inputs
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of a unit."""
+        return self.n_weights * self.tensor.item_bytes
 
     @property
     def length_bytes(self) -> int:
-        """Bytes of all neurons."""
-        return self.tensor.n_neurons * self.neuron_bytes
+        """Bytes of all units."""
+        return self.n_units * self.unit_bytes
 
     @property
     def rows_begin_bytes(self) -> int | None:
-        """Where the first neuron lies in the tensor, if each one's bytes are contiguous and follow each other."""
+        """Where the first unit lies in the tensor, if each one's bytes are contiguous and follow each other."""
         tensor = self.tensor
+        if self.by_input:
+            return tensor.begin_bytes if tensor.n_after == tensor.n_parts == 1 else None
         if tensor.n_before != 1 or (tensor.interleaved and tensor.n_parts > 1):
             return None
         return tensor.begin_bytes + self.part * self.length_bytes

@@ -1,10 +1,14 @@
-"""The flash-contiguous file: all weights of a neuron side by side, neurons in the order of their slots.
+"""The flash-contiguous file: all weights of a unit side by side, units in the order of their slots.
 
 `bundled.safetensors` holds, per block, ``{block}.bundles`` (slot by slot: gate row, up row, down column) and
 ``{block}.padding`` up to the next page when needed, where the placement has a second order the same once more as
 ``{block}.bundles_2`` and ``{block}.padding_2``, then the resident tensors under their own names. Data starts on a
 page boundary, so every block does. Readers that know nothing of this package need the index alone, which stands in the
 file's metadata and in the manifest.
+
+Where units are columns, the first block of an FFN holds, for each input, the columns of gate and up, and the second
+the columns of down. The weights of an input column lie in the order of the second block's slots, so that a reader's
+sums over inputs come out in that order.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.blocks import COLUMN, NEURON, ffn_of, unit_metadata
 from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, read_into, read_through
-from ripple_place.checkpoint.output.permute import component_rows, permuted_tensor
+from ripple_place.checkpoint.output.permute import permuted_tensor, unit_rows
 from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.kernels.gather import gather_columns
 from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
 
 if TYPE_CHECKING:
@@ -30,11 +36,12 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.shards import Checkpoint
 
 
-BUNDLED_FORMAT = "ripple-place.bundled/1"
+BUNDLED_FORMATS = {NEURON: "ripple-place.bundled/1", COLUMN: "ripple-place.bundled/2"}
+"""By what blocks are made of."""
 PAGE_BYTES = 4096
 """Page of phone and server storage alike; blocks start on a multiple of it."""
 HELD_ROWS_BYTES = 256 << 20
-"""Memory for components with a neuron per row, beside the turned one: two of a 7B model's fit."""
+"""Memory for components with a neuron per row, beside the turned one, or for turned ones: two of a 7B model's fit."""
 SECOND = "_2"
 """Behind a name, what belongs to the second copy."""
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
@@ -50,20 +57,24 @@ class BundleLayout:
         In file order.
     index : mapping of str to mapping
         Per block: offset_bytes from the file's start, stride_bytes, components (role, tensor, dtype, offset_bytes in
-        the bundle, length_bytes), dtype, n_neurons, order; with a second copy its offset_2_bytes and order_2.
+        the bundle, length_bytes), dtype, n_neurons, order; with a second copy its offset_2_bytes and order_2; the unit,
+        unless that is neurons.
     header_bytes, size_bytes : int
         Of the file.
+    unit : str
+        What blocks are made of, one of `ripple_place.blocks.UNITS`.
     """
 
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...]
     index: Mapping[str, Mapping[str, Any]]
     header_bytes: int
     size_bytes: int
+    unit: str = NEURON
 
     @property
     def metadata(self) -> dict[str, str]:
         """Metadata strings of the file."""
-        return _metadata(self.index)
+        return _metadata(self.index, self.unit)
 
     @property
     def second_copy_bytes(self) -> int:
@@ -123,11 +134,11 @@ def plan_bundle(
     # header shorter, so this ends.
     start = PAGE_BYTES
     while True:
-        index = {name: _index_entry(block, orders[name], start + relative[name], stride)
+        index = {name: _index_entry(block, orders[name], start + relative[name], stride) | unit_metadata(model.unit)
                  for name, block in model.blocks.items()}  # fmt: skip
         for name, order in second_orders.items():
             index[name] |= {"offset_2_bytes": start + relative[name + SECOND], "order_2": order.tolist()}
-        header = build_header(tensors, _metadata(index), data_alignment_bytes=PAGE_BYTES)
+        header = build_header(tensors, _metadata(index, model.unit), data_alignment_bytes=PAGE_BYTES)
         if len(header) == start:
             break
         start = len(header)
@@ -136,7 +147,7 @@ def plan_bundle(
             "bundled.safetensors", found=f"an index of {start} bytes", expected=f"at most {MAX_HEADER_BYTES}",
             remedy="write the drop-in format only (--format drop-in)",
         )  # fmt: skip
-    return BundleLayout(tuple(tensors), index, start, start + position)
+    return BundleLayout(tuple(tensors), index, start, start + position, model.unit)
 
 
 def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: BundleLayout) -> list[TensorSource]:
@@ -152,7 +163,7 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
         if name in copies:
             block, order = copies[name]
             stride = layout.index[block.name]["stride_bytes"]
-            pieces = _bundle_pieces(model.checkpoint, block, order, stride, scratch)
+            pieces = _bundle_pieces(model.checkpoint, block, order, _weight_order(block, orders), stride, scratch)
         elif name in model.parts:
             parts = [(tensor, orders[block_name]) for tensor, block_name in model.parts[name]]
             pieces = permuted_tensor(model.checkpoint, parts, scratch)
@@ -164,8 +175,13 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
     return sources
 
 
-def _metadata(index: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {"format": BUNDLED_FORMAT, "index": json.dumps(index, separators=(",", ":"))}
+def _weight_order(block: FfnBlock, orders: Mapping[str, Int32Array]) -> Int32Array | None:
+    """Return the order of the weights within a component of a block; None where they are as in the checkpoint."""
+    return orders[ffn_of(block.name)] if any(part.by_input for part in block.components) else None
+
+
+def _metadata(index: Mapping[str, Mapping[str, Any]], unit: str) -> dict[str, str]:
+    return {"format": BUNDLED_FORMATS[unit], "index": json.dumps(index, separators=(",", ":"))}
 
 
 def _bundle_shape(block: FfnBlock, stride: str) -> tuple[str, tuple[int, ...]]:
@@ -181,9 +197,9 @@ def _index_entry(block: FfnBlock, order: Int32Array, offset_bytes: int, stride: 
     for component in block.components:
         components.append({
             "role": component.role, "tensor": component.name, "dtype": component.dtype,
-            "offset_bytes": offset_in_bundle, "length_bytes": component.neuron_bytes,
+            "offset_bytes": offset_in_bundle, "length_bytes": component.unit_bytes,
         })  # fmt: skip
-        offset_in_bundle += component.neuron_bytes
+        offset_in_bundle += component.unit_bytes
     return {
         "offset_bytes": offset_bytes, "stride_bytes": stride_bytes(block, stride), "components": components,
         "dtype": block.dtype or "mixed", "n_neurons": block.n_neurons, "order": order.tolist(),
@@ -207,50 +223,82 @@ def _bundle_pieces(
     checkpoint: Checkpoint,
     block: FfnBlock,
     order: Int32Array,
+    weights: Int32Array | None,
     stride: int,
     scratch: Scratch,
 ) -> Iterator[UInt8Array]:
     """Yield a block's bundles, some slots at a time.
 
-    Components are held in memory with a neuron per row: those with a neuron per column are turned, the others held as
-    far as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, once the system holds them in its own memory.
+    Components are held in memory with a unit per row: those with a unit per column are turned, the others held as far
+    as `HELD_ROWS_BYTES` go. Rows beyond that are read one by one, once the system holds them in its own memory. Where
+    the turned ones are too large together, they are turned for some of the slots at a time.
     """
+    groups = _slot_groups(block, order)
+    for group in groups:
+        is_whole = len(groups) == 1
+        held = _held_rows(checkpoint, block, scratch, None if is_whole else group)
+        slots_per_piece = max(1, min(group.size, CHUNK_BYTES // stride))
+        buffer = np.zeros((slots_per_piece, stride), np.uint8)
+        for first in range(0, group.size, slots_per_piece):
+            units = group[first : first + slots_per_piece]
+            piece = buffer[: units.size]
+            offset = 0
+            for component in block.components:
+                if component.role in held:
+                    rows = held[component.role][units if is_whole else slice(first, first + units.size)]
+                else:
+                    rows = _read_rows(checkpoint, component, units)
+                piece[:, offset : offset + component.unit_bytes] = _with_weights_in(weights, rows, component)
+                offset += component.unit_bytes
+            yield piece
+
+
+def _slot_groups(block: FfnBlock, order: Int32Array) -> list[Int32Array]:
+    """Return the units by slot, in groups whose turned components are held together: one group where memory allows."""
+    turned = [part for part in block.components if part.by_input and part.rows_begin_bytes is None]
+    if any(part.tensor.n_before > 1 for part in turned):
+        return [order]  # Parts of one tensor, and copied rather than turned.
+    held_bytes = max([HELD_ROWS_BYTES, *(part.tensor.length_bytes for part in turned)])
+    return np.array_split(order, max(1, -(-sum(part.length_bytes for part in turned) // held_bytes)))
+
+
+def _held_rows(
+    checkpoint: Checkpoint, block: FfnBlock, scratch: Scratch, units: Int32Array | None
+) -> dict[str, UInt8Array]:
+    """Return the rows that are held in memory, by role: of the turned components those of some units, if asked for."""
     held: dict[str, UInt8Array] = {}
     budget_bytes = HELD_ROWS_BYTES
     for component in block.components:
         if component.rows_begin_bytes is None:
-            held[component.role] = component_rows(checkpoint, component, scratch).view(np.uint8)
-        elif component.length_bytes <= budget_bytes:
-            held[component.role] = scratch.array(component.role, (block.n_neurons, component.neuron_bytes), np.uint8)
-            budget_bytes -= component.length_bytes
-            with opened(checkpoint.file_of(component.name)) as descriptor:
-                begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+            held[component.role] = unit_rows(checkpoint, component, scratch, units).view(np.uint8)
+            continue
+        with opened(checkpoint.file_of(component.name)) as descriptor:
+            begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
+            if component.length_bytes <= budget_bytes:
+                held[component.role] = scratch.array(component.role, (block.n_neurons, component.unit_bytes), np.uint8)
+                budget_bytes -= component.length_bytes
                 read_into(descriptor, held[component.role], begin_bytes)
-        else:
-            with opened(checkpoint.file_of(component.name)) as descriptor:
-                begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
-                read_through(descriptor, begin_bytes, component.length_bytes)
-    slots_per_piece = max(1, min(block.n_neurons, CHUNK_BYTES // stride))
-    buffer = np.zeros((slots_per_piece, stride), np.uint8)
-    for first in range(0, block.n_neurons, slots_per_piece):
-        neurons = order[first : first + slots_per_piece]
-        piece = buffer[: neurons.size]
-        offset = 0
-        for component in block.components:
-            part = piece[:, offset : offset + component.neuron_bytes]
-            if component.role in held:
-                part[:] = held[component.role][neurons]
             else:
-                _read_rows(checkpoint, component, neurons, part)
-            offset += component.neuron_bytes
-        yield piece
+                read_through(descriptor, begin_bytes, component.length_bytes)
+    return held
 
 
-def _read_rows(checkpoint: Checkpoint, component: Component, neurons: Int32Array, part: UInt8Array) -> None:
-    """Read the rows of some neurons, each into its row of `part`."""
+def _read_rows(checkpoint: Checkpoint, component: Component, units: Int32Array) -> UInt8Array:
+    """Read the rows of some units."""
     assert component.rows_begin_bytes is not None
+    rows = np.empty((units.size, component.unit_bytes), np.uint8)
     offset_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
-    row_bytes = component.neuron_bytes
     with opened(checkpoint.file_of(component.name)) as descriptor:
-        for row, neuron in zip(part, neurons.tolist(), strict=True):
-            read_into(descriptor, row, offset_bytes + neuron * row_bytes)
+        for row, unit in zip(rows, units.tolist(), strict=True):
+            read_into(descriptor, row, offset_bytes + unit * component.unit_bytes)
+    return rows
+
+
+def _with_weights_in(order: Int32Array | None, rows: UInt8Array, component: Component) -> UInt8Array:
+    """Return rows with the weights of each in an order."""
+    if order is None:
+        return rows
+    items = rows.view(f"u{component.tensor.item_bytes}")
+    out = np.empty_like(items)
+    gather_columns(items, order.view(np.uint32), out)
+    return out.view(np.uint8)

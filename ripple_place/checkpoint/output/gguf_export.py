@@ -20,7 +20,7 @@ import numpy as np
 
 from ripple_place.checkpoint.fileio import Scratch, opened, read_into
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
-from ripple_place.checkpoint.output.permute import component_rows, permuted_pieces
+from ripple_place.checkpoint.output.permute import permuted_pieces, unit_rows
 from ripple_place.errors import UnsupportedError
 from ripple_place.extras import install_command
 from ripple_place.newfile import file_beside
@@ -53,7 +53,7 @@ def check_exportable(model: FfnModel) -> None:
             "--gguf", found="no gguf package", expected="the gguf extra",
             remedy=install_command("gguf"),
         )  # fmt: skip
-    for name, block in model.blocks.items():
+    for name, block in model.ffns.items():
         odd = {tensor.dtype for tensor in block.tensors} - _DTYPES.keys()
         fused = [tensor.name for tensor in block.carriers if tensor.role not in _BIASES]
         if not block.components or block.untouched or odd or fused:
@@ -109,8 +109,8 @@ def _describe(writer: GGUFWriter, model: FfnModel, orders: Mapping[str, Int32Arr
     from gguf import GGMLQuantizationType
 
     writer.add_custom_alignment(PAGE_BYTES)
-    writer.add_block_count(1 + max(int(_parts_of_name(name)[1]) for name in model.blocks))
-    writer.add_embedding_length(next(iter(model.blocks.values())).hidden)
+    writer.add_block_count(1 + max(int(_parts_of_name(name)[1]) for name in model.ffns))
+    writer.add_embedding_length(next(iter(model.ffns.values())).hidden)
     writer.add_string("ripple_place.version", __version__)
     writer.add_string("ripple_place.content", "ffn only, neurons in slot order")
     for name, dtype, shape, _ in _tensors(model, orders):
@@ -121,13 +121,13 @@ def _describe(writer: GGUFWriter, model: FfnModel, orders: Mapping[str, Int32Arr
 
 def _tensors(model: FfnModel, orders: Mapping[str, Int32Array]) -> Iterator[tuple[str, str, tuple[int, ...], Any]]:
     """Yield name, dtype and shape of each tensor, and what returns its contents."""
-    for block in model.blocks.values():
+    for block in model.ffns.values():
         stack, layer, expert, shared = _parts_of_name(block.name)
         prefix = f"{stack + '.' if stack else ''}blk.{layer}."
         suffix = f".{expert}" if expert is not None else "_shexp" if shared else ""
         order = orders[block.name]
         for component in block.components:
-            shape = (block.n_neurons, component.hidden)
+            shape = (block.n_neurons, component.n_weights)
             name = f"{prefix}{_NAMES[component.role]}{suffix}.weight"
             yield name, component.dtype, shape, lambda c=component, o=order: _rows(model, c, o)
         for tensor in block.carriers:
@@ -151,8 +151,8 @@ def _rows(model: FfnModel, component: Component, order: Int32Array) -> AnyArray:
     """Return a component with a neuron per row, in slot order."""
     checkpoint = model.checkpoint
     if component.rows_begin_bytes is None:
-        return component_rows(checkpoint, component, Scratch())[order]
-    rows = np.empty((order.size, component.neuron_bytes), np.uint8)
+        return unit_rows(checkpoint, component, Scratch())[order]
+    rows = np.empty((order.size, component.unit_bytes), np.uint8)
     with opened(checkpoint.file_of(component.name)) as descriptor:
         read_into(descriptor, rows, checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes)
     return rows[order]

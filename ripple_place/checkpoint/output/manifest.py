@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.blocks import sorted_blocks
+from ripple_place.blocks import sorted_blocks, unit_metadata
 from ripple_place.checkpoint.names import ADDITIONS, BUNDLED_FILE, MANIFEST_FILE, MANIFEST_FORMAT, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle import stride_bytes
 from ripple_place.checkpoint.output.manifest_form import malformed_key
@@ -31,7 +31,7 @@ _KEYS = (
     "format", "tool_version", "family", "model_type", "formats", "stride", "source", "tensors", "blocks", "bundled",
     "checks", "files", "manifest_sha256",
 )  # fmt: skip
-_OPTIONAL_KEYS = ("carriers", "additions")
+_OPTIONAL_KEYS = ("unit", "carriers", "additions")
 """Before the last three keys, where there is anything to say."""
 
 
@@ -42,6 +42,7 @@ class ManifestBlock:
     Attributes
     ----------
     n_neurons, bundle_bytes : int
+        Units, and bytes of one.
     stride_bytes : int
         From one bundle to the next; `bundle_bytes` where there is no bundled file.
     offset_bytes : int or None
@@ -141,6 +142,7 @@ def build_manifest(
         "blocks": describe_blocks(model, plan.placement, plan.bundle, plan.stride),
         "bundled": dict(plan.bundle.index) if plan.bundle else None,
     }
+    document |= unit_metadata(model.unit)
     if plan.carriers:
         document["carriers"] = {
             file.name: {"kind": file.kind, "source_sha256": (carrier_hashes or {})[file.name]} for file in plan.carriers
@@ -167,7 +169,9 @@ def describe_blocks(
             "stride_bytes": stride_bytes(block, stride) if bundle else block.bundle_bytes,
             "offset_bytes": bundle.index[name]["offset_bytes"] if bundle else None,
             "placed": name in placement.blocks,
-            "tensors": {tensor.role: tensor.name for tensor in block.tensors},
+            "tensors": {
+                tensor.role: tensor.name for tensor in block.tensors or [part.tensor for part in block.components]
+            },
         }
         for name, block in model.blocks.items()
     }

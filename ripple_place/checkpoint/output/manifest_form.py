@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from ripple_place.blocks import is_block_name
+from ripple_place.blocks import COLUMN, is_block_name
 from ripple_place.checkpoint.names import ADDITIONS
 from ripple_place.checkpoint.output.plan import FORMATS, STRIDES
 
@@ -63,6 +63,10 @@ def _object(rules: dict[str, Rule], together: dict[str, Rule] | None = None) -> 
     )  # fmt: skip
 
 
+def _any_of(*rules: Rule) -> Rule:
+    return lambda value: any(rule(value) for rule in rules)
+
+
 def _mapping(key: Rule, item: Rule) -> Rule:
     return lambda value: isinstance(value, dict) and all(key(name) and item(entry) for name, entry in value.items())
 
@@ -79,6 +83,23 @@ def _is_block(value: Any) -> bool:
     return isinstance(value, str) and is_block_name(value)
 
 
+_BUNDLED_BLOCK: dict[str, Rule] = {
+    "offset_bytes": _is_size,
+    "stride_bytes": _is_size,
+    "components": _list(
+        _object({
+            "role": _is_text,
+            "tensor": _is_text,
+            "dtype": _is_text,
+            "offset_bytes": _is_size,
+            "length_bytes": _is_size,
+        })
+    ),
+    "dtype": _is_text,
+    "n_neurons": _is_size,
+    "order": _list(_is_size),
+}  # fmt: skip
+_SECOND_COPY: dict[str, Rule] = {"offset_2_bytes": _is_size, "order_2": _list(_is_size)}
 _FILES = _mapping(is_inner_name, _object({"size_bytes": _is_size, "sha256": _is_hash}))
 _RULES: dict[str, Rule] = {
     "format": _is_text,
@@ -105,24 +126,13 @@ _RULES: dict[str, Rule] = {
     "bundled": _or_none(
         _mapping(
             _is_block,
-            _object({
-                "offset_bytes": _is_size,
-                "stride_bytes": _is_size,
-                "components": _list(
-                    _object({
-                        "role": _is_text,
-                        "tensor": _is_text,
-                        "dtype": _is_text,
-                        "offset_bytes": _is_size,
-                        "length_bytes": _is_size,
-                    })
-                ),
-                "dtype": _is_text,
-                "n_neurons": _is_size,
-                "order": _list(_is_size),
-            }, together={"offset_2_bytes": _is_size, "order_2": _list(_is_size)}),
+            _any_of(
+                _object(_BUNDLED_BLOCK, together=_SECOND_COPY),
+                _object({**_BUNDLED_BLOCK, "unit": _one_of(COLUMN)}, together=_SECOND_COPY),
+            ),
         )
     ),
+    "unit": _one_of(COLUMN),
     "carriers": _mapping(is_inner_name, _object({"kind": _one_of(*_CARRIER_KINDS), "source_sha256": _is_hash})),
     "additions": lambda value: isinstance(value, dict) and value.items() <= ADDITIONS.items(),
     "checks": _list(_object({"check": _is_text, "count": _is_size, "result": _is_text})),

@@ -70,33 +70,61 @@ def permuted_pieces(
                 yield from _permuted_long_row(descriptor, offset_bytes + row * tensor.row_bytes, tensor, units, scratch)
 
 
-def component_rows(checkpoint: Checkpoint, component: Component, scratch: Scratch) -> AnyArray:
-    """Return a component with a neuron per row, in checkpoint order, however the tensor stores it.
+def unit_rows(
+    checkpoint: Checkpoint, component: Component, scratch: Scratch, units: Int32Array | None = None
+) -> AnyArray:
+    """Return a component with a unit per row, however the tensor stores it.
 
     It lies in the scratch memory of the component's role.
 
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    component : Component
+    scratch : Scratch
+    units : ndarray of int32, optional
+        Which rows to return; all, in checkpoint order, by default. Only of inputs that are columns of the tensor.
+
     Returns
     -------
-    ndarray of shape (n_neurons, hidden)
+    ndarray of shape (n_units, n_weights)
         Unsigned, as wide as the tensor's elements.
     """
     tensor = component.tensor
-    n_neurons, n_after, n_parts = tensor.n_neurons, tensor.n_after, tensor.n_parts
-    out = scratch.array(component.role, (n_neurons, tensor.n_before, n_after), _UNSIGNED[tensor.item_bytes])
-    rows_per_piece = min(tensor.n_before, _TRANSPOSE_ROWS)
-    shape = (n_neurons, n_parts) if tensor.interleaved else (n_parts, n_neurons)
-    buffer = np.empty((rows_per_piece, *shape, n_after), out.dtype)
-    offset_bytes = checkpoint.extent(tensor.name).offset_bytes + tensor.begin_bytes
+    n_units = component.n_units if units is None else units.size
+    out = scratch.array(component.role, (n_units, component.n_weights), _UNSIGNED[tensor.item_bytes])
+    for before, neurons, piece in _stored_pieces(checkpoint, component):
+        if component.by_input:
+            place = out.reshape(tensor.n_before, -1, tensor.n_neurons)[before, :, neurons]
+            turned = (piece if units is None else np.take(piece, units, axis=2)).swapaxes(1, 2)
+        else:
+            place = out.reshape(tensor.n_neurons, tensor.n_before, tensor.n_after)[neurons, before].swapaxes(0, 1)
+            turned = piece
+        for first in range(0, place.shape[1], _TRANSPOSE_COLUMNS):
+            some = slice(first, first + _TRANSPOSE_COLUMNS)
+            place[:, some] = turned[:, some]
+    return out
+
+
+def _stored_pieces(checkpoint: Checkpoint, component: Component) -> Iterator[tuple[slice, slice, AnyArray]]:
+    """Yield what a tensor has of a component in file order, as ``[before, neurons, after]``, and the ranges of both."""
+    tensor, part = component.tensor, component.part
+    n_before, n_neurons, n_parts = tensor.n_before, tensor.n_neurons, tensor.n_parts
+    begin_bytes = checkpoint.extent(tensor.name).offset_bytes + tensor.begin_bytes
+    n_rows, row_shape = n_before, (n_neurons, n_parts) if tensor.interleaved else (n_parts, n_neurons)
+    if n_before == 1:  # A row for each neuron, rather than one for all.
+        n_rows, row_shape = n_neurons, (n_parts, 1) if tensor.interleaved else (1, 1)
+        begin_bytes += 0 if tensor.interleaved else part * component.length_bytes
+    buffer = np.empty((min(n_rows, _TRANSPOSE_ROWS), *row_shape, tensor.n_after), _UNSIGNED[tensor.item_bytes])
     with opened(checkpoint.file_of(tensor.name)) as descriptor:
-        for begin in range(0, tensor.n_before, rows_per_piece):
-            piece = buffer[: tensor.n_before - begin]
-            read_into(descriptor, piece, offset_bytes + begin * buffer[0].nbytes)
-            source = piece[:, :, component.part] if tensor.interleaved else piece[:, component.part]
-            end = begin + len(piece)
-            for first in range(0, n_neurons, _TRANSPOSE_COLUMNS):
-                columns = slice(first, first + _TRANSPOSE_COLUMNS)
-                out[columns, begin:end] = source[:, columns].swapaxes(0, 1)
-    return out.reshape(n_neurons, component.hidden)
+        for first in range(0, n_rows, len(buffer)):
+            rows = slice(first, min(first + len(buffer), n_rows))
+            piece = buffer[: rows.stop - first]
+            read_into(descriptor, piece, begin_bytes + first * buffer[0].nbytes)
+            if n_before > 1:
+                yield rows, slice(0, n_neurons), piece[:, :, part] if tensor.interleaved else piece[:, part]
+            else:
+                yield slice(0, 1), rows, piece[None, :, part if tensor.interleaved else 0, 0]
 
 
 def _permuted_items(descriptor: int, offset_bytes: int, tensor: NeuronTensor, units: Int32Array) -> Iterator[AnyArray]:

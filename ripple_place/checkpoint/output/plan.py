@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import is_input_block
 from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
 from ripple_place.checkpoint.model.neuron_tensor import keeps_granules
@@ -89,6 +90,14 @@ class RewritePlan:
         return sizes
 
     @property
+    def bundled_only(self) -> tuple[str, ...]:
+        """Blocks that are ordered, and keep the checkpoint's order in the drop-in format, if that is written.
+
+        Those of input columns: in their order, the hidden state of the whole model would be another.
+        """
+        return tuple(filter(is_input_block, self.placement.blocks)) if "drop-in" in self.formats else ()
+
+    @property
     def source_files(self) -> dict[str, int]:
         """Size of each file of the source that the output is made from, by name."""
         return {name: shard.size_bytes for name, shard in self.model.checkpoint.shards.items()} | self.plain_files
@@ -158,14 +167,14 @@ def plan_rewrite(
     CheckpointError
         If an entry of the source directory cannot be copied, or a carrier is malformed or of another model.
     UnsupportedError
-        If the bundled file's index outgrows its header, weights are packed so that they cannot be bundled, or the
-        placement parts neurons that share a scale.
+        If the bundled file's index outgrows its header, weights are packed so that they cannot be bundled, the
+        placement parts neurons that share a scale, or it is of columns and they do.
     """
     if not formats or set(formats) - set(FORMATS):
         raise UsageError("formats", found=repr(sorted(formats)), expected=" or ".join(FORMATS), remedy="name those")
     if stride not in STRIDES:
         raise UsageError("stride", found=repr(stride), expected=" or ".join(STRIDES), remedy="name one of those")
-    out = Path(out)
+    out, model = Path(out), model.of_unit(placement.unit)
     check_output(model.checkpoint.path, out, force=force)
     check_no_output_around(out)
     orders = resolve_orders(model, placement)

@@ -136,46 +136,59 @@ def _bits(words: AnyArray, tensor: NeuronTensor) -> AnyArray:
 
 def check_bundled_component(
     where: str, component: Component, source: int, source_bytes: int, out: int, entry: Mapping[str, Any],
-    in_bundle: Mapping[str, Any], slot_of: Int64Array, progress: Progress = ignore_progress,
+    in_bundle: Mapping[str, Any], slot_of: Int64Array, place_of: Int64Array | None = None,
+    progress: Progress = ignore_progress,
 ) -> None:  # fmt: skip
-    """Raise VerificationError unless the bundles hold a component of every neuron where the index says.
+    """Raise VerificationError unless the bundles hold a component of every unit where the index says.
 
-    Each neuron is fetched by a read of its own, at the offset that any reader would compute from the index. Other
+    Each unit is fetched by a read of its own, at the offset that any reader would compute from the index. Other
     parameters as in `check_tensor`.
 
     Parameters
     ----------
     entry, in_bundle : mapping of str to anything
         The block in the bundled file's index, and one of its components.
-    slot_of : ndarray of shape (n_neurons,), int64
-        Where the output should have each neuron.
+    slot_of : ndarray of shape (n_units,), int64
+        Where the output should have each unit.
+    place_of : ndarray of shape (n_weights,), int64, or None
+        Where it should have each weight of a unit; None: as in the source.
     """
     tensor = component.tensor
-    dtype = np.dtype(f"u{tensor.item_bytes}")
-    restored = np.empty((slot_of.size, component.hidden), dtype)
+    restored = np.empty((component.n_units, component.n_weights), f"u{tensor.item_bytes}")
     stride_bytes, begin = entry["stride_bytes"], entry["offset_bytes"] + in_bundle["offset_bytes"]
-    for neuron, slot in enumerate(slot_of.tolist()):
-        read_into(out, restored[neuron], begin + slot * stride_bytes)
-    source_bytes += tensor.begin_bytes
-    if tensor.n_before == 1 and not tensor.interleaved:
-        source_bytes += component.part * restored.nbytes
-        for first, neurons in _arrays(source, source_bytes, slot_of.size, (component.hidden,), tensor.item_bytes):
-            _require_equal(where, restored[first : first + len(neurons)] == neurons, 0, first)
-            progress(neurons.nbytes)
-        return
-    placed = restored.reshape(slot_of.size, tensor.n_before, tensor.n_after)
-    axes = (slot_of.size, tensor.n_parts) if tensor.interleaved else (tensor.n_parts, slot_of.size)
-    row_bytes = placed[:, 0].nbytes
-    for first, rows in _arrays(
-        source, source_bytes, tensor.n_before, (*axes, tensor.n_after), tensor.item_bytes, _TRANSPOSE_ROWS
-    ):
-        part = rows.take(component.part, axis=2 if tensor.interleaved else 1) if tensor.n_parts > 1 else rows
-        part = part.reshape(len(rows), slot_of.size, tensor.n_after)
-        for begin in range(0, slot_of.size, _TRANSPOSE_COLUMNS):
-            columns = slice(begin, begin + _TRANSPOSE_COLUMNS)
-            equal = placed[columns, first : first + len(rows)] == part[:, columns].swapaxes(0, 1)
-            _require_equal(where, equal, 0, begin)
-        progress(len(rows) * row_bytes)
+    for unit, slot in enumerate(slot_of.tolist()):
+        read_into(out, restored[unit], begin + slot * stride_bytes)
+        if place_of is not None:
+            restored[unit] = restored[unit][place_of]
+    what = "input" if component.by_input else "neuron"
+    # A row of the source is a unit, or has a weight of each.
+    is_turned = component.by_input == (tensor.n_before == 1)
+    for first, rows in _stored_rows(component, source, source_bytes + tensor.begin_bytes):
+        if not is_turned:
+            _require_equal(where, restored[first : first + len(rows)] == rows, 0, first, what=what)
+        for begin in range(0, component.n_units, _TRANSPOSE_COLUMNS) if is_turned else ():
+            units = slice(begin, begin + _TRANSPOSE_COLUMNS)
+            equal = restored[units, first : first + len(rows)] == rows[:, units].T
+            _require_equal(where, equal, 0, begin, what=what)
+        progress(rows.nbytes)
+
+
+def _stored_rows(component: Component, source: int, begin_bytes: int) -> Iterator[tuple[int, AnyArray]]:
+    """Yield the rows of a component's matrix as the source stores it, and the number of the first."""
+    tensor, part = component.tensor, component.part
+    n_rows, n_before, n_parts, item_bytes = tensor.n_neurons, tensor.n_before, tensor.n_parts, tensor.item_bytes
+    shape: tuple[int, ...] = (n_parts, tensor.n_after) if tensor.interleaved else (1, tensor.n_after)
+    if n_before > 1:
+        assert tensor.n_after == 1, "a matrix has neurons along its rows or its columns"
+        n_rows = n_before
+        shape = (tensor.n_neurons, n_parts) if tensor.interleaved else (n_parts, tensor.n_neurons)
+    elif not tensor.interleaved:
+        begin_bytes += part * component.length_bytes
+    for first, rows in _arrays(source, begin_bytes, n_rows, shape, item_bytes, _TRANSPOSE_ROWS):
+        if n_before > 1:
+            yield first, rows[:, :, part] if tensor.interleaved else rows[:, part]
+        else:
+            yield first, rows[:, part if tensor.interleaved else 0]
 
 
 def _arrays(
@@ -191,12 +204,14 @@ def _arrays(
         yield first, piece
 
 
-def _require_equal(where: str, equal: BoolArray, neuron_axis: int, first: int, granule: int = 1) -> None:
-    """Raise, naming the first neuron that differs, unless all elements are equal."""
+def _require_equal(
+    where: str, equal: BoolArray, neuron_axis: int, first: int, granule: int = 1, *, what: str = "neuron"
+) -> None:
+    """Raise, naming the first neuron (or `what` else) that differs, unless all elements are equal."""
     if not equal.all():
         others = tuple(axis for axis in range(equal.ndim) if axis != neuron_axis)
         neuron = granule * (first + int(np.flatnonzero(~equal.all(axis=others))[0]))
         raise VerificationError(
-            where, found=f"other weights for neuron {neuron}", expected="the source's, in the slot of the placement",
+            where, found=f"other weights for {what} {neuron}", expected="the source's, in the slot of the placement",
             remedy=AGAIN,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ripple_place.blocks import ffn_of, is_input_block
 from ripple_place.checkpoint.fileio import CHUNK_BYTES, OpenFiles, chunks, opened, read_into, read_through
 from ripple_place.checkpoint.names import BUNDLED_FILE
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
@@ -89,13 +90,15 @@ def compare_bundled(
     progress(file.data_start_bytes)
     with opened(path) as target, OpenFiles() as files:
         for name, block in model.blocks.items():
+            place_of = slots_of(orders[ffn_of(name)]) if is_input_block(name) else None
             for what, copy, slot_of in _copies(index[name], orders[name]):
                 _check_strides(f"{path}: {name}{what}", target, copy, block)
                 for component, entry in zip(block.components, copy["components"], strict=True):
                     source = files.descriptor(checkpoint.file_of(component.name))
                     check_bundled_component(
                         f"{path}: {name}{what}, {component.name}", component, source,
-                        checkpoint.extent(component.name).offset_bytes, target, copy, entry, slot_of, progress,
+                        checkpoint.extent(component.name).offset_bytes, target, copy, entry, slot_of, place_of,
+                        progress,
                     )  # fmt: skip
                     n_components += 1
                 bundle_bytes += block.n_neurons * block.bundle_bytes

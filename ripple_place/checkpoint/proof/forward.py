@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.blocks import input_block_of
 from ripple_place.checkpoint.fileio import CHUNK_BYTES, opened, read_into
 from ripple_place.checkpoint.names import BUNDLED_FILE
 from ripple_place.checkpoint.proof.compare import AGAIN
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ripple_place.arrays import Float64Array, UInt8Array
+    from ripple_place.arrays import Float64Array, Int64Array, UInt8Array
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.checkpoint.model.neuron_tensor import Component, NeuronTensor
 
-    Pieces = Iterator[tuple[slice, slice, Float64Array]]
+    Pieces = Iterator[tuple[slice | Int64Array, slice, Float64Array]]
 
 _N_INPUTS = 2
 _TOLERANCE = 1e-9
@@ -61,11 +62,11 @@ def compare_forward(out: Path, model: FfnModel, bundled: Mapping[str, Any] | Non
         If a file cannot be read.
     """
     n_compared = 0
-    for name, block in model.blocks.items():
+    for name, block in model.ffns.items():
         if not _is_float(block):
             continue
         x = np.random.default_rng(_SEED).standard_normal((_N_INPUTS, block.hidden))
-        in_bundles = None if drop_in or bundled is None else (out / BUNDLED_FILE, bundled[name])
+        in_bundles = None if drop_in or bundled is None else (out / BUNDLED_FILE, bundled)
         with np.errstate(all="ignore"):  # Weights may be no numbers.
             expected = _forward(model, block, x, model.checkpoint.path, None)
             found = _forward(model, block, x, out, in_bundles)
@@ -96,7 +97,11 @@ def _forward(
 
     def pieces(component: Component) -> Pieces:
         if bundled is not None:
-            return _bundled_pieces(component, *bundled)
+            path, index = bundled
+            of_input = None if component.role == "down" else index.get(input_block_of(block.name))
+            if of_input is not None:
+                return _input_pieces(component, path, of_input)
+            return _bundled_pieces(component, path, index[block.name])
         offset_bytes = model.checkpoint.extent(component.name).offset_bytes
         return _stored_pieces(component, root / component.tensor.shard, offset_bytes)
 
@@ -134,11 +139,9 @@ def _silu(x: Float64Array) -> Float64Array:
 
 def _multiply_in(component: Component, pieces: Pieces, x: Float64Array) -> Float64Array:
     """Return the product of inputs with the vectors of all neurons, ``[n_inputs, n_neurons]``."""
-    tensor = component.tensor
-    inputs = x.reshape(len(x), tensor.n_before, tensor.n_after)
-    out = np.zeros((len(x), tensor.n_neurons))
+    out = np.zeros((len(x), component.tensor.n_neurons))
     for rows, neurons, weights in pieces:
-        part = inputs if weights.shape[2] == component.hidden else inputs[:, rows]
+        part = x.reshape(len(x), -1, weights.shape[2])[:, rows]
         out[:, neurons] += part.reshape(len(x), -1) @ weights.swapaxes(1, 2).reshape(-1, weights.shape[1])
     return out
 
@@ -149,7 +152,7 @@ def _multiply_out(component: Component, pieces: Pieces, hidden: Float64Array) ->
     out = np.zeros((len(hidden), tensor.n_before, tensor.n_after))
     for rows, neurons, weights in pieces:
         product = hidden[:, neurons] @ weights.swapaxes(0, 1).reshape(weights.shape[1], -1)
-        if weights.shape[2] == component.hidden:
+        if weights.shape[2] == component.n_weights:
             out += product.reshape(out.shape)
         else:
             out[:, rows] += product.reshape(len(hidden), -1, tensor.n_after)
@@ -181,7 +184,20 @@ def _stored_pieces(component: Component, path: Path, offset_bytes: int) -> Piece
 
 
 def _bundled_pieces(component: Component, path: Path, entry: Mapping[str, Any]) -> Pieces:
-    """Yield a component's weights out of the bundles, slot by slot."""
+    """Yield a component's weights out of the bundles of neurons, slot by slot."""
+    for slots, weights in _bundled_rows(component, path, entry):
+        yield slice(0, 1), slots, weights[None]
+
+
+def _input_pieces(component: Component, path: Path, entry: Mapping[str, Any]) -> Pieces:
+    """Yield a component's weights out of the bundles of inputs, slot by slot."""
+    inputs = np.array(entry["order"], np.int64)
+    for slots, weights in _bundled_rows(component, path, entry):
+        yield inputs[slots], slice(0, component.tensor.n_neurons), weights[:, :, None]
+
+
+def _bundled_rows(component: Component, path: Path, entry: Mapping[str, Any]) -> Iterator[tuple[slice, Float64Array]]:
+    """Yield slots, and what their bundles hold of a component, a row each."""
     place = next(place for place in entry["components"] if place["role"] == component.role)
     stride, begin = entry["stride_bytes"], place["offset_bytes"]
     with opened(path) as descriptor:
@@ -189,8 +205,7 @@ def _bundled_pieces(component: Component, path: Path, entry: Mapping[str, Any]) 
             data = np.empty((slots.stop - slots.start, stride), np.uint8)
             read_into(descriptor, data, entry["offset_bytes"] + slots.start * stride)
             part = np.ascontiguousarray(data[:, begin : begin + place["length_bytes"]])
-            items = _as_float64(part, component.dtype).reshape(1, len(data), component.hidden)
-            yield slice(0, 1), slots, items
+            yield slots, _as_float64(part, component.dtype)
 
 
 def _vector(tensor: NeuronTensor, path: Path, offset_bytes: int) -> Float64Array:

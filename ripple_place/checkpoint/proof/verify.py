@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import unit_metadata
 from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress, opened
 from ripple_place.checkpoint.model.ffn import describe_ffn
@@ -189,6 +190,7 @@ def compare_output(
         inventory.check_accounted(contents.files | carriers.keys() | additions | {*besides})
         checks = {"side files equal the source's": _check_copied(source, out, document, contents.copied)}
         placement = _check_placement(out / PLACEMENT_FILE, placement)
+        model = model.of_unit(placement.unit)
         orders = resolve_orders(model, placement)
         actions = tensor_actions(model, orders)
         second = second_orders(placement)
@@ -230,6 +232,7 @@ def _check_manifest(
     """Raise unless a manifest says what follows from source and placement, wherever it says anything of that."""
     shards = model.checkpoint.shards
     expected = {
+        "unit": unit_metadata(model.unit).get("unit"),
         "formats": list(contents.formats),
         "family": model.family.name,
         "model_type": model.checkpoint.config["model_type"],
@@ -242,6 +245,7 @@ def _check_manifest(
     }
     recorded = document["source"]
     found = {
+        "unit": None,
         **document,
         "shards": recorded["shards"],
         "source": recorded["files"].keys() - {FOLDER_VIEW},

@@ -619,6 +619,14 @@ def odd_words(folder: Path) -> Attempts:
     yield lambda: look(llama_at(folder / "original"))
 
 
+@case("checkpoint/model/ffn.py:FfnModel.of_unit")
+def packed_columns(folder: Path) -> Attempts:
+    """Columns of weights that are packed: their neurons."""
+    model = open_model(write_quantised(folder / "model", "awq"))
+    yield lambda: model.of_unit("column")
+    yield lambda: model.of_unit("neuron")
+
+
 @case("checkpoint/model/quantisation_config.py:_declared", "", "a tool's own file, cut short: downloaded, or removed")
 def damaged_sidecar(folder: Path) -> Attempts:
     """Nothing but the tool reads it."""

@@ -247,6 +247,11 @@ instead(
     f"{_TUNE}:TuneParams.check", "--copies 2", "a rule to tune for two copies: for one",
     lambda: tunable(copies=2), lambda: tunable(),
 )  # fmt: skip
+instead(
+    f"{_TUNE}:TuneParams.check_unit", "", "a rule to tune for columns: for neurons",
+    lambda: TuneParams(("teal=50%",), TEXT).check_unit("column"),
+    lambda: TuneParams(("teal=50%",), TEXT).check_unit("neuron"),
+)  # fmt: skip
 
 
 def _selected(words: str, story: str, bad: tuple[str, ...], *good: tuple[str, ...]) -> None:
