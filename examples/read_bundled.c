@@ -4,7 +4,8 @@
  *   ./read_bundled OUT/ripple_place/bundled.safetensors layers.1 17 > weights.raw
  *
  * prints the weights of the neuron in slot 17 (gate row, up row, down column) to stdout, and to stderr which neuron of
- * the original model that is. An engine would keep offset, stride and order of each block, and read runs of slots.
+ * the original model that is; in a file of columns, the weights of a column: of down in block layers.1, of gate and up
+ * in layers.1.input. An engine would keep offset, stride and order of each block, and read runs of slots.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -36,6 +37,9 @@ int main(int argc, char **argv) {
     char *header = calloc(header_bytes + 1, 1);
     if (!header || pread(file, header, header_bytes, 8) != (ssize_t)header_bytes) fail("a header cut short");
 
+    char *format = strstr(header, "\"format\":\"ripple-place.bundled/");
+    char version = format ? format[strlen("\"format\":\"ripple-place.bundled/")] : 0;
+    if (version != '1' && version != '2') fail("a format that this program does not know");
     char *block = after_key(after_key(strstr(header, "\"index\":"), argv[2]) - 1, "offset_bytes");
     uint64_t offset = strtoull(block, NULL, 10);
     uint64_t stride = strtoull(after_key(block, "stride_bytes"), NULL, 10);
@@ -45,7 +49,7 @@ int main(int argc, char **argv) {
 
     char *order = after_key(block, "order") + 1; /* behind the bracket */
     for (uint64_t i = 0; i < slot; i++) order = strchr(order, ',') + 1;
-    fprintf(stderr, "neuron %" PRIu64 "\n", (uint64_t)strtoull(order, NULL, 10));
+    fprintf(stderr, "%s %" PRIu64 "\n", version == '1' ? "neuron" : "column", (uint64_t)strtoull(order, NULL, 10));
 
     char *weights = malloc(stride);
     if (!weights || pread(file, weights, stride, (off_t)(offset + slot * stride)) != (ssize_t)stride) fail("a short read");

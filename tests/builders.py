@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from ripple_place.blocks import sorted_blocks
+from ripple_place.blocks import sorted_blocks, unit_metadata
 from ripple_place.checkpoint.names import MANIFEST_FILE
 from ripple_place.checkpoint.output.manifest import format_manifest, read_manifest
 from ripple_place.placement import ModelPlacement, NeuronPlacement
@@ -127,7 +127,8 @@ def random_placement(
     orders = {name: rng.permutation(model.blocks[name].n_neurons) for name in sorted_blocks(model.blocks)}
     second = {name: rng.permutation(model.blocks[name].n_neurons) for name in copies}
     return ModelPlacement(
-        {name: NeuronPlacement(order, order_2=second.get(name)) for name, order in orders.items() if name not in skip}
+        {name: NeuronPlacement(order, order_2=second.get(name)) for name, order in orders.items() if name not in skip},
+        unit_metadata(model.unit),
     )
 
 

@@ -20,6 +20,14 @@ SOURCE = Path(__file__).parents[1] / "examples" / "read_bundled.c"
 COMPILER = shutil.which("cc")
 
 
+def compiled(folder: Path) -> Path:
+    """Compile the reader, of at most sixty lines, without a warning."""
+    assert len(SOURCE.read_text().splitlines()) <= 60
+    program = folder / "read_bundled"
+    subprocess.run([str(COMPILER), "-Wall", "-Wextra", "-Werror", "-O1", "-o", program, SOURCE], check=True)
+    return program
+
+
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 @pytest.mark.parametrize("stride", ["packed", "page"])
 def test_read_bundled(pico_opt: Path, tmp_path: Path, stride: str) -> None:
@@ -27,19 +35,42 @@ def test_read_bundled(pico_opt: Path, tmp_path: Path, stride: str) -> None:
     model = describe_ffn(Checkpoint.open(pico_opt))
     placement = random_placement(model)
     execute(plan_rewrite(model, placement, tmp_path / "out", stride=stride))
-    assert len(SOURCE.read_text().splitlines()) <= 60
-    subprocess.run(
-        [str(COMPILER), "-Wall", "-Wextra", "-Werror", "-O1", "-o", "read_bundled", SOURCE], cwd=tmp_path, check=True
-    )
+    program = compiled(tmp_path)
     bundled = tmp_path / "out" / "ripple_place" / "bundled.safetensors"
     weights = load_file(pico_opt / "model.safetensors")
     for block, slot in (("layers.0", 0), ("layers.1", 17), ("layers.1", 23)):
-        done = subprocess.run([tmp_path / "read_bundled", bundled, block, str(slot)], capture_output=True, check=True)
+        done = subprocess.run([program, bundled, block, str(slot)], capture_output=True, check=True)
         neuron = int(placement.blocks[block].order[slot])
         assert done.stderr.decode() == f"neuron {neuron}\n"
         module = f"model.decoder.{block}."
         up, down = weights[module + "fc1.weight"][neuron], weights[module + "fc2.weight"][:, neuron]
         assert done.stdout[:32] == np.concatenate([up, down]).tobytes()
         assert len(done.stdout) == (32 if stride == "packed" else 4096)
-    for words in (["layers.2", "0"], ["layers.1", "24"], ["layers.1"]):
-        assert subprocess.run([tmp_path / "read_bundled", bundled, *words], capture_output=True).returncode == 1
+    for words in (["layers.2", "0"], ["layers.1.input", "0"], ["layers.1", "24"], ["layers.1"]):
+        assert subprocess.run([program, bundled, *words], capture_output=True).returncode == 1
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+@pytest.mark.parametrize("stride", ["packed", "page"])
+def test_read_bundled_columns(pico_opt: Path, tmp_path: Path, stride: str) -> None:
+    """The same program gives a column of up, its weights in the order of down's slots, or one of down."""
+    model = describe_ffn(Checkpoint.open(pico_opt)).of_unit("column")
+    placement = random_placement(model)
+    execute(plan_rewrite(model, placement, tmp_path / "out", stride=stride))
+    program, bundled = compiled(tmp_path), tmp_path / "out" / "ripple_place" / "bundled.safetensors"
+    weights = load_file(pico_opt / "model.safetensors")
+    for block, slot in (("layers.0.input", 0), ("layers.1.input", 7), ("layers.1", 23)):
+        done = subprocess.run([program, bundled, block, str(slot)], capture_output=True, check=True)
+        unit, ffn = int(placement.blocks[block].order[slot]), block.removesuffix(".input")
+        assert done.stderr.decode() == f"column {unit}\n"
+        expected = weights[f"model.decoder.{ffn}.fc2.weight"][:, unit]
+        if block != ffn:
+            expected = weights[f"model.decoder.{ffn}.fc1.weight"][:, unit][placement.blocks[ffn].order]
+        assert done.stdout.rstrip(b"\0") == expected.tobytes().rstrip(b"\0")
+        assert len(done.stdout) == (expected.nbytes if stride == "packed" else 4096)
+    data = bundled.read_bytes()
+    for later in (b"ripple-place.bundled/3", b"ripple-place.bundlex/1"):
+        bundled.write_bytes(data.replace(b"ripple-place.bundled/2", later, 1))
+        done = subprocess.run([program, bundled, "layers.1", "0"], capture_output=True)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"a format that this program does not know" in done.stderr

@@ -137,6 +137,17 @@ def pico_opt(*, copies: bool = False) -> PicoModel:
     return PicoModel(_numbered(opt_tensors(hidden=4, vocab=8)), opt_config(), placement)
 
 
+def pico_columns() -> PicoModel:
+    """Return a Llama model of one layer, by its columns; those of its inputs lie in two orders."""
+    sizes = {"n_layers": 1, "n_neurons": 6}
+    blocks = {
+        "layers.0.input": NeuronPlacement(shuffled(50, 4), order_2=shuffled(51, 4)),
+        "layers.0": NeuronPlacement(shuffled(52, 6)),
+    }
+    tensors = _numbered(llama_tensors(hidden=4, vocab=8, **sizes))
+    return PicoModel(tensors, llama_config(**sizes), ModelPlacement(blocks, {"unit": "column"}))
+
+
 def pico_llama(n_layers: int, n_neurons: int, *, stride: str = "packed", second: bool = False) -> PicoModel:
     """Return a Llama model; its last block may lie in two orders."""
     orders = {layer: shuffled(30 + layer, n_neurons) for layer in range(n_layers)}

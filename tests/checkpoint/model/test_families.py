@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ripple_place.checkpoint.model.neuron_tensor import Component
     from tests.builders import Tensors
 
 H, N = 8, 24
@@ -423,16 +424,40 @@ def test_bundles(case: Case, tmp_path: Path) -> None:
         order, block = placement.blocks[name].order, bundles[f"{name}.bundles"]
         assert block.shape == (n_neurons, len(model.blocks[name].components), H)
         for component, rows in zip(model.blocks[name].components, block.swapaxes(0, 1), strict=True):
-            tensor = tensors[component.name]
-            if "experts." in component.name and tensor.ndim == 3:
-                tensor = tensor[int(name.rsplit(".", 1)[1])]
-            if tensor.shape[0] == H:  # A neuron per column, whatever else.
-                tensor = tensor.T
-            parts = len(tensor) // n_neurons
-            pairs = case.config["model_type"] in ("phi3small", "gpt_oss")
-            first = component.part * (1 if pairs else n_neurons)
-            expected = tensor[first :: parts if pairs and parts == 2 else 1][:n_neurons]
-            np.testing.assert_array_equal(rows, expected[order])
+            np.testing.assert_array_equal(rows, rows_of(case, tensors, name, component)[order])
+
+
+def rows_of(case: Case, tensors: Tensors, name: str, component: Component) -> np.ndarray:
+    """Return a component of an FFN with a neuron per row."""
+    tensor, n_neurons = tensors[component.name], case.blocks[name]
+    if "experts." in component.name and tensor.ndim == 3:
+        tensor = tensor[int(name.rsplit(".", 1)[1])]
+    if tensor.shape[0] == H:  # A neuron per column, whatever else.
+        tensor = tensor.T
+    parts = len(tensor) // n_neurons
+    pairs = case.config["model_type"] in ("phi3small", "gpt_oss")
+    first = component.part * (1 if pairs else n_neurons)
+    return tensor[first :: parts if pairs and parts == 2 else 1][:n_neurons]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_columns(case: Case, tmp_path: Path) -> None:
+    """Columns of gate and up lie side by side, their weights in the order of the columns of down."""
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.standard_normal(shape) for name, shape in case.shapes.items()}
+    source, out = write_checkpoint(tmp_path / "m", tensors, case.config), tmp_path / "out"
+    model = describe_ffn(Checkpoint.open(source)).of_unit("column")
+    placement = random_placement(model)
+    execute(plan_rewrite(model, placement, out, formats=["bundled"]))
+    bundles = load_file(out / "ripple_place" / "bundled.safetensors")
+    for name, n_neurons in case.blocks.items():
+        of_input, order = placement.blocks[f"{name}.input"].order, placement.blocks[name].order
+        inputs, down = model.blocks[f"{name}.input"].components, model.blocks[name].components
+        assert [part.role for part in inputs] in (["gate", "up"], ["up"])
+        assert bundles[f"{name}.input.bundles"].shape == (H, len(inputs), n_neurons)
+        for component, columns in zip(inputs, bundles[f"{name}.input.bundles"].swapaxes(0, 1), strict=True):
+            np.testing.assert_array_equal(columns, rows_of(case, tensors, name, component).T[of_input][:, order])
+        np.testing.assert_array_equal(bundles[f"{name}.bundles"][:, 0], rows_of(case, tensors, name, down[0])[order])
 
 
 @pytest.mark.parametrize(

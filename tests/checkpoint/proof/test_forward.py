@@ -31,18 +31,20 @@ def write_case(name: str, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("chunk_bytes", [64, 8 << 20])
-@pytest.mark.parametrize("formats", [["drop-in"], ["bundled"]])
+@pytest.mark.parametrize(
+    ("formats", "unit"), [(["drop-in"], "neuron"), (["bundled"], "neuron"), (["bundled"], "column")]
+)
 @pytest.mark.parametrize("name", CASES)
 def test_every_layout(
-    tmp_path: Path, name: str, formats: list[str], chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, formats: list[str], unit: str, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows, columns, halves, pairs, experts in one tensor, norms and scales: from shards and from bundles."""
     monkeypatch.setattr(forward, "CHUNK_BYTES", chunk_bytes)
     source = write_case(name, tmp_path / "m")
-    model = describe_ffn(Checkpoint.open(source))
+    model = describe_ffn(Checkpoint.open(source)).of_unit(unit)
     execute(plan_rewrite(model, random_placement(model), tmp_path / "out", formats=formats))
     index = read_manifest(tmp_path / "out").document["bundled"]
-    assert compare_forward(tmp_path / "out", model, index, drop_in=index is None) == len(model.blocks)
+    assert compare_forward(tmp_path / "out", model, index, drop_in=index is None) == len(model.ffns)
 
 
 @pytest.mark.parametrize("name", CASES)
