@@ -97,6 +97,8 @@ class Targets:
         model = describe_ffn(Checkpoint.open(self.opt))
         self.plan = plan_rewrite(model, random_placement(model), root / "out")
         execute(self.plan)
+        columns = model.of_unit("column")
+        execute(plan_rewrite(columns, random_placement(columns), root / "columns"))
         self.unfinished = plan_rewrite(model, random_placement(model), root / "unfinished")
         Journal(self.unfinished, root / "unfinished.partial").__exit__(None, None, None)
         rng = np.random.default_rng(0)
@@ -157,6 +159,14 @@ class Targets:
             "bundled": (
                 root / "out" / "ripple_place" / "bundled.safetensors", mutate_container,
                 lambda: verify(self.opt, root / "out"),
+            ),
+            "bundled columns": (
+                root / "columns" / "ripple_place" / "bundled.safetensors", mutate_container,
+                lambda: verify(self.opt, root / "columns"),
+            ),
+            "manifest of columns with its hash": (
+                root / "columns" / "ripple_place" / "manifest.json", _mutate_manifest,
+                lambda: verify(self.opt, root / "columns"),
             ),
             "torch file": (root / "model_0.pt", mutate_bytes, lambda: read_torch_file(root / "model_0.pt")),
             "torch pickle": (root / "model_0.pt", invent_torch_file, lambda: read_torch_file(root / "model_0.pt")),
@@ -255,7 +265,7 @@ class Targets:
         self.kinds[kind][0].write_bytes(data)
         message = self._read(kind, len(data))
         # What is hashed must be refused however little is changed.
-        assert message is not None or kind not in ("manifest", "bundled") or data == self.sound[kind]
+        assert message is not None or kind not in ("manifest", "bundled", "bundled columns") or data == self.sound[kind]
         return message
 
     def _read(self, kind: str, size_bytes: int) -> str | None:
