@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +41,6 @@ from tests.checkpoint.model.test_quantised import write_quantised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 BLOCKS = ["layers.0.input", "layers.0", "layers.1.input", "layers.1"]
 
@@ -325,3 +326,18 @@ def test_another_model_than_the_placement(pico_opt: Path, tmp_path: Path) -> Non
     wide = write_checkpoint(tmp_path / "wide", opt_tensors(hidden=16), opt_config())
     with pytest.raises(ValueError, match=r"placement: layers.0.input: found 8 neurons; expected 16"):
         plan_rewrite(columns_of(wide), random_placement(columns_of(pico_opt)), tmp_path / "out")
+
+
+def test_the_example_in_the_documentation(pico_llama: Path, tmp_path: Path) -> None:
+    """A dozen lines of numpy compute an FFN from the bundled file."""
+    rewrite(pico_llama, tmp_path / "out")
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    code = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "einsum" in code)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    x = np.random.default_rng(0).standard_normal(8)
+    gate, up, down = (
+        weights_of(pico_llama)[f"model.layers.1.mlp.{name}_proj.weight"] for name in ("gate", "up", "down")
+    )
+    found = names["ffn"](tmp_path / "out" / BUNDLED_FILE, "layers.1", x, np.tanh)
+    np.testing.assert_allclose(found, down @ (np.tanh(gate @ x) * (up @ x)), rtol=1e-6)
