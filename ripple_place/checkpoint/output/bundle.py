@@ -21,7 +21,7 @@ import numpy as np
 
 from ripple_place.blocks import COLUMN, NEURON, ffn_of, unit_metadata
 from ripple_place.checkpoint.fileio import CHUNK_BYTES, Scratch, chunks, opened, read_into, read_through
-from ripple_place.checkpoint.output.permute import permuted_tensor, unit_rows
+from ripple_place.checkpoint.output.permute import permuted_tensor, write_unit_rows
 from ripple_place.errors import CheckpointError, UnsupportedError
 from ripple_place.kernels.gather import gather_columns
 from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
@@ -44,6 +44,7 @@ HELD_ROWS_BYTES = 256 << 20
 """Memory for components with a neuron per row, beside the turned one, or for turned ones: two of a 7B model's fit."""
 SECOND = "_2"
 """Behind a name, what belongs to the second copy."""
+_ALIGNMENT_BYTES = 64
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
 
 
@@ -266,18 +267,29 @@ def _held_rows(
     checkpoint: Checkpoint, block: FfnBlock, scratch: Scratch, units: Int32Array | None
 ) -> dict[str, UInt8Array]:
     """Return the rows that are held in memory, by role: of the turned components those of some units, if asked for."""
-    held: dict[str, UInt8Array] = {}
-    budget_bytes = HELD_ROWS_BYTES
+    n_rows, budget_bytes, end = block.n_neurons if units is None else units.size, HELD_ROWS_BYTES, 0
+    begins: dict[str, int] = {}
     for component in block.components:
+        is_turned = component.rows_begin_bytes is None
+        if is_turned or component.length_bytes <= budget_bytes:
+            budget_bytes -= 0 if is_turned else component.length_bytes
+            begins[component.role] = end
+            end += -(-n_rows * component.unit_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+    # One stretch of memory for all of them, since other blocks may have other components.
+    memory = scratch.array("held", (end,), np.uint8)
+    held: dict[str, UInt8Array] = {}
+    for component in block.components:
+        if component.role in begins:
+            begin = begins[component.role]
+            rows = memory[begin : begin + n_rows * component.unit_bytes].reshape(n_rows, component.unit_bytes)
+            held[component.role] = rows
         if component.rows_begin_bytes is None:
-            held[component.role] = unit_rows(checkpoint, component, scratch, units).view(np.uint8)
+            write_unit_rows(checkpoint, component, rows.view(f"u{component.tensor.item_bytes}"), units)
             continue
         with opened(checkpoint.file_of(component.name)) as descriptor:
             begin_bytes = checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes
-            if component.length_bytes <= budget_bytes:
-                held[component.role] = scratch.array(component.role, (block.n_neurons, component.unit_bytes), np.uint8)
-                budget_bytes -= component.length_bytes
-                read_into(descriptor, held[component.role], begin_bytes)
+            if component.role in held:
+                read_into(descriptor, rows, begin_bytes)
             else:
                 read_through(descriptor, begin_bytes, component.length_bytes)
     return held

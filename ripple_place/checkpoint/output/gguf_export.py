@@ -20,7 +20,7 @@ import numpy as np
 
 from ripple_place.checkpoint.fileio import Scratch, opened, read_into
 from ripple_place.checkpoint.output.bundle import PAGE_BYTES
-from ripple_place.checkpoint.output.permute import permuted_pieces, unit_rows
+from ripple_place.checkpoint.output.permute import permuted_pieces, write_unit_rows
 from ripple_place.errors import UnsupportedError
 from ripple_place.extras import install_command
 from ripple_place.newfile import file_beside
@@ -151,7 +151,9 @@ def _rows(model: FfnModel, component: Component, order: Int32Array) -> AnyArray:
     """Return a component with a neuron per row, in slot order."""
     checkpoint = model.checkpoint
     if component.rows_begin_bytes is None:
-        return unit_rows(checkpoint, component, Scratch())[order]
+        turned = np.empty((order.size, component.n_weights), f"u{component.tensor.item_bytes}")
+        write_unit_rows(checkpoint, component, turned)
+        return turned[order]
     rows = np.empty((order.size, component.unit_bytes), np.uint8)
     with opened(checkpoint.file_of(component.name)) as descriptor:
         read_into(descriptor, rows, checkpoint.extent(component.name).offset_bytes + component.rows_begin_bytes)

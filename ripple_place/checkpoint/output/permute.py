@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _TRANSPOSE_ROWS, _TRANSPOSE_COLUMNS = 256, 32
 """Block in which a transpose runs fastest: 512 bytes written at a time, 8 MB of pages touched."""
+_GAP_BYTES = 64
+"""A line of the cache."""
 
 
 def permuted_tensor(
@@ -70,40 +72,43 @@ def permuted_pieces(
                 yield from _permuted_long_row(descriptor, offset_bytes + row * tensor.row_bytes, tensor, units, scratch)
 
 
-def unit_rows(
-    checkpoint: Checkpoint, component: Component, scratch: Scratch, units: Int32Array | None = None
-) -> AnyArray:
-    """Return a component with a unit per row, however the tensor stores it.
-
-    It lies in the scratch memory of the component's role.
+def write_unit_rows(
+    checkpoint: Checkpoint, component: Component, out: AnyArray, units: Int32Array | None = None
+) -> None:
+    """Write a component to memory with a unit per row, however the tensor stores it.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     component : Component
-    scratch : Scratch
-    units : ndarray of int32, optional
-        Which rows to return; all, in checkpoint order, by default. Only of inputs that are columns of the tensor.
-
-    Returns
-    -------
-    ndarray of shape (n_units, n_weights)
+    out : ndarray of shape (n_units, n_weights)
         Unsigned, as wide as the tensor's elements.
+    units : ndarray of int32, optional
+        Which rows to write; all, in checkpoint order, by default. Only of inputs that are columns of the tensor.
     """
-    tensor = component.tensor
-    n_units = component.n_units if units is None else units.size
-    out = scratch.array(component.role, (n_units, component.n_weights), _UNSIGNED[tensor.item_bytes])
+    tensor, scratch = component.tensor, Scratch()
     for before, neurons, piece in _stored_pieces(checkpoint, component):
         if component.by_input:
             place = out.reshape(tensor.n_before, -1, tensor.n_neurons)[before, :, neurons]
-            turned = (piece if units is None else np.take(piece, units, axis=2)).swapaxes(1, 2)
+            turned = _spread(piece if units is None else np.take(piece, units, axis=2), 2, scratch).swapaxes(1, 2)
         else:
             place = out.reshape(tensor.n_neurons, tensor.n_before, tensor.n_after)[neurons, before].swapaxes(0, 1)
-            turned = piece
+            turned = _spread(piece, 1, scratch)
         for first in range(0, place.shape[1], _TRANSPOSE_COLUMNS):
             some = slice(first, first + _TRANSPOSE_COLUMNS)
             place[:, some] = turned[:, some]
-    return out
+
+
+def _spread(piece: AnyArray, axis: int, scratch: Scratch) -> AnyArray:
+    """Return a copy with a gap behind each run along an axis.
+
+    What lies a power of two apart, as columns of most models do, shares a few lines of the cache.
+    """
+    shape = list(piece.shape)
+    shape[axis] += _GAP_BYTES // piece.itemsize
+    spread = scratch.array("spread", tuple(shape), piece.dtype)[tuple(slice(size) for size in piece.shape)]
+    spread[:] = piece
+    return spread
 
 
 def _stored_pieces(checkpoint: Checkpoint, component: Component) -> Iterator[tuple[slice, slice, AnyArray]]:
