@@ -180,13 +180,13 @@ def test_small_chunks(pico_llama: Path, tmp_path: Path, monkeypatch: pytest.Monk
     rewrite(pico_llama, tmp_path / "one")
     for module in (fileio, permute):
         monkeypatch.setattr(module, "CHUNK_BYTES", 100)
-    for module_name in ("output.bundle", "proof.compare"):
+    for module_name in ("output.bundle_pieces", "proof.compare"):
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}.CHUNK_BYTES", 100)
     for module_name in ("output.permute", "proof.compare"):
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}._TRANSPOSE_ROWS", 3)
         monkeypatch.setattr(f"ripple_place.checkpoint.{module_name}._TRANSPOSE_COLUMNS", 5)
     monkeypatch.setattr(
-        "ripple_place.checkpoint.output.bundle.HELD_ROWS_BYTES", 500
+        "ripple_place.checkpoint.output.bundle_pieces.HELD_ROWS_BYTES", 500
     )  # Holds the gate, not the up rows.
     monkeypatch.delattr(os, "copy_file_range", raising=False)
     rewrite(pico_llama, tmp_path / "two")

@@ -14,7 +14,8 @@ from ripple_place.checkpoint.fileio import CHUNK_BYTES
 from ripple_place.checkpoint.model.neuron_tensor import keeps_granules
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.names import BUNDLED_FILE
-from ripple_place.checkpoint.output.bundle import HELD_ROWS_BYTES, BundleLayout, plan_bundle
+from ripple_place.checkpoint.output.bundle import BundleLayout, plan_bundle
+from ripple_place.checkpoint.output.bundle_pieces import HELD_ROWS_BYTES
 from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_output
 from ripple_place.checkpoint.output.sidefiles import SideFiles, list_side_files

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from ripple_place.checkpoint.model.ffn import FfnModel, describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
-from ripple_place.checkpoint.output import bundle
+from ripple_place.checkpoint.output import bundle_pieces
 from ripple_place.checkpoint.output.bundle import bundle_sources, plan_bundle
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.plan import plan_rewrite, resolve_orders, second_orders
@@ -159,8 +159,8 @@ def test_bundles_are_the_transposed_slices(
     placement = random_placement(model, seed=seed, copies=("layers.0.input", "layers.0"))
     orders, second = resolve_orders(model, placement), second_orders(placement)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bundle, "HELD_ROWS_BYTES", held_bytes)
-        patched.setattr(bundle, "CHUNK_BYTES", chunk_bytes)
+        patched.setattr(bundle_pieces, "HELD_ROWS_BYTES", held_bytes)
+        patched.setattr(bundle_pieces, "CHUNK_BYTES", chunk_bytes)
         layout = plan_bundle(model, orders, "packed", second)
         pieces = {
             source.name: b"".join(piece.tobytes() for piece in source.pieces)
@@ -180,14 +180,14 @@ def test_bundles_are_the_transposed_slices(
 def test_columns_are_turned_in_groups(monkeypatch: pytest.MonkeyPatch, pico_llama: Path, tmp_path: Path) -> None:
     """Gate and up are held together only where memory allows: otherwise for half of the slots at a time."""
     held = []
-    write = bundle.write_unit_rows
+    write = bundle_pieces.write_unit_rows
 
     def note(checkpoint: Any, component: Any, out: np.ndarray, units: Any = None) -> None:
         held.append(len(out))
         write(checkpoint, component, out, units)
 
-    monkeypatch.setattr(bundle, "HELD_ROWS_BYTES", 1)
-    monkeypatch.setattr(bundle, "write_unit_rows", note)
+    monkeypatch.setattr(bundle_pieces, "HELD_ROWS_BYTES", 1)
+    monkeypatch.setattr(bundle_pieces, "write_unit_rows", note)
     placement = rewrite(pico_llama, tmp_path / "out", formats=["bundled"])
     assert_columns(tmp_path / "out", weights_of(pico_llama), placement)
     # Of each layer gate and up for half of the inputs, then for the rest, then down.
@@ -299,6 +299,20 @@ def test_wide_bf16(tmp_path: Path) -> None:
     placement = rewrite(source, tmp_path / "out")
     assert_columns(tmp_path / "out", tensors, placement)
     verify(source, tmp_path / "out")
+
+
+def test_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written, and proved, in pieces much smaller than a tensor, it has the same bytes."""
+    tensors = llama_tensors(n_layers=1, n_neurons=30, hidden=20)
+    source = write_checkpoint(tmp_path / "m", tensors, llama_config(n_layers=1, n_neurons=30))
+    rewrite(source, tmp_path / "one")
+    for name in ("fileio", "output.bundle_pieces", "output.permute", "proof.compare"):
+        monkeypatch.setattr(f"ripple_place.checkpoint.{name}.CHUNK_BYTES", 100)
+    for name in ("output.permute", "proof.compare"):
+        monkeypatch.setattr(f"ripple_place.checkpoint.{name}._TRANSPOSE_ROWS", 3)
+        monkeypatch.setattr(f"ripple_place.checkpoint.{name}._TRANSPOSE_COLUMNS", 5)
+    rewrite(source, tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 @pytest.mark.parametrize("n", [3, 6, 9, 12])
