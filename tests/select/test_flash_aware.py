@@ -26,6 +26,7 @@ SHAPES = {
     "reads alone": [0.0, *([1.0] * N_SLOTS)],
     "concave": [0.0, *(4 * np.sqrt(np.arange(1, N_SLOTS + 1))).tolist()],
     "steps": [0.0, *(5.0 + 4 * (length // 3) for length in range(1, N_SLOTS + 1))],
+    "falling": [0.0, *(9.0 - (length % 5) for length in range(1, N_SLOTS + 1))],
     "convex": [0.0, *(1.0 + length**2 for length in range(1, N_SLOTS + 1))],
 }
 """Costs by the length of a read: those of devices are lines, tables and steps of a page."""
@@ -41,7 +42,7 @@ def price_of(run_cost: Sequence[float], nats: float, gap: int, *, is_line: bool 
     run_price, n_slots = nats * np.array(run_cost), len(run_cost) - 1
     if is_line is None:
         is_line = n_slots < 2 or bool(np.allclose(np.diff(run_price[1:]), run_price[-1] - run_price[-2], rtol=1e-12))
-    return Price(run_price, is_line, gap, np.empty((4, n_slots), np.int32), np.empty((3, n_slots + 1)))
+    return Price.of_reads(run_price, gap, is_line=is_line)
 
 
 def chosen(token: dict[int, tuple[float, bool]], price: Price) -> list[int]:
