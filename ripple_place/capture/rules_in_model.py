@@ -50,11 +50,18 @@ class RuleRun:
     layout : Layout
         Its blocks are those in which the rule works.
     tuning : Tuning
+    params : SimulationParams or None
+        How its reader works; None as the others' does.
+    choice : str
+        Runs with the same one, if it is not empty, serve what the first of them chooses. Runs of a rule that looks
+        neither at what is in DRAM nor at where neurons lie do so anyway.
     """
 
     rule: Rule
     layout: Layout
     tuning: Tuning
+    params: SimulationParams | None = None
+    choice: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +188,8 @@ class ModelText:
         check_units([run.rule for run in runs.values()], self.unit)
         blocks = {
             name: selected_blocks(
-                {block: RowTokens(n_tokens, None, n_tokens) for block in run.layout.blocks}, run.layout, device, params,
-                run.rule, run.tuning, noise, self.n_parts, self.unit,
+                {block: RowTokens(n_tokens, None, n_tokens) for block in run.layout.blocks}, run.layout, device,
+                run.params or params, run.rule, run.tuning, noise, self.n_parts, self.unit,
             )
             for name, run in runs.items()
         }  # fmt: skip
@@ -191,8 +198,8 @@ class ModelText:
         first_of: dict[object, str] = {}
         for name, run in runs.items():
             can_share = noise.sigma == 0 and all(block.sees_outputs_alone for block in blocks[name].values())
-            key = (str(run.rule), id(run.tuning), tuple(blocks[name])) if can_share else name
-            together.setdefault(first_of.setdefault(key, name), []).append(name)
+            same_rule = (str(run.rule), id(run.tuning), tuple(blocks[name])) if can_share else name
+            together.setdefault(first_of.setdefault(run.choice or same_rule, name), []).append(name)
         inside = {
             first: Run(
                 {block: SharedChoice([blocks[name][block] for name in names]) for block in blocks[first]},
@@ -207,7 +214,9 @@ class ModelText:
             dropped = inside[first].dropped
             for name in names:
                 run = runs[name]
-                flash = gather_result(run.layout.name, blocks[name], params, run.rule, run.tuning, n_tokens, self.unit)
+                flash = gather_result(
+                    run.layout.name, blocks[name], run.params or params, run.rule, run.tuning, n_tokens, self.unit
+                )
                 assert flash.selection is not None
                 flash = replace(flash, selection=flash.selection.with_loss(losses[first].to_json()))
                 outcomes[name] = RuleOutcome(flash, losses[first], {} if dropped is None else dropped.means())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.blocks import is_input_block
 from ripple_place.capture.loss import compensation_of
 from ripple_place.capture.recorder import Recorder
 from ripple_place.capture.rule_choice import Nowhere
@@ -166,7 +167,10 @@ class RuleTuner:
         """Return what makes up for what is dropped on average, by block."""
         if not self._compensates:
             return {}
-        return {block: compensation_of(self._sites[block], mean) for block, mean in dropped.items()}
+        return {
+            block: mean if is_input_block(block) else compensation_of(self._sites[block], mean)
+            for block, mean in dropped.items()
+        }
 
     def _fit_thresholds(self, rule: Rule) -> dict[str, float]:
         """Fit the thresholds of a rule of profiles that has some, on tokens spread over the text."""

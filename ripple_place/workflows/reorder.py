@@ -84,9 +84,9 @@ def reorder(
         if not writing.dry_run:
             require_capture_extra(checkpoint)
     learned = read_profile(profile)
-    if selection is not None:
-        selection.check_unit(learned.unit)
     names = select_layers(learned.blocks, placing.layers)
+    if selection is not None:
+        selection.check_profile(learned, names)
     model = None if checkpoint is None else open_model(Path(checkpoint), writing.family).of_unit(learned.unit)
     sizes = _bundle_bytes(model, learned, names, placing)
     placing = placing.resolved(

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import NEURON
+from ripple_place.blocks import NEURON, unit_metadata
 from ripple_place.errors import UsageError
 from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.placement import ModelPlacement
 from ripple_place.placing.recorded_dram import RecordedDram
-from ripple_place.select.registry import parse_rule
+from ripple_place.select.registry import check_units, parse_rule
 from ripple_place.select.rule import Tuning
 from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ripple_place.capture.params import CaptureParams
     from ripple_place.capture.rules_in_model import ModelText
     from ripple_place.checkpoint.output.plan import RewritePlan
@@ -70,17 +72,21 @@ class TuneParams:
         if placing.copies == 2:
             raise _cannot_tune(self.rules[0], "--copies 2", "leave --copies out")
 
-    def check_unit(self, unit: str) -> None:
-        """Refuse columns.
+    def check_profile(self, profile: Profile, names: Sequence[str]) -> None:
+        """Refuse profiles that rules cannot be tuned with.
 
         Raises
         ------
         UsageError
-            If blocks are not of neurons.
+            If a rule is not one of the profile's unit, or columns come without importance: sizes of weights do not
+            compare the two spaces.
         """
-        if unit != NEURON:
-            remedy = "give a profile of neurons, or leave --select out"
-            raise _cannot_tune(self.rules[0], f"a profile of {unit}s", remedy)
+        check_units(map(parse_rule, self.rules), profile.unit)
+        if profile.unit != NEURON and any(profile.blocks[name].importance is None for name in names):
+            raise UsageError(
+                f"--select {self.rules[0]}", found=f"a profile of {profile.unit}s without importance",
+                expected="what dropping each costs", remedy="profile the model with --importance",
+            )  # fmt: skip
 
 
 def tune_selection(
@@ -117,14 +123,15 @@ def tune_selection(
         )
     assert placing.device_profile is not None
     device = replace(under(placing.device_profile, ReadConditions()), span_bytes=layout.span_bytes)
-    model = ModelText.load(plan.model.checkpoint.path, params.capture)
+    model = ModelText.load(plan.model.checkpoint.path, replace(params.capture, unit=profile.unit))
     known, method = _known(profile, layout, model)
     reader = ReaderNote.of(device, simulation, layout)
     tuner = RuleTuner(model, device, simulation, layout, track)
     rules = {}
     for text in params.rules:
         rule = parse_rule(text)
-        tuning, report = tuner.tune(rule, known)
+        # On columns the mean of what is dropped makes matters worse (docs/columns.md).
+        tuning, report = tuner.tune(rule, known, compensate=profile.unit == NEURON)
         rules[str(rule)] = TunedRule(str(rule), reader, tuning, method, report)
     tuned = TunedRules(rules)
     return replace(plan, additions=tuned.files()), tuned
@@ -147,7 +154,7 @@ def _layout(plan: RewritePlan, profile: Profile) -> Layout:
         if plan.bundle is not None:
             index = plan.bundle.index[name]
             extents[name] = BlockExtent(block.bundle_bytes, index["stride_bytes"], index["offset_bytes"])
-    return Layout.from_extents(str(plan.out), ModelPlacement(blocks), extents)
+    return Layout.from_extents(str(plan.out), ModelPlacement(blocks, unit_metadata(profile.unit)), extents)
 
 
 def _known(profile: Profile, layout: Layout, model: ModelText) -> tuple[Tuning, str]:

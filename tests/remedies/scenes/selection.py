@@ -14,6 +14,8 @@ from ripple_place.checkpoint.names import COMPENSATION_FILE
 from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
 from ripple_place.flash.simulator import SimulationParams
+from ripple_place.graph.importance import ImportanceNote, ModelImportance
+from ripple_place.graph.profile import read_profile
 from ripple_place.placement import NeuronPlacement
 from ripple_place.placing.params import PlacingParams
 from ripple_place.scoring.params import SimulateParams
@@ -21,7 +23,10 @@ from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
 from ripple_place.select.simulate import simulate_selected
 from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules, read_tuned
+from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import write_trace
+from ripple_place.workflows.profile import profile
+from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.tune_selection import TuneParams
 from tests.builders import llama_config, llama_tensors, write_checkpoint
 from tests.flash.builders import LINEAR_SOURCES, linear_device
@@ -247,11 +252,20 @@ instead(
     f"{_TUNE}:TuneParams.check", "--copies 2", "a rule to tune for two copies: for one",
     lambda: tunable(copies=2), lambda: tunable(),
 )  # fmt: skip
-instead(
-    f"{_TUNE}:TuneParams.check_unit", "", "a rule to tune for columns: for neurons",
-    lambda: TuneParams(("teal=50%",), TEXT).check_unit("column"),
-    lambda: TuneParams(("teal=50%",), TEXT).check_unit("neuron"),
-)  # fmt: skip
+
+
+@case(f"{_TUNE}:TuneParams.check_profile")
+def columns_without_importance(folder: Path) -> Attempts:
+    """Columns whose profile does not say what dropping one costs: it is measured."""
+    blocks = {name: BlockTrace(8, np.full((2, 1), 3, np.uint8)) for name in ("layers.0.input", "layers.0")}
+    write_trace(folder / "t", ActivationTrace(blocks, 2, np.array([0]), None, {"unit": "column"}))
+    profile(folder / "t", folder / "p", ProfileParams(verdict=None))
+    learned = read_profile(folder / "p")
+    rules = TuneParams(("teal=50%",), TEXT)
+    yield lambda: rules.check_profile(learned, [*learned.blocks])
+    values = {name: np.ones(8, np.float32) for name in learned.blocks}
+    measured = learned.with_importance(ModelImportance(values, {}, ImportanceNote(5, 0)))
+    yield lambda: rules.check_profile(measured, [*learned.blocks])
 
 
 def _selected(words: str, story: str, bad: tuple[str, ...], *good: tuple[str, ...]) -> None:
