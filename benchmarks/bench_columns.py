@@ -8,8 +8,8 @@ the layout runs once, and every layout and budget serves its choice; so does `di
 is read to decide is charged. Device: the default phone. Each rule has the cache that suits it best of those given with
 --caches, by flash time on the test text.
 
-Writes all points to a JSON file (--out), prints a table, and the flash time of each rule over that of flash-aware at the
-perplexity of `dip-ca`. Without torch it says so and ends.
+Writes all points to a JSON file (--out), prints a table, and how much less flash time flash-aware takes at the
+perplexity of each point of `dip-ca`. Without torch it says so and ends.
 """
 
 from __future__ import annotations
