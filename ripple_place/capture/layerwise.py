@@ -20,6 +20,7 @@ from ripple_place.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ripple_place.capture.adapter import ModelAdapter
     from ripple_place.capture.batches import Batch
     from ripple_place.capture.recorder import Recorder
     from ripple_place.capture.sites import Site
@@ -69,7 +70,7 @@ def _above(path: str) -> list[str]:
 
 def run_layer_by_layer(
     model: Any, shards: Sequence[TensorFile], batches: Sequence[Batch], recorder: Recorder, writer: TraceWriter, *,
-    device: str, score: bool, where: object, track: Track,
+    device: str, score: bool, where: object, track: Track, adapter: ModelAdapter | None = None,
 ) -> dict[str, LogLikelihood]:  # fmt: skip
     """Run all layers that the writer does not have yet, each over all batches.
 
@@ -83,6 +84,8 @@ def run_layer_by_layer(
         As for `ripple_place.capture.whole.run_whole_model`.
     where : object
         The model, for messages.
+    adapter : ModelAdapter, optional
+        What is added to the weights as they are loaded.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def run_layer_by_layer(
         owner, _, last = name.rpartition(".")
         setattr(model.get_submodule(owner), last, buffer.to(device))
     calls = LayerCalls(model, layer_lists(model, recorder.sites, where), where)
-    weights = WeightSource(model, shards, device, calls.embeddings)
+    weights = WeightSource(model, shards, device, calls.embeddings, adapter)
     weights.load_when_called(apart_from=calls.paths)
     with torch.inference_mode(), _on_device(device), calls, recorder.attach(device):
         run = _LayerRun(calls, weights, batches, recorder, writer, device, score)

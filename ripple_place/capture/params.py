@@ -113,6 +113,8 @@ class CaptureParams:
         Of the labels that importance is measured on.
     unit : str
         One of `ripple_place.blocks.UNITS`: what a block is made of.
+    adapter : Path, optional
+        Directory of a LoRA adapter, as peft saved it, that is applied to the model (`ripple_place.capture.adapter`).
 
     Raises
     ------
@@ -135,6 +137,7 @@ class CaptureParams:
     sensitivity: bool = False
     seed: int = 0
     unit: str = NEURON
+    adapter: Path | None = None
 
     @property
     def measures_importance(self) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ripple_place.arrays import Float32Array
+    from ripple_place.capture.adapter import ModelAdapter
     from ripple_place.capture.loss_result import LossResult
     from ripple_place.capture.params import CaptureParams
     from ripple_place.flash.device.profile import DeviceProfile
@@ -95,12 +96,15 @@ class ModelText:
         Bytes of a unit's weights by block; empty where no family describes the model.
     unit : str
         One of `ripple_place.blocks.UNITS`.
+    adapter : ModelAdapter or None
+        Applied to the model.
     """
 
     scored: ScoredModel
     n_parts: Mapping[str, int]
     bundle_bytes: Mapping[str, int]
     unit: str = NEURON
+    adapter: ModelAdapter | None = None
 
     @classmethod
     def load(cls, model: Path, params: CaptureParams) -> ModelText:
@@ -128,7 +132,7 @@ class ModelText:
         if params.unit == COLUMN:
             columns = [half for block in described.values() if block.components for half in block.by_column()]
             sizes = {half.name: half.bundle_bytes for half in columns}
-        return cls(scored, parts, sizes, params.unit)
+        return cls(scored, parts, sizes, params.unit, setup.adapter)
 
     @property
     def n_tokens(self) -> int:
@@ -152,6 +156,7 @@ class ModelText:
             metadata = {
                 **({} if self.unit == NEURON else {"unit": self.unit}),
                 "activity": str(DEFAULT_RULE), "model": name,
+                **({} if self.adapter is None else self.adapter.metadata),
                 "dataset": " + ".join(path.name for path in as_paths(params.texts)),
             }  # fmt: skip
             yield writer.trace(blocks, self.scored.text, metadata)

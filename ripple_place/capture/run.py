@@ -140,6 +140,7 @@ def run_capture(
         "activity": str(rule),
         **({} if params.unit == NEURON else {"unit": params.unit}),
         "model": model_path.resolve().name,
+        **({} if setup.adapter is None else setup.adapter.metadata),
         "dataset": " + ".join(path.name for path in as_paths(params.texts)),
     }
     if recorder.thresholds:
@@ -208,7 +209,7 @@ def _run(
     if setup.by_layer:
         return run_layer_by_layer(
             setup.skeleton, setup.weights.shards, batches, recorder, writer, device=setup.device, score=score,
-            where=setup.path, track=track,
+            where=setup.path, track=track, adapter=setup.adapter,
         )  # fmt: skip
     whole = None
     if int(writer.progress.get("batches", 0)) < len(batches):
@@ -233,4 +234,5 @@ def _identity(setup: Setup, rule: ActivityRule, *, score: bool, thresholds: dict
         "thresholds": thresholds or {},
         "layer by layer": setup.by_layer,
         **({} if setup.params.unit == NEURON else {"unit": setup.params.unit}),
+        **({} if setup.adapter is None else {"adapter": setup.adapter.digest}),
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import COLUMN
 from ripple_place.capture import model as models
+from ripple_place.capture.adapter import fit_adapter
 from ripple_place.capture.batches import layout_of
 from ripple_place.capture.ffn_inputs import with_inputs
 from ripple_place.capture.layerwise import layer_lists
@@ -22,6 +23,7 @@ from ripple_place.paths import as_paths
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ripple_place.capture.adapter import ModelAdapter
     from ripple_place.capture.batches import Batch
     from ripple_place.capture.params import CaptureParams
     from ripple_place.capture.site_choice import ChosenSites, Weights
@@ -48,6 +50,8 @@ class Setup:
     by_layer : bool
         Whether to hold one layer's weights in memory at a time.
     params : CaptureParams
+    adapter : ModelAdapter or None
+        What is added to the weights.
     """
 
     path: Path
@@ -59,6 +63,7 @@ class Setup:
     device: str
     by_layer: bool
     params: CaptureParams
+    adapter: ModelAdapter | None = None
 
     @cached_property
     def batches(self) -> list[Batch]:
@@ -68,10 +73,13 @@ class Setup:
 
     @cached_property
     def whole(self) -> Any:
-        """The model with its weights, loaded when it is first asked for."""
-        return models.load_model(
+        """The model with its weights and the adapter's, loaded when it is first asked for."""
+        model = models.load_model(
             self.path, self.config, dtype=self.params.dtype, device=self.device, needs_head=self.predicts_text
         )
+        if self.adapter is not None:
+            self.adapter.apply(model)
+        return model
 
     @cached_property
     def sites_of_whole(self) -> tuple[Site, ...]:
@@ -107,9 +115,10 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     Raises
     ------
     UnsupportedError
-        If the model's FFNs cannot be seen, or `reorder` would refuse it and that is not allowed.
+        If the model's FFNs cannot be seen, `reorder` would refuse it and that is not allowed, or the adapter does more
+        than add to the weights of linear layers.
     UsageError, CheckpointError, OSError
-        If text or model cannot be read or do not fit each other.
+        If text, model or adapter cannot be read or do not fit each other.
     """
     refuse_special_files(model_path)
     config = models.read_config(model_path)
@@ -124,6 +133,7 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     device = _device(params.device)
     by_layer = _runs_by_layer(weights, params, device, resumed)
     skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
+    adapter = None if params.adapter is None else fit_adapter(params.adapter, skeleton)
     chosen = choose_sites(skeleton, model_path, weights, allow_unsupported=params.allow_unsupported)
     chosen = replace(chosen, sites=_of_unit(skeleton, chosen.sites, weights, params, model_path))
     check_token_ids(model_path, text, models.n_embeddings(skeleton))
@@ -131,7 +141,7 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
         layer_lists(skeleton, chosen.sites, model_path)
         if weights.checkpoint is None:
             Checkpoint.open(model_path)  # Says what is wrong with it.
-    return Setup(model_path, config, skeleton, weights, chosen, text, device, by_layer, params)
+    return Setup(model_path, config, skeleton, weights, chosen, text, device, by_layer, params, adapter)
 
 
 def _of_unit(

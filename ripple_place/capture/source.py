@@ -17,6 +17,7 @@ from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.run import run_capture
 from ripple_place.capture.text import read_text_file
 from ripple_place.capture.writer import is_capture
+from ripple_place.checkpoint.carriers.lora import adapter_files, digest_of_adapter, label_of_adapter, read_lora
 from ripple_place.checkpoint.model.shards import read_config
 from ripple_place.errors import CheckpointError, RipplePlaceError, TraceFormatError, UsageError
 from ripple_place.hub import CONFIG_FILE, directory_error
@@ -67,7 +68,7 @@ def capture_source(
     ------
     UsageError
         If there is no config, no text or more than one model; if an interrupted capture, or something that is not ours,
-        is in the way; or if `earlier` has another rule.
+        is in the way; or if `earlier` has another unit, rule or adapter.
     UnsupportedError, TraceFormatError, CheckpointError, OSError
         As for `ripple_place.capture.run.run_capture` and `fitted_thresholds`.
     """
@@ -83,6 +84,7 @@ def capture_source(
             expected="a rule of --active" if params.named_rule is None else f"{params.named_rule}",
             remedy="give the same --active, or another --out",
         )  # fmt: skip
+    _check_adapter(out, earlier, params)
     directory = capture_directory(out)
     if (directory.exists() or directory.is_symlink()) and not is_capture(directory):
         raise UsageError(
@@ -105,6 +107,22 @@ def capture_source(
         raise
 
 
+def _check_adapter(out: Path, earlier: ActivationTrace | None, params: CaptureParams) -> None:
+    """Raise unless the adapter can be read, and is that of the profile to append to."""
+    label = ""
+    if params.adapter is not None:
+        read_lora(params.adapter)
+        label = label_of_adapter(params.adapter.resolve().name, digest_of_adapter(params.adapter))
+    held = label if earlier is None else earlier.metadata.get("adapter", "")
+    # A directory may have another name by now.
+    if held.rpartition("@")[2] != label.rpartition("@")[2]:
+        raise UsageError(
+            f"{out} --append", found=f"a profile with the adapter {held}" if held else "a profile without an adapter",
+            expected=f"one with {label}" if label else "one without an adapter",
+            remedy="give the same --adapter, or another --out",
+        )  # fmt: skip
+
+
 def with_rule_of(earlier: ActivationTrace | None, params: CaptureParams | None) -> CaptureParams | None:
     """Return parameters by which a capture fits the profile that it is added to, if they name no rule themselves."""
     if earlier is None or params is None or params.rule is not None:
@@ -121,7 +139,7 @@ def capture_directory(out: Path) -> Path:
 
 
 def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule | None = None) -> tuple[str, ...]:
-    """Return the SHA-256 of what a capture records: model, text, windows and rule.
+    """Return the SHA-256 of what a capture records: model, adapter, text, windows and rule.
 
     Parameters
     ----------
@@ -134,10 +152,12 @@ def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule
     Returns
     -------
     tuple of str
-        Empty if model or text is not there, of which `capture_source` says more.
+        Empty if model, text or adapter is not there, of which `capture_source` says more.
     """
     config, texts = model / "config.json", () if params is None else as_paths(params.texts)
-    if params is None or not all(path.is_file() for path in (config, *texts)):
+    adapter = None if params is None else params.adapter
+    files = [config, *texts, *(() if adapter is None else adapter_files(adapter))]
+    if params is None or not all(path.is_file() for path in files):
         return ()
     windows = params.windows
     content = {
@@ -147,6 +167,7 @@ def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule
         "windows": [windows.max_tokens, windows.length_of_segments, windows.sequence_length],
         "rule": str(rule or params.named_rule),
         **({} if params.unit == NEURON else {"unit": params.unit}),
+        **({} if adapter is None else {"adapter": digest_of_adapter(adapter)}),
     }
     return (hashlib.sha256(json.dumps(content).encode()).hexdigest(),)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 import sys
 from functools import partial
@@ -12,18 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.capture.loading import missing_tensor
 from ripple_place.capture.model import quiet_transformers
 from ripple_place.capture.tensor_names import TensorNames
-from ripple_place.errors import CheckpointError, UnsupportedError
-from ripple_place.inputfile import open_stream
+from ripple_place.capture.tensor_reading import read_tensor
+from ripple_place.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ripple_place.capture.adapter import ModelAdapter
     from ripple_place.tensorfile import TensorFile
-
-_TORCH_DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
 
 
 class WeightSource:
@@ -38,6 +33,8 @@ class WeightSource:
         Where weights are put.
     shells : iterable of str
         Modules whose parameters are on the device even while they have no values, since models ask for it.
+    adapter : ModelAdapter, optional
+        What is added to weights when they are loaded.
 
     Notes
     -----
@@ -46,8 +43,11 @@ class WeightSource:
     as the biases by which DeepSeek-V3 routes) are weights like the others.
     """
 
-    def __init__(self, model: Any, shards: Sequence[TensorFile], device: str, shells: Iterable[str] = ()) -> None:
-        self.model, self.device = model, device
+    def __init__(
+        self, model: Any, shards: Sequence[TensorFile], device: str, shells: Iterable[str] = (),
+        adapter: ModelAdapter | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.device, self.adapter = model, device, adapter
         self._places = {name: shard for shard in shards for name in shard.tensors}
         names = TensorNames(model)
         self._mapping = names.mapping
@@ -128,6 +128,8 @@ class WeightSource:
             self._convert(converted)
         for name, target in targets.items():
             self._finish(name, target)
+            if self.adapter is not None:
+                self.adapter.apply_to(self.model, name)
         self._loaded.update(names)
         return names
 
@@ -186,33 +188,7 @@ class WeightSource:
 
     def _read(self, name: str) -> Any:
         """Return one tensor of the checkpoint."""
-        import torch
-
-        shard = self._places[name]
-        extent = shard.tensors[name]
-        if extent.dtype not in _TORCH_DTYPES:
-            raise UnsupportedError(
-                f"{shard.path}: {name}", found=extent.dtype, expected=", ".join(_TORCH_DTYPES),
-                remedy="profile the unquantised model",
-            )  # fmt: skip
-        dtype = getattr(torch, _TORCH_DTYPES[extent.dtype])
-        if extent.length_bytes == 0:
-            return torch.empty(extent.shape, dtype=dtype)
-        # torch's own memory begins on a multiple of 64 bytes (`ripple_place.capture.model.align_weights`).
-        buffer = torch.empty(extent.length_bytes, dtype=torch.uint8)
-        into = memoryview(buffer.numpy())
-        with open_stream(shard.path) as file:
-            done = 0
-            while done < extent.length_bytes:
-                n_read = os.preadv(file.fileno(), [into[done:]], extent.offset_bytes + done)
-                if n_read == 0:
-                    raise CheckpointError(
-                        f"{shard.path}: {name}", found=f"an end after {done} bytes",
-                        expected=f"{extent.length_bytes} bytes",
-                        remedy="leave the checkpoint alone while it is read, and start again",
-                    )  # fmt: skip
-                done += n_read
-        return buffer.view(dtype).view(extent.shape)
+        return read_tensor(self._places[name], name)
 
     def _place(self, name: str, value: Any) -> None:
         import torch

@@ -18,7 +18,7 @@ from ripple_place.capture.params import (
     CaptureParams,
     WindowParams,
 )
-from ripple_place.cli.options import PATH, family_option
+from ripple_place.cli.options import PATH, adapter_option, family_option
 from ripple_place.errors import UsageError
 from ripple_place.trace.activity_rules import ActivityRule
 
@@ -33,7 +33,7 @@ _FLAGS = {
     "rule": "--active", "unit": "--unit", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
     "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
     "allow_unsupported": "--allow-unsupported", "family": "--family", "importance": "--importance",
-    "sensitivity": "--sensitivity",
+    "sensitivity": "--sensitivity", "adapter": "--adapter",
 }  # fmt: skip
 """Options by parameter that mean nothing without a model and a text."""
 _DTYPES = [dtype for dtype in DTYPES if dtype != "float64"]
@@ -59,6 +59,7 @@ class CaptureOptions:
     family: Path | None
     importance: bool
     sensitivity: bool
+    adapter: Path | None
 
     def params(self, sources: Iterable[Path], common: Common) -> CaptureParams | None:
         """Return what to capture; None if there is no text.
@@ -79,6 +80,7 @@ class CaptureOptions:
             perplexity=self.perplexity, device=self.torch_device, dtype=self.dtype,
             n_threads=common.n_threads if common.n_threads_given else None, allow_unsupported=self.allow_unsupported,
             family=self.family, importance=self.importance, sensitivity=self.sensitivity, seed=common.seed,
+            adapter=self.adapter,
         )  # fmt: skip
 
 
@@ -116,16 +118,18 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="What the model computes in.")  # fmt: skip
     @click.option("--allow-unsupported", is_flag=True, default=CaptureParams.allow_unsupported,
                   help="Also profile models that `reorder` refuses, or whose FFNs cannot all be seen.")  # fmt: skip
+    @adapter_option
     @family_option
     @functools.wraps(command)
     def with_capture(
         *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
         rule: str | None, unit: str, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
-        dtype: str, allow_unsupported: bool, family: Path | None, importance: bool, sensitivity: bool, **kwargs: Any,
+        dtype: str, allow_unsupported: bool, family: Path | None, importance: bool, sensitivity: bool,
+        adapter: Path | None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
             texts, max_tokens, segment_length, sequence_length, rule, unit, magnitudes, perplexity, layer_by_layer,
-            torch_device, dtype, allow_unsupported, family, importance, sensitivity,
+            torch_device, dtype, allow_unsupported, family, importance, sensitivity, adapter,
         )  # fmt: skip
         return command(*args, capture=options, **kwargs)
 

@@ -47,6 +47,10 @@ family_option = click.option(
     "--family", type=PATH, metavar="FILE",
     help="Family file that names the FFN tensors of the model (docs/families.md), or a shipped family to read it by.",
 )  # fmt: skip
+adapter_option = click.option(
+    "--adapter", type=PATH, metavar="DIR",
+    help="LoRA adapter, a directory that peft saved: the model runs with it applied (docs/profiling.md).",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import click
 
 from ripple_place.blocks import NEURON, UNITS
 from ripple_place.cli.extras import extras_options, take_extras
-from ripple_place.cli.options import BUDGET, BUNDLE_SIZE, PATH, Common, common_options, family_option
+from ripple_place.cli.options import BUDGET, BUNDLE_SIZE, PATH, Common, adapter_option, common_options, family_option
 from ripple_place.cli.reading import reading_options, reading_params
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.simulate_tables import device_list, simulate_text
@@ -67,6 +67,7 @@ Example:
 @text_options("--text", "--max-tokens", "Text for the model to read, where SOURCE is a model")
 @click.option("--unit", type=click.Choice(UNITS), help="What a model's blocks are made of: neurons, or the columns of "
               "up and gate, and those of down (DIP).  [default: neuron]")  # fmt: skip
+@adapter_option
 @family_option
 @click.option(
     "--baseline",
@@ -83,6 +84,7 @@ def simulate(
     layouts: tuple[str, ...],
     text: dict[str, Any],
     unit: str | None,
+    adapter: Path | None,
     family: Path | None,
     common: Common,
     **options: Any,
@@ -100,9 +102,9 @@ def simulate(
     from ripple_place.workflows.simulate import simulate as run
 
     extras, options = take_extras(options)
-    capture = text_params(text, common, family=family, unit=unit or NEURON)
-    for flag, is_given in (("--family", family is not None), ("--unit", unit is not None)):
-        if is_given and capture is None:
+    capture = text_params(text, common, family=family, unit=unit or NEURON, adapter=adapter)
+    for flag, given in (("--family", family), ("--unit", unit), ("--adapter", adapter)):
+        if given is not None and capture is None:
             raise UsageError(
                 flag, found="traces, which were recorded before", expected="a model and --text FILE",
                 remedy=f"leave {flag} out",

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
-METADATA_KEYS = ("activity", "unit", "thresholds", "perplexity", "perplexity_without_rule", "model", "dataset")
+METADATA_KEYS = (
+    "activity", "unit", "thresholds", "perplexity", "perplexity_without_rule", "model", "adapter", "dataset",
+)  # fmt: skip
 SOURCES_KEY = "source_digests"
 _CLAIMED_TOKENS, _TOKENS_PER_BYTE = 2**20, 8
 _CLAIMED_NEURONS, _NEURONS_PER_BYTE = 2**22, 64

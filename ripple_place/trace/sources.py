@@ -183,6 +183,9 @@ def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
         for key in ("activity", "model", "dataset")
     }
     metadata |= unit_metadata(traces[0].unit)
+    if any("adapter" in trace.metadata for trace in traces):
+        adapters = dict.fromkeys(trace.metadata.get("adapter", "none") for trace in traces)
+        metadata["adapter"] = " + ".join(adapters)
     thresholds = {trace.metadata.get("thresholds") for trace in traces}
     same = thresholds.pop() if len(thresholds) == 1 else None
     metadata |= {} if same is None else {"thresholds": same}

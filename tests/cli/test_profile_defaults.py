@@ -45,6 +45,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "family": (CaptureParams, "family"),
     "importance": (CaptureParams, "importance"),
     "sensitivity": (CaptureParams, "sensitivity"),
+    "adapter": (CaptureParams, "adapter"),
     "seed": (CaptureParams, "seed"),
     "union": (ProfileParams, "union"),
     "append": (ProfileParams, "append"),

@@ -49,14 +49,9 @@ def describe_adapter(model: FfnModel, directory: Path, name: str) -> list[Carrie
     OSError
         If it cannot be read.
     """
-    if not (directory / CONFIG_FILE).is_file():
-        raise UsageError(
-            directory, found=f"no {CONFIG_FILE}", expected="a directory that peft saved", remedy="correct the path"
-        )
+    check_is_adapter(directory)
     check_adapter_config(directory)
-    if not (directory / WEIGHTS_FILE).is_file():
-        raise unsupported_error(directory, f"no {WEIGHTS_FILE}", "weights in safetensors", "save it again with peft")
-    weights = TensorFile.open(directory / WEIGHTS_FILE, CheckpointError)
+    weights = open_adapter_weights(directory)
     parts: list[CarrierPart] = []
     for extent in weights.tensors.values():
         parts += _parts_of(model, weights.path, extent)
@@ -65,6 +60,31 @@ def describe_adapter(model: FfnModel, directory: Path, name: str) -> list[Carrie
         if file.is_file() and file.name != WEIGHTS_FILE and not file.name.endswith((".bin", ".pt", ".safetensors")):
             files.append(CarrierFile(file, f"{name}/{file.name}", "adapter"))
     return [*files, CarrierFile(weights.path, f"{name}/{WEIGHTS_FILE}", "adapter", tuple(parts))]
+
+
+def check_is_adapter(directory: Path) -> None:
+    """Raise a UsageError if a directory has no config of an adapter."""
+    if not (directory / CONFIG_FILE).is_file():
+        raise UsageError(
+            directory, found=f"no {CONFIG_FILE}", expected="a directory that peft saved", remedy="correct the path"
+        )
+
+
+def open_adapter_weights(directory: Path) -> TensorFile:
+    """Return the weights of an adapter, of which only the header was read.
+
+    Raises
+    ------
+    UnsupportedError
+        If they are not in safetensors.
+    CheckpointError
+        If they are malformed.
+    OSError
+        If they cannot be read.
+    """
+    if not (directory / WEIGHTS_FILE).is_file():
+        raise unsupported_error(directory, f"no {WEIGHTS_FILE}", "weights in safetensors", "save it again with peft")
+    return TensorFile.open(directory / WEIGHTS_FILE, CheckpointError)
 
 
 def _parts_of(model: FfnModel, path: Path, extent: TensorExtent) -> list[CarrierPart]:

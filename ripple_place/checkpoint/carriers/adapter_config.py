@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG_FILE = "adapter_config.json"
-MERGE = "merge the adapter into its base model (peft: merge_and_unload) and reorder the result"
+MERGE = "merge the adapter into its base model (peft: merge_and_unload) and name the merged checkpoint"
 
 _HARMLESS = frozenset({
     # Where it comes from, and how it was trained.
@@ -56,7 +56,7 @@ _MEANING = {
     "enable_lora": "LoRA on parts of a merged projection, as peft before 0.3 had it",
 }
 """Keys that change what a tensor's name or rows mean, with what they say when they are set."""
-_PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT")
+PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT")
 """Adapters that add tokens, or keys and values of attention, and cannot be merged."""
 _PLAIN_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 """What `init_lora_weights` may be: these set A and B only, and the file overwrites both. PiSSA, OLoRA, CorDA, LoftQ and
@@ -77,8 +77,8 @@ def check_adapter_config(directory: Path) -> None:
         If the config cannot be read.
     """
     path = directory / CONFIG_FILE
-    config = _read(path)
-    if config["peft_type"] in _PROMPTS:
+    config = read_adapter_config(directory)
+    if config["peft_type"] in PROMPTS:
         remedy = "leave --adapter out: this one has nothing by neuron, and fits the reordered model as it is"
         raise unsupported_error(directory, config["peft_type"], "LoRA on linear layers", remedy)
     if config["peft_type"] != "LORA":
@@ -96,8 +96,17 @@ def check_adapter_config(directory: Path) -> None:
         raise unsupported_error(path, found, "LoRA on linear layers", MERGE)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """Return a config that names its kind of adapter."""
+def read_adapter_config(directory: Path) -> Mapping[str, Any]:
+    """Return a config that names its kind of adapter.
+
+    Raises
+    ------
+    CheckpointError
+        If it is malformed.
+    OSError
+        If it cannot be read.
+    """
+    path = directory / CONFIG_FILE
     again = download_command(path.parent, [path.name], force=True)
     config = read_json_object(path, CheckpointError, remedy=f"copy it again, or download it: {again}")
     if not isinstance(config.get("peft_type"), str):

@@ -56,7 +56,7 @@ def merged(where: str, words: str, story: str, tensors: dict[str, np.ndarray] | 
         yield lambda: reordered(folder, model="merged")
 
 
-@case(f"{_PEFT}:describe_adapter", "correct the path")
+@case(f"{_PEFT}:check_is_adapter", "correct the path")
 def no_adapter(folder: Path) -> Attempts:
     """A directory that is no adapter: the right one."""
     (folder / "in").mkdir()
@@ -65,7 +65,7 @@ def no_adapter(folder: Path) -> Attempts:
     yield lambda: reordered(folder, "--adapter", adapter)
 
 
-@case(f"{_PEFT}:describe_adapter", "save it again")
+@case(f"{_PEFT}:open_adapter_weights", "save it again")
 def adapter_in_torch(folder: Path) -> Attempts:
     """An adapter whose weights are a torch file: saved again, which peft does in safetensors."""
     adapter = write_adapter(folder / "adapter", lora())
@@ -100,7 +100,7 @@ def prompt_tuning(folder: Path) -> Attempts:
     yield lambda: reordered(folder)
 
 
-@case(f"{_CONFIG}:_read", "copy it again")
+@case(f"{_CONFIG}:read_adapter_config", "copy it again")
 def damaged_adapter_config(folder: Path) -> Attempts:
     """An adapter's config that is cut short: it is copied again."""
     adapter = write_adapter(folder / "adapter", lora())
@@ -110,7 +110,7 @@ def damaged_adapter_config(folder: Path) -> Attempts:
     (adapter / "adapter_config.json").write_text(whole)
 
 
-@case(f"{_CONFIG}:_read", "save the adapter with peft")
+@case(f"{_CONFIG}:read_adapter_config", "save the adapter with peft")
 def adapter_config_without_a_type(folder: Path) -> Attempts:
     """An adapter's config without its kind: peft writes one."""
     adapter = write_adapter(folder / "adapter", lora(), peft_type=3)

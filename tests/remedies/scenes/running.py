@@ -47,7 +47,7 @@ def recorded(model: Path, rule: str = "relu", **options: Any) -> None:
 
 # What a model is made of.
 
-_SITES, _WEIGHTS = (f"capture/{name}.py" for name in ("sites", "weights"))
+_SITES, _WEIGHTS, _READING = (f"capture/{name}.py" for name in ("sites", "weights", "tensor_reading"))
 
 
 def odd_model(words: str, story: str, build: Callable[[Any], Any], site: str = "find_sites") -> None:
@@ -323,7 +323,7 @@ def likelihoods_beyond_all_numbers(folder: Path) -> Attempts:
 # Weights, a layer at a time.
 
 
-@with_torch(f"{_WEIGHTS}:WeightSource._read", "profile the unquantised model", "weights of 8 bits: the model before")
+@with_torch(f"{_READING}:read_tensor", "profile the unquantised model", "weights of 8 bits: the model before")
 def weights_of_no_torch_type(folder: Path) -> Attempts:
     """Torch has no such numbers to compute with."""
     model, plain = model_of(folder), model_of(folder, name="plain")
@@ -334,7 +334,7 @@ def weights_of_no_torch_type(folder: Path) -> Attempts:
     yield lambda: recorded(plain, layer_by_layer=True)
 
 
-@with_torch(f"{_WEIGHTS}:WeightSource._read", "start again", "weights cut short while they are read: whole, left alone")
+@with_torch(f"{_READING}:read_tensor", "start again", "weights cut short while they are read: whole, left alone")
 def weights_cut_while_read(folder: Path) -> Attempts:
     """Somebody copies over them."""
     model, make = model_of(folder), weights.WeightSource.__init__
