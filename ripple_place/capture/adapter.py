@@ -175,5 +175,5 @@ def _linear_at(path: str, model: Any, where: str) -> Any:
     # The output head may share its weights with the embeddings: these are left alone.
     if n_sharing > 1 and module is not model.get_output_embeddings():
         found = f"a weight that {n_sharing} modules share"
-        raise unsupported_error(where, found, "a weight of one module", f"{OWN_CODE}: it cannot be merged")
+        raise unsupported_error(where, found, "a weight of one module", OWN_CODE + ": this adapter cannot be merged")
     return module

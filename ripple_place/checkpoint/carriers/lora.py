@@ -150,8 +150,12 @@ def _pairs(weights: TensorFile) -> dict[str, dict[str, TensorExtent]]:
     for extent in weights.tensors.values():
         where = f"{weights.path}: tensor {extent.name}"
         match = _NAME.fullmatch(extent.name)
+        if match is None and "lora_" not in extent.name:
+            # Of embeddings and of a head that is adapted, peft saves the base model's weights, too.
+            remedy = "save it without those (peft: save_embedding_layers=False), or " + MERGE
+            raise unsupported_error(where, "weights of the base model, or in their place", "LoRA of weights", remedy)
         if match is None:
-            found = "a tensor that is neither lora_A nor lora_B of a module"
+            found = "a tensor that is neither lora_A nor lora_B of a linear layer"
             raise unsupported_error(where, found, "LoRA of weights alone", MERGE)
         if len(extent.shape) != 2 or extent.dtype not in _DTYPES:
             found = f"{extent.dtype} of shape {list(extent.shape)}"
