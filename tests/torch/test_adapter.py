@@ -420,19 +420,11 @@ def test_profile(folder):
         run(*more, "--adapter", "nowhere")
 
 
-def test_simulate(folder, capsys):
+@pytest.mark.parametrize(("unit", "rule"), [("neuron", "top-k=30%"), ("column", "dip=0.5")])
+def test_simulate(unit, rule, folder, capsys):
     """Rules inside the adapted model cost what they cost in the merged one."""
     merged_at(folder / "model", folder / "adapter")
-    options = [
-        "--text",
-        "text",
-        "--layout",
-        "original",
-        "--select",
-        "top-k=30%",
-        "--max-tokens",
-        "64",
-    ]
+    options = ["--text", "text", "--layout", "original", "--unit", unit, "--select", rule, "--max-tokens", "64"]
     found = {}
     for name, more in {"model": ["--adapter", "adapter"], "merged": [], "plain": []}.items():
         run("simulate", name.replace("plain", "model"), *options, "--sequence-length", "16", *more, "--json")
