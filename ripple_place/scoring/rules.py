@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import COLUMN
+from ripple_place.errors import UsageError
 from ripple_place.flash.simulator import simulate
 from ripple_place.graph.profile import read_importance
 from ripple_place.scoring.parts import parts_of_layouts
@@ -64,6 +66,11 @@ class RuleScorer:
         self._trace, self._device, self._simulation, self._model = trace, device, simulation, model
         self._rules = [parse_rule(text) for text in params.select]
         check_units(self._rules, trace.unit)
+        if params.magnitude_noise and trace.unit == COLUMN:
+            raise UsageError(
+                "--magnitude-noise", found="blocks of columns, whose magnitudes a reader knows",
+                expected="neurons, whose magnitudes a predictor tells", remedy="leave --magnitude-noise out",
+            )  # fmt: skip
         self._noise = Noise(params.magnitude_noise, params.seed)
         measured = None if params.profile is None else read_importance(Path(params.profile))
         self._untuned = Tuning.nothing()

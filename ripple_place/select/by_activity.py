@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ripple_place.errors import UsageError
 from ripple_place.select.knowledge import Knowledge
 from ripple_place.select.rule import MaskedBlock
-from ripple_place.trace.activity_rules import RULES, ActivityRule
+from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
     from ripple_place.select.rule import BlockView
@@ -66,7 +66,7 @@ class ByActivity:
     @property
     def units(self) -> tuple[str, ...]:
         """Those of `ripple_place.blocks.UNITS` for which the rule means something."""
-        return RULES[self.rule.kind].units
+        return self.rule.units
 
     @property
     def target(self) -> float | None:

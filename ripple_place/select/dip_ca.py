@@ -1,14 +1,16 @@
 """DIP with cache-aware masking (DIP-CA, arXiv 2412.01380, section 5): what is in DRAM counts for more.
 
 A unit's score is the size of its activation. Scores of units that are not in DRAM are multiplied by gamma, but for
-those of the `fixed_top_n` largest; then the largest scores are kept, as many as without. With ``blend=yes`` the score
+those of the `fixed_top_n` largest; then the largest scores are kept, as many as without. A gamma of 0 is the limit of
+small ones: what is in DRAM comes first, then the largest of the rest. With ``blend=yes`` the score
 becomes ``gamma score + (1 - gamma) [in DRAM]``. With ``top_m=M`` the authors' other way is taken, "approximate
 caching": kept are, in turn, the `fixed_top_n` largest, those in DRAM among the k largest, those in DRAM among the M
 largest, and the rest of the k largest. There, scores are ``gamma c / max(c) + (1 - gamma) score`` with c the number of
 tokens that used a unit before.
 
 With ``warm_up=yes``, gamma of the t-th token since the cache was emptied is ``1 - (1 - gamma)(1 - gamma^(t/4))``: as
-the authors' code has it, from no effect to all of it. What is kept does not depend on where units lie.
+the authors' code has it, from no effect to all of it. Approximate caching has no warm-up there: its gamma weighs
+against the scores. What is kept does not depend on where units lie, unless scores are equal.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 DEFAULT_GAMMA = 0.2
 """Section 5 of the paper reports on it."""
 _WARM_UP_TOKENS = 4
+_LEAST_GAMMA = 2.0**-512
+"""Stands for 0, at which units outside of DRAM would all score the same, and slots would decide. Times float32 it is
+exact, and below whatever is in DRAM."""
 _OPTIONS = ("keep", "drop", "gamma", "fixed_top_n", "top_m", "warm_up", "blend", "sees")
 
 
@@ -50,9 +55,9 @@ class Masking(NamedTuple):
         Tokens since the cache was emptied; counted in place.
     n_uses : ndarray of shape (n_neurons,), float64
         By slot, tokens that used it; counted in place.
-    scores : ndarray of shape (n_neurons,), float64
+    scores : ndarray of shape (2, n_neurons), float64
         Scratch.
-    marks : ndarray of shape (3, n_neurons), uint8
+    marks : ndarray of shape (4, n_neurons), uint8
         Scratch.
     """
 
@@ -72,7 +77,7 @@ class Masking(NamedTuple):
 def choose(slots: Any, worth: Any, is_resident: Any, masking: Masking, is_used: Any) -> None:
     """Write which of a row's active units are used; parameters as `flash_aware.choose`, `worth` being the sizes."""
     n = slots.size
-    scores = masking.scores[:n]
+    scores = masking.scores[0][:n]
     gamma = masking.gamma
     if masking.warms_up:
         gamma = 1.0 - (1.0 - gamma) * (1.0 - gamma ** (masking.n_rows[0] / _WARM_UP_TOKENS))
@@ -88,7 +93,7 @@ def choose(slots: Any, worth: Any, is_resident: Any, masking: Masking, is_used: 
                 if masking.blends:
                     scores[i] = gamma * worth[i] + (1.0 - gamma) * is_resident[i]
                 elif not is_resident[i]:
-                    scores[i] = gamma * worth[i]
+                    scores[i] = max(gamma, _LEAST_GAMMA) * worth[i]
         mark_largest(scores, masking.n_kept, is_used)
     for i in range(n):
         masking.n_uses[slots[i]] += is_used[i]
@@ -100,9 +105,7 @@ def _approximate(
 ) -> None:
     """Keep k units in the order of the authors' `approximate_caching`."""
     n = slots.size
-    most = 0.0
-    for i in range(n):
-        most = max(most, masking.n_uses[slots[i]])
+    most = masking.n_uses.max()
     for i in range(n):
         share = masking.n_uses[slots[i]] / most if most > 0.0 else 0.0
         scores[i] = gamma * share + (1.0 - gamma) * worth[i]
@@ -110,20 +113,27 @@ def _approximate(
     mark_largest(scores, masking.n_exempt, in_n)
     mark_largest(scores, masking.n_kept, in_k)
     mark_largest(scores, masking.n_considered, in_m)
-    # Raised by its group, a score decides among those of its own group only.
-    highest = scores.max() + 1.0 if n else 1.0
-    for i in range(n):
-        group = 0
-        if in_n[i]:
-            group = 4
-        elif in_k[i] and is_resident[i]:
-            group = 3
-        elif in_m[i] and is_resident[i]:
-            group = 2
-        elif in_k[i]:
-            group = 1
-        scores[i] += group * highest
-    mark_largest(scores, masking.n_kept, is_used)
+    is_best, of_group = masking.marks[3][:n], masking.scores[1][:n]
+    is_used[:] = 0
+    n_left = min(n, masking.n_kept)
+    for group in range(4):
+        n_members = 0
+        for i in range(n):
+            is_member = in_k[i] != 0
+            if group == 0:
+                is_member = in_n[i] != 0
+            elif group < 3:
+                is_member = is_resident[i] != 0 and (in_k[i] if group == 1 else in_m[i]) != 0
+            # Scores are not negative: nobody else is among the best as long as there are members.
+            of_group[i] = -1.0
+            if is_member and not is_used[i]:
+                of_group[i] = scores[i]
+                n_members += 1
+        n_taken = min(n_members, n_left)
+        mark_largest(of_group, n_taken, is_best)
+        for i in range(n):
+            is_used[i] |= is_best[i]
+        n_left -= n_taken
 
 
 @dataclass(frozen=True)
@@ -163,10 +173,10 @@ class DipCacheAware:
                 expected="0 to 1",
                 remedy="write, for instance, gamma=0.2",
             )
-        if self.blends and self.top_m is not None:
+        if self.top_m is not None and (self.blends or self.warms_up):
             raise UsageError(
-                f"rule {self}", found="blend=yes and top_m", expected="one of the two ways to favour what is in DRAM",
-                remedy="leave one out",
+                f"rule {self}", found=f"{'blend' if self.blends else 'warm_up'}=yes and top_m",
+                expected="one of the two ways to favour what is in DRAM", remedy="leave one out",
             )  # fmt: skip
 
     @classmethod
@@ -213,7 +223,7 @@ class DipCacheAware:
             )  # fmt: skip
         masking = Masking(
             k, exempt, considered, self.gamma, self.warms_up, self.blends, np.zeros(1, np.int64), np.zeros(n),
-            np.empty(n), np.empty((3, n), np.uint8),
+            np.empty((2, n)), np.empty((4, n), np.uint8),
         )  # fmt: skip
         return PricedBlock(
             choose, masking, np.ones(n, np.float32), is_squared=False, state=(masking.n_rows, masking.n_uses),

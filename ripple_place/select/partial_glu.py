@@ -1,7 +1,8 @@
 """Partial GLU pruning: the gate, or up, is computed in full, and tells which neurons the rest is read of.
 
 A baseline of DIP's authors (arXiv 2412.01380, section 4): by ``|act(gate(x))|`` or ``|up(x)|`` the largest neurons are
-kept. The weights that tell are read of every neuron, and charged.
+kept. The weights that tell are read of every neuron, and charged, unless a predictor tells. Neurons that put out zero are
+never used, also where up alone would ask for them: a reader of ReGLU by up reads a little more.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class PartialGlu:
     ----------
     keep : float
         Share of the neurons.
-    by : str
-        ``gate`` or ``up``.
+    knowledge : Knowledge
+        Of ``gate`` or ``up``. By default, this one of the three parts of a neuron's weights is read of every neuron.
     """
 
     name: ClassVar[str] = "partial-glu"
@@ -42,38 +43,36 @@ class PartialGlu:
     target: ClassVar[float | None] = None
     units: ClassVar[tuple[str, ...]] = (NEURON,)
     keep: float
-    by: str = "gate"
+    knowledge: Knowledge = Knowledge("gate", "gate")  # noqa: RUF009 - frozen
 
     @classmethod
     def from_text(cls, written: RuleText) -> PartialGlu:
         """Return the rule that a text names; raises UsageError if it is none."""
-        written.check_options(("keep", "drop", "by"))
+        written.check_options(("keep", "drop", "by", "sees"))
         by = written.options.get("by", "gate")
         if by not in ("gate", "up"):
             raise UsageError(
                 f"rule {written}", found=f"by={by}", expected="by=gate or by=up", remedy="write one of them"
             )
-        return cls(keep_of(written, "partial-glu=0.3"), by)
-
-    @property
-    def knowledge(self) -> Knowledge:
-        """One of the three parts of a neuron's weights is read of every neuron."""
-        return Knowledge(self.by, "gate")
+        return cls(keep_of(written, "partial-glu=0.3"), Knowledge(by, written.options.get("sees", "gate")))
 
     def of_block(self, block: BlockView) -> MaskedBlock:
         """Return the mask of the rule."""
         largest = KeepLargest(self.keep)
 
         def mask(outputs: Float32Array, gate: Float32Array | None) -> BoolArray:
-            activated = outputs if gate is None else gate
-            if self.by == "gate":
-                return largest.active(activated)  # type: ignore[no-any-return]
+            if gate is None or not block.is_gated:
+                return largest.active(outputs)  # type: ignore[no-any-return]
+            if self.knowledge.of == "gate":
+                return largest.active(gate)  # type: ignore[no-any-return]
             # The output is the product of both; where the gate is zero, so is the output, whatever up is.
-            up = np.divide(outputs, activated, out=np.zeros_like(outputs), where=activated != 0)
+            up = np.divide(outputs, gate, out=np.zeros_like(outputs), where=gate != 0)
             return largest.active(up)  # type: ignore[no-any-return]
 
         return MaskedBlock(mask)
 
     def __str__(self) -> str:
         """Write the rule as it is parsed."""
-        return f"{self.name}={self.keep:g}" + ("" if self.by == "gate" else f",by={self.by}")
+        options = {"by": self.knowledge.of, "sees": self.knowledge.sees}
+        parts = [f"{key}={value}" for key, value in options.items() if value != "gate"]
+        return ",".join([f"{self.name}={self.keep:g}", *parts])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from ripple_place.blocks import UNITS
+from ripple_place.blocks import UNITS, is_input_block
 from ripple_place.errors import UsageError
 from ripple_place.select.knowledge import Knowledge
 from ripple_place.select.rule import PricedBlock
@@ -115,7 +115,8 @@ class PricedRule:
             raise UsageError(
                 f"--select {self}", found=f"no sensitivity of tokens in {block.name}",
                 expected="how what dropping costs differs from token to token",
-                remedy="profile the model with --sensitivity, or write sensitive=no",
+                remedy="write sensitive=no" if is_input_block(block.name)
+                else "profile the model with --sensitivity, or write sensitive=no",
             )  # fmt: skip
         return PricedBlock(choose, arguments, np.ascontiguousarray(importance, np.float32), sensitivity=sensitivity)
 

@@ -175,24 +175,27 @@ class ActivityRule:
         """Whether the rule looks at the output of the activation function rather than at the down input."""
         return RULES[self.kind].uses_gate
 
-    def check_unit(self, unit: str, option: str = "--active") -> None:
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Those of `ripple_place.blocks.UNITS` for which the rule means something."""
+        return RULES[self.kind].units
+
+    def check_unit(self, unit: str) -> None:
         """Refuse units for which the rule means nothing.
 
         Parameters
         ----------
         unit : str
             One of `ripple_place.blocks.UNITS`.
-        option : str
-            That names the rule, for the message.
 
         Raises
         ------
         UsageError
         """
-        if unit not in RULES[self.kind].units:
-            (other,) = RULES[self.kind].units
+        if unit not in self.units:
+            (other,) = self.units
             raise UsageError(
-                f"{option} {self}", found=f"a rule of {other}s, and {unit}s", expected=f"--unit {other}",
+                f"--active {self}", found=f"a rule of {other}s, and {unit}s", expected=f"--unit {other}",
                 remedy=f"use --unit {other}, or another rule",
             )  # fmt: skip
 

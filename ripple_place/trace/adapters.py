@@ -105,7 +105,11 @@ class AdapterSource:
             If it looks at more than the numbers of one token.
         """
         rule = ActivityRule.parse(self.options.get("active", "relu"))
-        rule.check_unit(NEURON, str(self))
+        if NEURON not in rule.units:
+            raise UsageError(
+                str(self), found=f"active={rule}, a rule of columns", expected="a rule of neurons, which other tools "
+                "record", remedy="take a rule of neurons, such as top-k",
+            )  # fmt: skip
         if rule.is_fitted:
             raise UsageError(
                 str(self), found=f"active={rule}", expected="relu, threshold=X or top-k=K for recorded numbers",

@@ -80,11 +80,3 @@ def kth_largest(sizes: Any, k: int) -> Any:
     if isinstance(sizes, np.ndarray):
         return np.partition(sizes, sizes.shape[-1] - k, axis=-1)[..., sizes.shape[-1] - k, None]
     return sizes.topk(k, dim=-1, sorted=True).values[..., -1:]
-
-
-def mlp_density(up: float, gate: float, down: float) -> float:
-    """Return the density that DIP reports: the mean share of columns over up, gate and down.
-
-    A matrix that no hook prunes counts as 0, not as 1, in the authors' code.
-    """
-    return (up + gate + down) / 3

@@ -86,3 +86,46 @@ def served(
         assert hits == [held for _, held in asked], "what was in DRAM is no longer there when it is asked for"
         result.append(used)
     return result
+
+
+def largest(scores: Sequence[float], k: int) -> list[bool]:
+    """Return which entries are the `k` largest; of equal ones the first count."""
+    ranked = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    return [i in ranked[: max(0, k)] for i in range(len(scores))]
+
+
+def window_grid(n_slots: int, bundle_bytes: int, smallest: int, largest: int, jump: int) -> list[tuple[int, int]]:
+    """Return first slot and length of the windows of Neuron Chunking: all sizes in bytes, shorter windows first.
+
+    Sizes are multiples of the smallest one; windows of a size begin that far apart, or the jump cap if it is less. A
+    window has whole slots, at least one. Sizes of as many slots are one, and the last window ends with the last slot.
+    """
+    windows: list[tuple[int, int]] = []
+    size = smallest
+    while size <= largest:
+        length = max(1, min(size // bundle_bytes, n_slots))
+        if length not in [known for _, known in windows]:
+            start = 0
+            while start + length < n_slots:
+                windows.append((start, length))
+                start += max(1, min(size, jump) // bundle_bytes)
+            windows.append((n_slots - length, length))
+        size += smallest
+    return windows
+
+
+def chunks(
+    worth: dict[int, float], windows: Sequence[tuple[int, int]], read_us: Sequence[float], budget: int
+) -> list[int]:
+    """Return the slots, of those with a worth, that Neuron Chunking uses; `read_us` is by the length of a read."""
+
+    def score(window: tuple[int, int]) -> float:
+        start, length = window
+        return sum(worth.get(slot, 0.0) for slot in range(start, start + length)) / read_us[length]
+
+    taken: set[int] = set()
+    for start, length in sorted(windows, key=score, reverse=True):  # Sorting keeps the order of equals.
+        window = set(range(start, start + length))
+        if score((start, length)) > 0 and not window & taken and len(taken) + length <= budget:
+            taken |= window
+    return sorted(taken & worth.keys())
