@@ -1,8 +1,8 @@
 """Partial GLU pruning: the gate, or up, is computed in full, and tells which neurons the rest is read of.
 
 A baseline of DIP's authors (arXiv 2412.01380, section 4): by ``|act(gate(x))|`` or ``|up(x)|`` the largest neurons are
-kept. The weights that tell are read of every neuron, and charged, unless a predictor tells. Neurons that put out zero are
-never used, also where up alone would ask for them: a reader of ReGLU by up reads a little more.
+kept. The weights that tell are read of every neuron, and charged, unless a predictor tells. Neurons that put out zero
+are never used, also where up alone would ask for them: a reader of ReGLU by up reads a little more.
 """
 
 from __future__ import annotations

@@ -41,13 +41,13 @@ def block_of(outputs: np.ndarray, token_index: np.ndarray | None = None, *, with
 
 def trace_of(
     outputs: Mapping[str, np.ndarray], n_tokens: int = N_TOKENS, *, token_index: Mapping[str, np.ndarray] | None = None,
-    with_values: bool = True, segment_starts: tuple[int, ...] = (0,),
+    with_values: bool = True, segment_starts: tuple[int, ...] = (0,), metadata: Mapping[str, str] | None = None,
 ) -> ActivationTrace:  # fmt: skip
     """Return a trace of some blocks' outputs."""
     blocks = {
         name: block_of(rows, (token_index or {}).get(name), with_values=with_values) for name, rows in outputs.items()
     }
-    return ActivationTrace(blocks, n_tokens, np.array(segment_starts))
+    return ActivationTrace(blocks, n_tokens, np.array(segment_starts), metadata=metadata or {})
 
 
 def layout_of(rng: np.random.Generator, sizes: Mapping[str, int], bundle_bytes: int = 4096) -> Layout:
