@@ -286,7 +286,7 @@ named_otherwise(
     "packed:{}/0.npy,neurons=16",
 )  # fmt: skip
 named_otherwise(
-    "trace/adapters.py:AdapterSource.rule", "", "a rule that is fitted on outputs: the threshold",
+    "trace/adapters.py:AdapterSource.rule", "that you fitted", "a rule that is fitted on outputs: the threshold",
     "dense:{}/0.npy,active=teal=50%", "dense:{}/0.npy,active=threshold=0.5", array=ACTIVE * 1.0,
 )  # fmt: skip
 named_otherwise(
