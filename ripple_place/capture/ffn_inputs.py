@@ -45,8 +45,8 @@ def ffn_input_names(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> 
         elif ffn is not None and site.block in ffn.blocks:
             tensors = {tensor.role.partition(".")[0]: tensor.name for tensor in ffn.blocks[site.block].tensors}
             paths = [names[logical_name(tensors[role])][0].rpartition(".")[0] for role in _ROLES if role in tensors]
-            if known := [path for path in paths if path and path in modules]:
-                found[site.block] = tuple(dict.fromkeys(known))
+            if paths and all(path and path in modules for path in paths):
+                found[site.block] = tuple(dict.fromkeys(paths))
     return found
 
 

@@ -203,7 +203,7 @@ class ModelText:
         first_of: dict[object, str] = {}
         for name, run in runs.items():
             can_share = noise.sigma == 0 and all(block.sees_outputs_alone for block in blocks[name].values())
-            same_rule = (str(run.rule), id(run.tuning), tuple(blocks[name])) if can_share else name
+            same_rule = (run.rule, id(run.tuning), tuple(blocks[name])) if can_share else name
             together.setdefault(first_of.setdefault(run.choice or same_rule, name), []).append(name)
         inside = {
             first: Run(
