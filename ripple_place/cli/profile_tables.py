@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import is_input_block
 from ripple_place.cli.rendering import format_table, number, percent
 from ripple_place.cli.verdict_table import verdict_text
 from ripple_place.printable import one_line
@@ -40,8 +41,9 @@ def profile_text(report: ProfileReport, written: Sequence[Path]) -> str:
 
 def statistics_table(report: ProfileReport) -> str:
     """Return the table of blocks."""
+    units = "columns" if any(map(is_input_block, report.statistics)) else "neurons"
     return format_table(
-        ["block", "neurons", "active", "dead", "hottest 10%", "lift", "lift rank corr."],
+        ["block", units, "active", "dead", "hottest 10%", "lift", "lift rank corr."],
         [
             [
                 name, f"{block.n_neurons:,}", percent(block.active_share), f"{block.dead_neurons:,}",

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import NEURON
 from ripple_place.errors import UsageError
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.trace.union import rule_before_union
@@ -31,12 +32,15 @@ class RuleCost:
         Whether the model says something else by this rule; None for rules of other tools.
     perplexity, perplexity_without_rule : float or None
         None where nobody measured them.
+    unit : str
+        What the rule keeps, one of `ripple_place.blocks.UNITS`.
     """
 
     rule: str
     changes_output: bool | None
     perplexity: float | None = None
     perplexity_without_rule: float | None = None
+    unit: str = NEURON
 
     @classmethod
     def of_trace(cls, metadata: Mapping[str, str]) -> RuleCost:
@@ -48,7 +52,7 @@ class RuleCost:
             changes_output = None
         return cls(
             name, changes_output, _positive(metadata.get("perplexity")),
-            _positive(metadata.get("perplexity_without_rule")),
+            _positive(metadata.get("perplexity_without_rule")), metadata.get("unit", NEURON),
         )  # fmt: skip
 
     @property

@@ -112,10 +112,10 @@ def _rule_cost(rule: RuleCost) -> list[str]:
             "without --no-perplexity to measure it."
         ]
     advice = " Keep more neurons, to spoil less." if rule.is_harmful else ""
+    condition = ", if the device knows before it reads which neurons to keep" if rule.unit == NEURON else ""
     return [
         f"By the rule {rule.rule} the perplexity of the text is {rule.perplexity:.2f} instead of "
-        f"{rule.perplexity_without_rule:.2f} ({rule.rise:+.1%}), if the device knows before it reads which neurons to "
-        f"keep.{advice}"
+        f"{rule.perplexity_without_rule:.2f} ({rule.rise:+.1%}){condition}.{advice}"
     ]
 
 
