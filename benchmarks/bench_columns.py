@@ -5,8 +5,7 @@
 Columns and neurons are counted, placed and given their importance on the validation text; thresholds are fitted there,
 too. The test text is opened once, at the end. Rules run inside the model. A rule that looks neither at DRAM nor at
 the layout runs once, and every layout and budget serves its choice; so does `dip-ca` on layouts behind one cache. What
-is read to decide is charged. Device: the default phone. Each rule has the cache that suits it best of those given with
---caches, by flash time on the test text.
+is read to decide is charged. Device: the default phone.
 
 Writes all points to a JSON file (--out), prints a table, and how much less flash time flash-aware takes at the
 perplexity of each point of `dip-ca`. Without torch it says so and ends.
@@ -50,14 +49,7 @@ if TYPE_CHECKING:
 ORDERS = ("original", "frequency", "greedy", "flash-time")
 RULES = {
     "neuron": ("top-k={}%", "cats,keep={}%", "partial-glu={}%"),
-    "column": (
-        "teal,keep={}%",
-        "glu-pruning={}%",
-        "dip={}%",
-        "dip-ca={}%,gamma=0.2",
-        "dip-ca={}%,gamma=1",
-        "chunk={}%",
-    ),
+    "column": ("teal,keep={}%", "glu-pruning={}%", "dip={}%", "chunk={}%"),
 }
 ACTIVE = {"neuron": "top-k=20%", "column": "dip=0.5"}
 CALIBRATION_TOKENS = 4096
@@ -93,7 +85,7 @@ class Unit:
             capture = replace(capture, importance=unit == "column")
             profile(self.model, self.path, ProfileParams(verdict=None, capture=capture))
         self.profile: Profile = read_profile(self.path)
-        self.orders = {order: self._order(order, arguments) for order in ORDERS}
+        self.orders = {order: self._order(order, arguments) for order in arguments.orders}
 
     def _capture(self, text: Path, n_tokens: int, rule: ActivityRule | None = None) -> CaptureParams:
         return CaptureParams((text,), WindowParams(n_tokens), rule, unit=self.unit, layer_by_layer=False)
@@ -154,16 +146,18 @@ def runs_of(unit: Unit, model: ModelText, arguments: argparse.Namespace) -> dict
     keeps = arguments.keeps
     rules = [form.format(keep) for form in RULES[unit.unit] for keep in keeps]
     if unit.unit == "column":
+        rules += [f"dip-ca={keep}%,gamma={gamma}" for keep in arguments.dip_keeps for gamma in arguments.gammas]
         rules += [f"flash-aware,price={price}" for price in arguments.prices]
     runs = {}
     for rule in rules:
         tuning = replace(known, thresholds=unit.thresholds(rule))
         name = parse_rule(rule).name
         for order, layout in layouts.items():
-            if name in ("chunk", "flash-aware") and order not in arguments.orders:
+            if name in ("chunk", "flash-aware") and order not in arguments.run_orders:
                 continue
+            caches = arguments.flash_caches if name == "flash-aware" else arguments.caches
             for share in arguments.shares:
-                for cache in arguments.caches if share else ("none",):
+                for cache in caches if share else ("none",):
                     capacity = {block: int(share * placed.n_neurons) for block, placed in layout.blocks.items()}
                     params = SimulationParams(cache, capacity)
                     choice = {
@@ -232,13 +226,13 @@ def report(points: list[Point]) -> None:
             for cache in sorted({point.cache for point in here}):
                 ours = [p for p in here if p.rule.startswith("flash-aware") and p.order == order and p.cache == cache]
                 for theirs in here:
-                    if theirs.rule.startswith("dip-ca") and theirs.order == order and theirs.cache == cache:
-                        at = flash_us_at(ours, theirs.perplexity)
-                        if at is not None:
-                            print(
-                                f"{share:.0%} in DRAM, {order}, {cache}: at the perplexity of {theirs.rule} "
-                                f"({theirs.perplexity:.2f}) flash-aware takes 1/{theirs.flash_us / at:.2f} of its time"
-                            )
+                    at = flash_us_at(ours, theirs.perplexity)
+                    if theirs.rule.startswith("dip-ca") and theirs.order == order and at is not None:
+                        print(
+                            f"{share:.0%} in DRAM, {order}: at the perplexity of {theirs.rule} "
+                            f"({theirs.perplexity:.2f}) behind {theirs.cache}, flash-aware behind {cache} takes "
+                            f"1/{theirs.flash_us / at:.2f} of its flash time"
+                        )
 
 
 def main() -> None:
@@ -253,7 +247,11 @@ def main() -> None:
     parser.add_argument("--caches", nargs="+", default=["mask-first-lfu", "pinned"])
     parser.add_argument("--keeps", nargs="+", type=int, default=[50, 40, 30])
     parser.add_argument("--prices", nargs="+", default=["1e-06", "3e-06", "1e-05", "3e-05"])
-    parser.add_argument("--orders", nargs="+", default=list(ORDERS), help="for chunk and flash-aware")
+    parser.add_argument("--dip-keeps", nargs="+", type=int, default=[50, 40, 30])
+    parser.add_argument("--gammas", nargs="+", default=["0.2"])
+    parser.add_argument("--flash-caches", nargs="+", default=["mask-first-lfu", "pinned"], help="for flash-aware")
+    parser.add_argument("--orders", nargs="+", default=list(ORDERS))
+    parser.add_argument("--run-orders", nargs="+", default=list(ORDERS), help="for chunk and flash-aware")
     parser.add_argument("--search-s", type=float, default=600.0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
