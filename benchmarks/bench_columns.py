@@ -53,6 +53,8 @@ RULES = {
 }
 ACTIVE = {"neuron": "top-k=20%", "column": "dip=0.5"}
 CALIBRATION_TOKENS = 4096
+RUNS_AT_A_TIME = 6
+"""They share a run of the exact model."""
 
 
 @dataclass(frozen=True)
@@ -177,12 +179,12 @@ def points_of(unit: Unit, arguments: argparse.Namespace) -> list[Point]:
     device = replace(device, span_bytes=span)
     points: list[Point] = []
     choices = sorted({run.choice or key for key, run in runs.items()})
-    for at, choice in enumerate(choices):
-        started = time.perf_counter()
-        some = {key: run for key, run in runs.items() if (run.choice or key) == choice}
+    for at in range(0, len(choices), RUNS_AT_A_TIME):
+        started, now = time.perf_counter(), choices[at : at + RUNS_AT_A_TIME]
+        some = {key: run for key, run in runs.items() if (run.choice or key) in now}
         outcomes = model.run_rules(some, device, SimulationParams(), Noise(), no_track)
         points += [_point(unit.unit, key, outcome) for key, outcome in outcomes.items()]
-        print(f"{unit.unit} {at + 1}/{len(choices)} {choice}: {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"{unit.unit} {at + len(now)}/{len(choices)}: {time.perf_counter() - started:.0f} s", flush=True)
         write(points, Path(arguments.work) / f"{unit.unit}.points.json")
     return points
 
