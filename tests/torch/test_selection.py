@@ -305,26 +305,26 @@ def test_size_instead_of_importance(folder):
 
 def test_rules_are_tuned_for_columns(folder):
     """Of both spaces of an FFN: one price, thresholds of each, no compensation; used by `simulate` in the same order."""
-    write_model(folder / "gated", CAUSAL["llama"](num_hidden_layers=2))
-    louder(folder / "gated", "down_proj")
+    write_model(folder / "swiglu", CAUSAL["llama"](num_hidden_layers=2))
+    louder(folder / "swiglu", "down_proj")
     profiled = ("--text", "a.txt", *WINDOWS, "--segment-length", "64", "--no-verdict", "--unit", "column")
-    run("profile", "gated", *profiled, "--importance", "--out", "gated.profile")
+    run("profile", "swiglu", *profiled, "--importance", "--out", "swiglu.profile")
     run(
-        "reorder", "gated", "--profile", "gated.profile", "--device", "small.toml", "--ordering", "greedy", "--out",
-        "gated-out", "--select", "flash-aware=0.01", "--select", "teal=40%", "--select", "dip=0.8", *TUNING,
+        "reorder", "swiglu", "--profile", "swiglu.profile", "--device", "small.toml", "--ordering", "greedy", "--out",
+        "swiglu-out", "--select", "flash-aware=0.01", "--select", "teal=40%", "--select", "dip=0.8", *TUNING,
     )  # fmt: skip
     blocks = {"layers.0.input", "layers.0", "layers.1.input", "layers.1"}
-    tuned = read_tuned(folder / "gated-out")
+    tuned = read_tuned(folder / "swiglu-out")
     for name, entry in tuned.rules.items():
         assert entry.reader.capacity_neurons.keys() == entry.tuning.importance.keys() == blocks
         assert not entry.tuning.compensation
         assert entry.tuning.thresholds.keys() == (blocks if name == "teal=40%" else set())
     assert 0.3 * 0.01 < tuned.rules["flash-aware=0.01"].report["kl"] < 2 * 0.01
-    assert "declared additions" in run("verify", "gated", "gated-out")
+    assert "declared additions" in run("verify", "swiglu", "swiglu-out")
     scores = json.loads(
         run(
-            "simulate", "gated", "--text", "b.txt", *WINDOWS, "--unit", "column", "--device", "small.toml", "--layout",
-            "gated-out", *(part for rule in ("exact", *tuned.rules) for part in ("--select", rule)), "--json",
+            "simulate", "swiglu", "--text", "b.txt", *WINDOWS, "--unit", "column", "--device", "small.toml", "--layout",
+            "swiglu-out", *(part for rule in ("exact", *tuned.rules) for part in ("--select", rule)), "--json",
         )
     )["layouts"]  # fmt: skip
     by_rule = {layout["select"]: layout for layout in scores}
@@ -332,9 +332,9 @@ def test_rules_are_tuned_for_columns(folder):
     assert by_rule["exact"]["kl"] == 0 < by_rule["flash-aware=0.01"]["kl"] < 3 * 0.01
     assert by_rule["flash-aware=0.01"]["flash_time_us_per_token"] < by_rule["exact"]["flash_time_us_per_token"]
     assert 0.4 < by_rule["teal=40%"]["kept_share"] < 0.9
-    run("profile", "gated", *profiled, "--no-perplexity", "--out", "plain.profile")
+    run("profile", "swiglu", *profiled, "--no-perplexity", "--out", "plain.profile")
     with pytest.raises(UsageError, match="a profile of columns without importance"):
         run(
-            "reorder", "gated", "--profile", "plain.profile", "--device", "small.toml", "--out", "never",
+            "reorder", "swiglu", "--profile", "plain.profile", "--device", "small.toml", "--out", "never",
             "--select", "dip=0.8", *TUNING,
         )  # fmt: skip
