@@ -304,7 +304,7 @@ def test_size_instead_of_importance(folder):
 
 
 def test_rules_are_tuned_for_columns(folder):
-    """Of both spaces of an FFN: one price, thresholds of each, no compensation; used by `simulate` in the same order."""
+    """Of both spaces of an FFN: one price, thresholds of each, no compensation; `simulate` takes them from there."""
     write_model(folder / "swiglu", CAUSAL["llama"](num_hidden_layers=2))
     louder(folder / "swiglu", "down_proj")
     profiled = ("--text", "a.txt", *WINDOWS, "--segment-length", "64", "--no-verdict", "--unit", "column")
