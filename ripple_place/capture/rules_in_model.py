@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import COLUMN, NEURON
+from ripple_place.blocks import COLUMN, NEURON, unit_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.loss import ScoredModel, check_scorable, measure_loss
 from ripple_place.capture.loss_run import DroppedMeans, Run
@@ -154,7 +154,7 @@ class ModelText:
             writer.commit({})
             blocks = {block: layout for site in self.scored.sites for block, layout in site.layouts().items()}
             metadata = {
-                **({} if self.unit == NEURON else {"unit": self.unit}),
+                **unit_metadata(self.unit),
                 "activity": str(DEFAULT_RULE), "model": name,
                 **({} if self.adapter is None else self.adapter.metadata),
                 "dataset": " + ".join(path.name for path in as_paths(params.texts)),

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.blocks import NEURON, sorted_blocks
+from ripple_place.blocks import sorted_blocks, unit_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.importance import check_importance, measure_importance
 from ripple_place.capture.layerwise import run_layer_by_layer
@@ -138,7 +138,7 @@ def run_capture(
     likelihoods = _run(setup, recorder, writer, score=score, track=track)
     metadata = {
         "activity": str(rule),
-        **({} if params.unit == NEURON else {"unit": params.unit}),
+        **unit_metadata(params.unit),
         "model": model_path.resolve().name,
         **({} if setup.adapter is None else setup.adapter.metadata),
         "dataset": " + ".join(path.name for path in as_paths(params.texts)),
@@ -233,6 +233,6 @@ def _identity(setup: Setup, rule: ActivityRule, *, score: bool, thresholds: dict
         "perplexity": score,
         "thresholds": thresholds or {},
         "layer by layer": setup.by_layer,
-        **({} if setup.params.unit == NEURON else {"unit": setup.params.unit}),
+        **unit_metadata(setup.params.unit),
         **({} if setup.adapter is None else {"adapter": setup.adapter.digest}),
     }

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import NEURON
+from ripple_place.blocks import unit_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.run import run_capture
 from ripple_place.capture.text import read_text_file
@@ -166,7 +166,7 @@ def capture_origin(model: Path, params: CaptureParams | None, rule: ActivityRule
         "texts": [hashlib.sha256(read_text_file(text)).hexdigest() for text in texts],
         "windows": [windows.max_tokens, windows.length_of_segments, windows.sequence_length],
         "rule": str(rule or params.named_rule),
-        **({} if params.unit == NEURON else {"unit": params.unit}),
+        **unit_metadata(params.unit),
         **({} if adapter is None else {"adapter": digest_of_adapter(adapter)}),
     }
     return (hashlib.sha256(json.dumps(content).encode()).hexdigest(),)

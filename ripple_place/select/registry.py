@@ -75,7 +75,7 @@ def check_units(rules: Iterable[Rule], unit: str) -> None:
                 expected="a rule of the blocks' units", remedy=f"use --unit {rule.units[0]}, or traces and layouts of "
                 f"{rule.units[0]}s, or another rule",
             )  # fmt: skip
-        if unit == COLUMN and rule.knowledge.sees != Knowledge("magnitude").sees:
+        if unit == COLUMN and rule.knowledge.sees != Knowledge.sees:
             raise UsageError(
                 f"--select {rule}", found=f"sees={rule.knowledge.sees}, and blocks of columns",
                 expected="no sees: inputs are known before their columns are read", remedy="leave sees out",
