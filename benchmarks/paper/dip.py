@@ -120,7 +120,7 @@ def belady() -> list[Figure]:
             Figure(
                 f"dip-{name}", TESTS, 5, agreeing, "items whose place (in the cache or not) agrees",
                 CONSISTENCY if is_tie else PREDICTION,
-                "The only test with a tie: that the lowest of equals leaves is taken from it."
+                "The only test with a tie; it shows that the lowest neuron leaves among equals."
                 if is_tie
                 else "`mask-first-belady`: a whole mask enters at once, and of the others those stay that are needed "
                 "soonest. The simulator's belady differs on purpose: neurons enter one by one and it may decline to "

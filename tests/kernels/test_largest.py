@@ -38,7 +38,7 @@ def test_exactly_k(scores: list[float], k: int) -> None:
 
 
 def test_by_hand() -> None:
-    """Of equals the first; zeros of both signs are equal; infinity is a number."""
+    """Ties go to the first entry; zeros of both signs tie; infinity is a number."""
     assert marked([2.0, 3.0, 2.0, 2.0], 3) == [True, True, True, False]
     assert marked([-0.0, 0.0, -0.0], 1) == [True, False, False]
     assert marked([0.0, np.inf, np.inf, 1.0], 1) == [False, True, False, False]

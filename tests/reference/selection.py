@@ -124,7 +124,7 @@ def chunks(
         return sum(worth.get(slot, 0.0) for slot in range(start, start + length)) / read_us[length]
 
     taken: set[int] = set()
-    for start, length in sorted(windows, key=score, reverse=True):  # Sorting keeps the order of equals.
+    for start, length in sorted(windows, key=score, reverse=True):  # The sort is stable.
         window = set(range(start, start + length))
         if score((start, length)) > 0 and not window & taken and len(taken) + length <= budget:
             taken |= window
