@@ -185,11 +185,6 @@ class SelectedBlock:
         """Whether the rule looks neither at what is in DRAM nor at where neurons lie."""
         return isinstance(self._rule, MaskedBlock)
 
-    def serve_chosen(self, outputs: Float32Array, used: BoolArray) -> None:
-        """Serve consecutive rows whose neurons were chosen elsewhere; parameters as `choose` takes and returns them."""
-        rows = ActiveRows.from_outputs(outputs)
-        self._serve_used(rows, used[rows.row, rows.neurons])
-
     def result(self) -> tuple[BlockResult, Float64Array]:
         """Return what the rows cost, and flash time by token."""
         return self.tally.result()
@@ -206,7 +201,7 @@ class SelectedBlock:
             is_used: BoolArray = self._rule.mask(seen.spread_out(self._placement.n_neurons), gate)[
                 rows.row, rows.neurons
             ]
-            self._serve_used(rows, is_used)
+            self.serve_used(rows, is_used)
             return rows.neurons, is_used
         row_weight = np.ones(rows.n_rows, np.float32) if weight is None else weight
         slots, worth = self._list(seen, self._rule.weight, row_weight, is_squared=self._rule.is_squared)
@@ -228,7 +223,7 @@ class SelectedBlock:
             _, counted = self._list(rows, rule.weight, row_weight, is_squared=True)
         self._count(counted, is_used)
 
-    def _serve_used(self, rows: ActiveRows, is_used: BoolArray) -> None:
+    def serve_used(self, rows: ActiveRows, is_used: BoolArray) -> None:
         """Serve and count those neurons of rows that are used."""
         kept = rows.only(is_used)
         self._serve_masked(kept)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ripple_place.select.active_rows import ActiveRows
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,6 +36,9 @@ class SharedChoice:
     ) -> BoolArray:
         """Choose as `SelectedBlock.choose`, and serve from each layout what was chosen."""
         used = self._first.choose(outputs, gate, inputs)
-        for block in self._others:
-            block.serve_chosen(outputs, used)
+        if self._others:
+            rows = ActiveRows.from_outputs(outputs)
+            is_used = used[rows.row, rows.neurons]
+            for block in self._others:
+                block.serve_used(rows, is_used)
         return used
