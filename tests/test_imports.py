@@ -14,7 +14,7 @@ from ripple_place.cli.main import cli
 
 HEAVY = {
     "numpy", "numba", "llvmlite", "scipy", "networkx", "torch", "matplotlib", "tqdm", "safetensors", "jinja2",
-    "tomli_w",
+    "tomli_w", "threadpoolctl",
 }  # fmt: skip
 ROOT = Path(ripple_place.__file__).parent
 
@@ -23,7 +23,7 @@ FOUNDATION = {"errors", "units", "blocks", "bundle_sizes", "jsontext", "tensorfi
               "inputfile", "storedarray", "torchpickle", "hub", "foreign"}  # fmt: skip
 LAYERS = [
     {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering", "select"},
-    {"checkpoint", "flash", "graph"}, {"trace"}, FOUNDATION, {"kernels"},
+    {"checkpoint", "flash", "graph"}, {"predict"}, {"trace"}, FOUNDATION, {"kernels"},
 ]  # fmt: skip
 """From the top down: a module may import what lies below it, and its own room; those in one row do not see each other,
 but for the foundation, whose modules build on each other."""

@@ -14,6 +14,8 @@ from ripple_place.errors import TraceFormatError
 from ripple_place.graph.importance import KEY as IMPORTANCE_KEY
 from ripple_place.graph.importance import ModelImportance, importance_in, importance_tensors
 from ripple_place.graph.recount import check_counts
+from ripple_place.predict.files import KEY as PREDICTOR_KEY
+from ripple_place.predict.files import note_to_metadata, predictor_in, predictor_tensors
 from ripple_place.tensorfile import DTYPE_BITS, TensorSource, write_tensor_file
 from ripple_place.trace.files import PROFILE_FORMAT, open_trace_file, read_trace, trace_metadata, trace_tensors
 from ripple_place.units import parse_count
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from ripple_place.arrays import Float32Array, Int64Array
     from ripple_place.graph.importance import ImportanceNote
+    from ripple_place.predict.predictor import ModelPredictor
     from ripple_place.tensorfile import TensorFile
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -72,6 +75,8 @@ class Profile:
         The activations themselves; None in a profile of imported counts.
     importance_note : ImportanceNote or None
         How the blocks' importance was measured; None if it was not.
+    predictor : ModelPredictor or None
+        What tells from the input of an FFN which neurons fire; None if that was not fitted.
     digest : str
         SHA-256 of the firing counts, which names the profile in what is derived from it.
     """
@@ -80,6 +85,7 @@ class Profile:
     n_neighbors: int
     trace: ActivationTrace | None
     importance_note: ImportanceNote | None = None
+    predictor: ModelPredictor | None = None
 
     @property
     def unit(self) -> str:
@@ -149,9 +155,14 @@ def write_profile(path: str | os.PathLike[str], profile: Profile, *, n_tokens: i
         metadata |= {"format": PROFILE_FORMAT, "blocks": json.dumps(sizes), "activity": "as counted"}
         metadata |= {} if n_tokens is None else {"n_tokens": str(n_tokens)}
     if (importance := profile.importance) is not None:
-        # Widest dtype first, so that each tensor is aligned to its own size.
-        tensors = sorted([*tensors, *importance_tensors(importance)], key=lambda tensor: -DTYPE_BITS[tensor.dtype])
+        tensors += importance_tensors(importance)
         metadata[IMPORTANCE_KEY] = importance.note.to_metadata()
+    if profile.predictor is not None:
+        tensors += predictor_tensors(profile.predictor)
+        metadata[PREDICTOR_KEY] = note_to_metadata(profile.predictor.note)
+    if importance is not None or profile.predictor is not None:
+        # Widest dtype first, so that each tensor is aligned to its own size.
+        tensors.sort(key=lambda tensor: -DTYPE_BITS[tensor.dtype])
     write_tensor_file(path, tensors, metadata)
 
 
@@ -162,7 +173,7 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     ------
     TraceFormatError
         If it is damaged, a plain trace, or contradicts itself: firing counts are compared with the bits, those of
-        pairs with a sample that is counted again. Or if its importance is malformed.
+        pairs with a sample that is counted again. Or if its importance or predictors are malformed.
     OSError
         If it cannot be read.
     """
@@ -179,7 +190,8 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     if trace is not None:
         for name, block in blocks.items():
             check_counts(f"{path}: {name}", trace.blocks[name], block.frequency, block.graph)
-    return Profile(blocks, n_neighbors, trace).with_importance(importance_in(file, sizes))
+    profile = Profile(blocks, n_neighbors, trace, predictor=predictor_in(file, sizes))
+    return profile.with_importance(importance_in(file, sizes))
 
 
 def read_importance(path: str | os.PathLike[str]) -> ModelImportance | None:
@@ -193,6 +205,19 @@ def read_importance(path: str | os.PathLike[str]) -> ModelImportance | None:
         If it cannot be read.
     """
     return importance_in(*open_trace_file(path))
+
+
+def read_predictor(path: str | os.PathLike[str]) -> ModelPredictor | None:
+    """Read the predictors of a profile file, and nothing else of it; None if it has none.
+
+    Raises
+    ------
+    TraceFormatError
+        If the file is damaged, no trace or profile, or its predictors are malformed.
+    OSError
+        If it cannot be read.
+    """
+    return predictor_in(*open_trace_file(path))
 
 
 def _read_block(file: TensorFile, name: str, n_neurons: int) -> BlockProfile:

@@ -1,0 +1,52 @@
+"""What predictors to fit. Imports nothing heavy, because the command line takes the defaults in its help from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ripple_place.errors import UsageError
+
+PREDICTS = ACTIVITY, MAGNITUDE = ("activity", "magnitude")
+DEFAULT_RECALLS = (0.95, 0.99, 0.999)
+
+
+@dataclass(frozen=True)
+class PredictorParams:
+    """What predictors to fit.
+
+    Parameters
+    ----------
+    rank : int
+        Of the two matrices.
+    predicts : str
+        ``activity``: which neurons fire. ``magnitude``: also how much they put out.
+    recalls : tuple of float
+        Shares of the neurons that fire which shall be predicted; a threshold is set for each. Kept in ascending order.
+
+    Raises
+    ------
+    UsageError
+        If one is out of range, unknown or named twice.
+    """
+
+    rank: int
+    predicts: str = ACTIVITY
+    recalls: tuple[float, ...] = DEFAULT_RECALLS
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UsageError(
+                "--predictor", found=str(self.rank), expected="at least 1", remedy="ask for a rank such as 64"
+            )
+        if self.predicts not in PREDICTS:
+            raise UsageError(
+                "--predict", found=repr(self.predicts), expected=" or ".join(PREDICTS), remedy="name one of these"
+            )
+        if not self.recalls or not all(0 < recall < 1 for recall in self.recalls):
+            raise UsageError(
+                "--recall", found=", ".join(f"{recall:g}" for recall in self.recalls) or "none",
+                expected="shares above 0 and below 1", remedy="ask for one such as 0.99",
+            )  # fmt: skip
+        if len({*self.recalls}) < len(self.recalls):
+            raise UsageError("--recall", found="one twice", expected="each once", remedy="leave one out")
+        object.__setattr__(self, "recalls", tuple(sorted(self.recalls)))
