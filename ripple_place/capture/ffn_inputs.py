@@ -136,6 +136,23 @@ def watch_input(site: Site, see: Callable[[Any], Any]) -> Callable[[], None]:
     return end
 
 
+def rows_of_expert(inputs: Any, site: Site, expert: int, n_positions: int) -> Any:
+    """Return the inputs of one expert by position, of what the module of all experts was called with.
+
+    Parameters
+    ----------
+    inputs : torch.Tensor of shape (n_rows, hidden)
+    site : Site
+        Of experts.
+    expert : int
+    n_positions : int
+        Of the flattened batch.
+    """
+    # Llama 4 hands a copy of all positions to each of its experts, one expert's after the other's.
+    is_copied = inputs.shape[0] == site.n_experts * n_positions
+    return inputs.view(site.n_experts, -1, inputs.shape[-1])[expert] if is_copied else inputs
+
+
 def _is_same(came: Any, held: Any) -> bool:
     """Tell whether two tensors are the same memory."""
     return held is not None and came.shape == held.shape and came.data_ptr() == held.data_ptr()

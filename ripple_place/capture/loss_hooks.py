@@ -10,7 +10,7 @@ import numpy as np
 
 from ripple_place.blocks import input_block_of
 from ripple_place.capture.experts import watch_experts
-from ripple_place.capture.ffn_inputs import watch_input
+from ripple_place.capture.ffn_inputs import rows_of_expert, watch_input
 from ripple_place.capture.recorder import check_positions
 from ripple_place.trace.activity_rules import check_finite
 
@@ -144,9 +144,7 @@ class LossHooks:
         tokens = token_of[position.cpu().numpy()]
         inputs = self._inputs.get(site.block)
         if inputs is not None:
-            # Llama 4 hands a copy of all positions to each of its experts, one expert's after the other's.
-            is_copied = inputs.shape[0] == site.n_experts * self._rows.n_positions
-            inputs = (inputs.view(site.n_experts, -1, inputs.shape[-1])[expert] if is_copied else inputs)[position]
+            inputs = rows_of_expert(inputs, site, expert, self._rows.n_positions)[position]
         rows = np.flatnonzero(tokens >= 0)
         kept = self._choose(site, block, values.detach(), inputs, rows, tokens[rows]) if rows.size else None
         return values if kept is None else kept

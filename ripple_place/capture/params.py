@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ripple_place.blocks import COLUMN, NEURON, UNITS
 from ripple_place.errors import UsageError
 from ripple_place.paths import Paths, as_paths
+from ripple_place.predict.params import MAGNITUDE, PredictorParams
 from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
@@ -115,11 +116,18 @@ class CaptureParams:
         One of `ripple_place.blocks.UNITS`: what a block is made of.
     adapter : Path, optional
         Directory of a LoRA adapter, as peft saved it, that is applied to the model (`ripple_place.capture.adapter`).
+    predictor : PredictorParams, optional
+        Also fit predictors of what fires.
+    predictor_from : Path, optional
+        Profile whose predictors are judged on this text; in place of `predictor`.
+    record_predicted : float, optional
+        Recall at which the trace also says what the predictors predict.
 
     Raises
     ------
     UsageError
-        If there is no text, device, dtype, threads or unit are unknown, or the rule is not one of the unit.
+        If there is no text, device, dtype, threads or unit are unknown, the rule is not one of the unit, or predictors
+        are asked for in two ways, of columns, or are to be recorded without being there.
     """
 
     texts: Paths
@@ -138,6 +146,20 @@ class CaptureParams:
     seed: int = 0
     unit: str = NEURON
     adapter: Path | None = None
+    predictor: PredictorParams | None = None
+    predictor_from: Path | None = None
+    record_predicted: float | None = None
+
+    @property
+    def predicts(self) -> bool:
+        """Whether predictors are fitted or judged, for which inputs of FFNs are recorded."""
+        return self.predictor is not None or self.predictor_from is not None
+
+    @property
+    def needs_magnitudes(self) -> bool:
+        """Whether outputs of neurons are looked at, be they part of the trace or not."""
+        fits_magnitudes = self.predictor is not None and self.predictor.predicts == MAGNITUDE
+        return self.magnitudes or fits_magnitudes or (self.predicts and self.measures_importance)
 
     @property
     def measures_importance(self) -> bool:
@@ -161,6 +183,27 @@ class CaptureParams:
             )
         if self.rule is not None:
             self.rule.check_unit(self.unit)
+        self._check_predictors()
+
+    def _check_predictors(self) -> None:
+        """Refuse predictors that cannot be had together, and recalls that they have no thresholds for."""
+        if self.predicts and self.unit != NEURON:
+            raise UsageError(
+                "--predictor", found=f"blocks of {self.unit}s", expected="blocks of neurons: a reader "
+                "of columns knows the inputs", remedy="leave --unit out, or --predictor and --predictor-from",
+            )  # fmt: skip
+        if self.predictor is not None and self.predictor_from is not None:
+            raise UsageError(
+                "--predictor --predictor-from", found="both", expected="one: predictors are fitted, or taken",
+                remedy="leave one out",
+            )  # fmt: skip
+        if self.record_predicted is not None and not self.predicts:
+            raise UsageError(
+                "--record-predicted", found="no predictors", expected="--predictor RANK or --predictor-from PROFILE",
+                remedy="add one of them",
+            )  # fmt: skip
+        if self.record_predicted is not None and self.predictor is not None:
+            self.predictor.place_of(self.record_predicted)
 
     @property
     def named_rule(self) -> ActivityRule | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ripple_place.arrays import Float32Array, Int32Array, Int64Array, UInt8Array
     from ripple_place.capture.batches import Rows
+    from ripple_place.capture.input_recorder import InputRecorder
     from ripple_place.capture.sites import Site
     from ripple_place.trace.activity_rules import ActivityRule
 
@@ -63,6 +64,11 @@ class Recorder:
         Also record the outputs of the active neurons.
     thresholds : mapping of str to float
         By `Site.block`, and by the block of its input columns, for rules that are fitted; `fit` adds to them.
+
+    Attributes
+    ----------
+    inputs : InputRecorder or None
+        Also records the inputs of the FFNs.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Recorder:
         self._tokens: dict[str, Any] = {}
         self._gate: dict[str, Any] = {}
         self._fit_values: dict[str, list[Any]] = {}
+        self.inputs: InputRecorder | None = None
 
     @contextmanager
     def attach(self, device: str) -> Iterator[None]:
@@ -98,6 +105,8 @@ class Recorder:
         ends: list[Callable[[], None]] = []
         self._device = device
         try:
+            if self.inputs is not None:
+                ends.extend(self.inputs.attach())
             for site in self.sites:
                 if self.rule.uses_gate and site.gate is not None:
                     ends.append(site.gate.register_forward_hook(partial(self._see_gate, site)).remove)
@@ -112,6 +121,8 @@ class Recorder:
             for end in ends:
                 end()
             self._gate.clear()
+            if self.inputs is not None:
+                self.inputs.forget()
 
     def off(self) -> None:
         """Let everything pass from now on."""
@@ -129,6 +140,8 @@ class Recorder:
         import torch
 
         self._mode, self._rows, self._tokens = mode, rows, {}
+        if self.inputs is not None:
+            self.inputs.forget()
         self._positions = {stack: torch.from_numpy(part.positions).to(self._device) for stack, part in rows.items()}
 
     def fit(self) -> None:
@@ -174,6 +187,7 @@ class Recorder:
         values = whole.detach().flatten(0, -2)
         check_positions(site.path, values.shape[0], self._rows[site.stack])
         positions, tokens = self._positions[site.stack], self._rows[site.stack].tokens
+        self._record_inputs(site, block, positions)
         kept = self._see(site, block, values, positions, tokens if site.stack else None)
         return None if kept is None else kept.view_as(whole)
 
@@ -190,8 +204,15 @@ class Recorder:
         # A table of experts by token id may name one twice.
         recorded = recorded[torch.diff(tokens[recorded], prepend=tokens.new_tensor([-1])) > 0]
         index = tokens[recorded].cpu().numpy()
-        kept = self._see(site, f"{site.block}.{expert}", values.detach(), recorded, index)
+        block = f"{site.block}.{expert}"
+        self._record_inputs(site, block, position[recorded])
+        kept = self._see(site, block, values.detach(), recorded, index)
         return values if kept is None else kept
+
+    def _record_inputs(self, site: Site, block: str, positions: Any) -> None:
+        """Record what enters an FFN at positions whose neurons are recorded."""
+        if self.inputs is not None and self._mode == "record":
+            self.inputs.append(site, block, positions, self._rows[site.stack].n_positions)
 
     def _token_of(self, stack: str) -> Any:
         """Return the token of each position of the flattened batch, -1 where none is recorded."""

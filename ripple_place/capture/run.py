@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import sorted_blocks, unit_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.importance import check_importance, measure_importance
+from ripple_place.capture.input_recorder import InputRecorder, input_modules
 from ripple_place.capture.layerwise import run_layer_by_layer
 from ripple_place.capture.params import DEFAULT_RULE
 from ripple_place.capture.recorder import Recorder
@@ -24,13 +25,15 @@ from ripple_place.paths import as_paths
 from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ripple_place.arrays import Float32Array
     from ripple_place.capture.params import CaptureParams
     from ripple_place.capture.perplexity import LogLikelihood
     from ripple_place.capture.rule_choice import Trials
     from ripple_place.capture.setup import Setup
+    from ripple_place.capture.sites import Site
     from ripple_place.capture.writer import BlockLayout
     from ripple_place.graph.importance import ModelImportance
     from ripple_place.trace.activation_trace import ActivationTrace
@@ -60,6 +63,11 @@ class Capture:
         What was not recorded or not scored, and why.
     importance : ModelImportance or None
         What dropping neurons costs, if that was asked for.
+    observed : ActivationTrace or None
+        The trace with all that predictors are fitted on: magnitudes, too, where they are needed.
+    inputs : mapping of str to ndarray of shape (n_rows, n_inputs), float32
+        By block, what enters the FFN for each row; mapped from files of `directory`. Empty unless predictors are asked
+        for; without blocks of which that is not known.
     """
 
     trace: ActivationTrace
@@ -72,6 +80,8 @@ class Capture:
     choice: RuleChoice | None = None
     notes: tuple[str, ...] = ()
     importance: ModelImportance | None = None
+    observed: ActivationTrace | None = None
+    inputs: Mapping[str, Float32Array] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ``capture`` of ``profile --json``: everything but the trace."""
@@ -134,7 +144,7 @@ def run_capture(
     score = params.perplexity and rule.changes_output and setup.predicts_text
     writer = TraceWriter(directory, _identity(setup, rule, score=score, thresholds=thresholds), resume=resume)
     n_resumed = int(writer.progress.get("batches", writer.progress.get("layers", 0)))
-    recorder = Recorder(rule, writer, setup.chosen.sites, magnitudes=params.magnitudes, thresholds=thresholds)
+    recorder = Recorder(rule, writer, setup.chosen.sites, magnitudes=params.needs_magnitudes, thresholds=thresholds)
     likelihoods = _run(setup, recorder, writer, score=score, track=track)
     metadata = {
         "activity": str(rule),
@@ -150,8 +160,9 @@ def run_capture(
             metadata[key] = repr(likelihoods[name].perplexity)
     blocks, idle = _blocks(setup, writer)
     importance = measure_importance(setup, track) if params.measures_importance else None
+    observed = writer.trace(blocks, setup.text, metadata)
     return Capture(
-        writer.trace(blocks, setup.text, metadata),
+        observed if params.magnitudes else observed.without_magnitudes(),
         directory,
         likelihoods["with"].perplexity if likelihoods else None,
         likelihoods["without"].perplexity if likelihoods else None,
@@ -161,7 +172,15 @@ def run_capture(
         choice if choice.activation is not None else None,
         _notes(setup, rule, idle, is_all_fitted_on=score and likelihoods["with"].n_tokens == 0),
         importance,
+        observed if params.predicts else None,
+        _inputs(observed, writer) if params.predicts else {},
     )
+
+
+def _inputs(trace: ActivationTrace, writer: TraceWriter) -> dict[str, Float32Array]:
+    """Return what entered the FFN of each block, where that was recorded."""
+    found = {name: writer.inputs(name, block.n_rows) for name, block in trace.blocks.items()}
+    return {name: inputs for name, inputs in found.items() if inputs is not None}
 
 
 def _blocks(setup: Setup, writer: TraceWriter) -> tuple[dict[str, BlockLayout], list[str]]:
@@ -207,6 +226,7 @@ def _run(
     """Run the batches or layers that the writer lacks; return the likelihoods of the text with and without the rule."""
     batches = setup.batches
     if setup.by_layer:
+        _record_inputs(recorder, setup, setup.skeleton, setup.chosen.sites, writer)
         return run_layer_by_layer(
             setup.skeleton, setup.weights.shards, batches, recorder, writer, device=setup.device, score=score,
             where=setup.path, track=track, adapter=setup.adapter,
@@ -215,7 +235,14 @@ def _run(
     if int(writer.progress.get("batches", 0)) < len(batches):
         whole = setup.whole
         recorder.sites = setup.sites_of_whole
+        _record_inputs(recorder, setup, whole, recorder.sites, writer)
     return run_whole_model(whole, batches, recorder, writer, device=setup.device, score=score, track=track)
+
+
+def _record_inputs(recorder: Recorder, setup: Setup, model: Any, sites: Sequence[Site], writer: TraceWriter) -> None:
+    """Let a recorder see what enters the FFNs, if predictors are asked for."""
+    if setup.params.predicts:
+        recorder.inputs = InputRecorder(input_modules(model, sites, setup.weights.ffn), writer)
 
 
 def _identity(setup: Setup, rule: ActivityRule, *, score: bool, thresholds: dict[str, float] | None) -> dict[str, Any]:
@@ -228,11 +255,12 @@ def _identity(setup: Setup, rule: ActivityRule, *, score: bool, thresholds: dict
         "text": digest.hexdigest(),
         "sequence length": setup.params.windows.sequence_length,
         "rule": str(rule),
-        "magnitudes": setup.params.magnitudes,
+        "magnitudes": setup.params.needs_magnitudes,
         "dtype": setup.params.dtype,
         "perplexity": score,
         "thresholds": thresholds or {},
         "layer by layer": setup.by_layer,
         **unit_metadata(setup.params.unit),
         **({} if setup.adapter is None else {"adapter": setup.adapter.digest}),
+        **({"inputs of FFNs": True} if setup.params.predicts else {}),
     }

@@ -141,6 +141,15 @@ class TraceWriter:
             self._append(f"{block}.magnitude.indices", indices)
             self._append(f"{block}.magnitude.values", values)
 
+    def append_inputs(self, block: str, inputs: Float32Array) -> None:
+        """Add what enters the FFN of a block, of shape (n_rows, n_inputs), for the rows that `append` adds."""
+        self._append(f"{block}.input", inputs)
+
+    def inputs(self, block: str, n_rows: int) -> Float32Array | None:
+        """Return what `append_inputs` wrote of a block, mapped from the file; None if that was nothing."""
+        found = self._mapped(f"{block}.input", np.float32)
+        return found.reshape(n_rows, -1) if found.size else None
+
     def holds_row(self, block: str, row: int, n_neurons: int) -> bool:
         """Tell whether a row of a block was appended before."""
         name = f"{block}.active.raw"

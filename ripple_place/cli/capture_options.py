@@ -20,6 +20,7 @@ from ripple_place.capture.params import (
 )
 from ripple_place.cli.options import PATH, adapter_option, family_option
 from ripple_place.errors import UsageError
+from ripple_place.predict.params import DEFAULT_RECALLS, PREDICTS, PredictorParams
 from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ _FLAGS = {
     "rule": "--active", "unit": "--unit", "magnitudes": "--magnitudes", "perplexity": "--perplexity/--no-perplexity",
     "layer_by_layer": "--layer-by-layer/--whole-model", "torch_device": "--torch-device", "dtype": "--dtype",
     "allow_unsupported": "--allow-unsupported", "family": "--family", "importance": "--importance",
-    "sensitivity": "--sensitivity", "adapter": "--adapter",
+    "sensitivity": "--sensitivity", "adapter": "--adapter", "predictor": "--predictor", "predicts": "--predict",
+    "recalls": "--recall", "predictor_from": "--predictor-from", "record_predicted": "--record-predicted",
 }  # fmt: skip
 """Options by parameter that mean nothing without a model and a text."""
 _DTYPES = [dtype for dtype in DTYPES if dtype != "float64"]
@@ -60,6 +62,11 @@ class CaptureOptions:
     importance: bool
     sensitivity: bool
     adapter: Path | None
+    predictor: int | None
+    predicts: str | None
+    recalls: tuple[float, ...]
+    predictor_from: Path | None
+    record_predicted: float | None
 
     def params(self, sources: Iterable[Path], common: Common) -> CaptureParams | None:
         """Return what to capture; None if there is no text.
@@ -80,8 +87,21 @@ class CaptureOptions:
             perplexity=self.perplexity, device=self.torch_device, dtype=self.dtype,
             n_threads=common.n_threads if common.n_threads_given else None, allow_unsupported=self.allow_unsupported,
             family=self.family, importance=self.importance, sensitivity=self.sensitivity, seed=common.seed,
-            adapter=self.adapter,
+            adapter=self.adapter, predictor=self._predictor(), predictor_from=self.predictor_from,
+            record_predicted=self.record_predicted,
         )  # fmt: skip
+
+    def _predictor(self) -> PredictorParams | None:
+        """Return which predictors to fit; None if that was not asked for."""
+        if self.predictor is not None:
+            return PredictorParams(self.predictor, self.predicts or PredictorParams.predicts, self.recalls)
+        for flag, given in (("--predict", self.predicts is not None), ("--recall", self.recalls != DEFAULT_RECALLS)):
+            if given:
+                raise UsageError(
+                    flag, found="no predictors to fit", expected="--predictor RANK as well",
+                    remedy=f"add --predictor 64, or leave {flag} out",
+                )  # fmt: skip
+        return None
 
 
 def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,6 +138,17 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="What the model computes in.")  # fmt: skip
     @click.option("--allow-unsupported", is_flag=True, default=CaptureParams.allow_unsupported,
                   help="Also profile models that `reorder` refuses, or whose FFNs cannot all be seen.")  # fmt: skip
+    @click.option("--predictor", metavar="RANK", type=click.IntRange(1),
+                  help="Also fit predictors of this rank: from the input of an FFN they tell what fires.")  # fmt: skip
+    @click.option("--predict", "predicts", type=click.Choice(PREDICTS),
+                  help="What predictors tell: which neurons fire, or also how much they put out.  "
+                  f"[default: {PredictorParams.predicts}]")  # fmt: skip
+    @click.option("--recall", "recalls", type=float, multiple=True, default=DEFAULT_RECALLS, show_default=True,
+                  help="Share of what fires that is to be predicted; repeat for several thresholds.")  # fmt: skip
+    @click.option("--predictor-from", metavar="PROFILE", type=PATH,
+                  help="Judge the predictors of a profile on this text.")  # fmt: skip
+    @click.option("--record-predicted", metavar="RECALL", type=float,
+                  help="Also record what the predictors predict at this recall.")  # fmt: skip
     @adapter_option
     @family_option
     @functools.wraps(command)
@@ -125,11 +156,13 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
         rule: str | None, unit: str, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
         dtype: str, allow_unsupported: bool, family: Path | None, importance: bool, sensitivity: bool,
-        adapter: Path | None, **kwargs: Any,
+        adapter: Path | None, predictor: int | None, predicts: str | None, recalls: tuple[float, ...],
+        predictor_from: Path | None, record_predicted: float | None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
             texts, max_tokens, segment_length, sequence_length, rule, unit, magnitudes, perplexity, layer_by_layer,
-            torch_device, dtype, allow_unsupported, family, importance, sensitivity, adapter,
+            torch_device, dtype, allow_unsupported, family, importance, sensitivity, adapter, predictor, predicts,
+            recalls, predictor_from, record_predicted,
         )  # fmt: skip
         return command(*args, capture=options, **kwargs)
 

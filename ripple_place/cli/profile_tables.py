@@ -8,6 +8,7 @@ from ripple_place.blocks import is_input_block
 from ripple_place.cli.rendering import format_table, number, percent
 from ripple_place.cli.verdict_table import verdict_text
 from ripple_place.printable import one_line
+from ripple_place.verdict.prediction_columns import block_cells, prediction_sentences, recall_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from ripple_place.capture.run import Capture
     from ripple_place.graph.importance import ModelImportance
+    from ripple_place.predict.report import PredictionReport
     from ripple_place.workflows.profile import ProfileReport
 
 
@@ -32,6 +34,8 @@ def profile_text(report: ProfileReport, written: Sequence[Path]) -> str:
         parts += [text for text in (choice_text(report.capture), perplexity_text(report.capture)) if text]
     if report.importance is not None:
         parts.append(importance_text(report.importance))
+    if report.prediction is not None:
+        parts += prediction_text(report.prediction)
     amount = "Counts" if report.n_segments is None else f"{report.n_tokens:,} tokens in {report.n_segments} segments"
     parts.append(f"{amount}. Wrote {' and '.join(map(one_line, written))}")
     if report.verdict is not None:
@@ -91,6 +95,13 @@ def importance_text(importance: ModelImportance) -> str:
     if r2 := _range([block["sensitivity_r2"] for block in blocks]):
         text += f"; sensitivity explains {r2} of the variance of log |g|^2 on held-out tokens"
     return f"{text}."
+
+
+def prediction_text(report: PredictionReport) -> list[str]:
+    """Return how good predictors are: sentences, a table of recalls and one of blocks."""
+    return [
+        " ".join(prediction_sentences(report)), format_table(*recall_cells(report)), format_table(*block_cells(report))
+    ]  # fmt: skip
 
 
 def _range(shares: Sequence[float | None]) -> str:

@@ -13,6 +13,7 @@ from ripple_place.ordering.original import original_order
 from ripple_place.pages.charts import line_chart
 from ripple_place.pages.heat_map import heat_map, heat_scale
 from ripple_place.pages.page import Figure, Table, render
+from ripple_place.pages.prediction_section import PredictionSection
 from ripple_place.pages.read_lengths import ReadLengths, length_picture
 from ripple_place.units import format_time_us
 from ripple_place.verdict.score import DRAM_SHARES
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ripple_place.arrays import Int64Array
     from ripple_place.pages.svg import Picture
+    from ripple_place.predict.report import PredictionReport
     from ripple_place.verdict.score import BlockScore
     from ripple_place.verdict.verdict import Verdict
 
@@ -62,6 +64,7 @@ def profile_page(
     sources: Sequence[str],
     warnings: Sequence[str],
     command: str,
+    prediction: PredictionReport | None = None,
 ) -> str:
     """Return the page.
 
@@ -76,6 +79,8 @@ def profile_page(
         How the numbers may mislead.
     command : str
         The command that made the page.
+    prediction : PredictionReport, optional
+        How good predictors are.
     """
     shown = blocks_to_show(verdict)
     return render(
@@ -93,6 +98,7 @@ def profile_page(
         notes=[f"{name}: {note}." for name, note in verdict.notes.items()],
         hottest=_hottest({name: frequency[name] for name in shown or list(frequency)[:MAX_SHOWN]}),
         drawn=[BlockPictures.drawn(name, verdict.blocks[name]) for name in shown],
+        prediction=None if prediction is None else PredictionSection.of(prediction),
         command=command,
     )
 

@@ -50,3 +50,30 @@ class PredictorParams:
         if len({*self.recalls}) < len(self.recalls):
             raise UsageError("--recall", found="one twice", expected="each once", remedy="leave one out")
         object.__setattr__(self, "recalls", tuple(sorted(self.recalls)))
+
+    def place_of(self, recall: float) -> int:
+        """Return the place of a recall among those that thresholds are set for.
+
+        Raises
+        ------
+        UsageError
+            If it is none of them.
+        """
+        return place_of_recall(recall, self.recalls)
+
+
+def place_of_recall(recall: float, recalls: tuple[float, ...]) -> int:
+    """Return the place of a recall among those that predictors have thresholds for.
+
+    Raises
+    ------
+    UsageError
+        If it is none of them.
+    """
+    if recall not in recalls:
+        raise UsageError(
+            f"recall {recall:g}", found="no thresholds for it in the predictors",
+            expected=" or ".join(f"{known:g}" for known in recalls),
+            remedy="name one of these, or fit the predictors for it with `ripple-place profile --recall`",
+        )  # fmt: skip
+    return recalls.index(recall)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.errors import UsageError
+from ripple_place.predict.params import place_of_recall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,13 +138,7 @@ class PredictorNote:
         UsageError
             If it is none of them.
         """
-        if recall not in self.recalls:
-            raise UsageError(
-                f"--recall {recall:g}", found="no thresholds for it in the predictors",
-                expected=" or ".join(f"{known:g}" for known in self.recalls),
-                remedy="name one of these, or fit the predictors for it with `ripple-place profile --recall`",
-            )  # fmt: skip
-        return self.recalls.index(recall)
+        return place_of_recall(recall, self.recalls)
 
 
 @dataclass(frozen=True, eq=False)

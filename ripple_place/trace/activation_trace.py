@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -190,6 +190,10 @@ class ActivationTrace:
     def unit(self) -> str:
         """What a block is made of, one of `ripple_place.blocks.UNITS`."""
         return self.metadata.get("unit", NEURON)
+
+    def without_magnitudes(self) -> ActivationTrace:
+        """Return the trace without what neurons put out."""
+        return replace(self, blocks={name: replace(block, magnitudes=None) for name, block in self.blocks.items()})
 
     def select(self, names: list[str]) -> ActivationTrace:
         """Return the trace of some of the blocks."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.blocks import is_input_block
-from ripple_place.checkpoint.model.ffn import open_model
-from ripple_place.errors import RipplePlaceError, UsageError
+from ripple_place.errors import UsageError
 from ripple_place.graph.counting import count_trace, profile_of_counts
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import Profile, write_profile
@@ -21,11 +18,12 @@ from ripple_place.tensorfile import replacing
 from ripple_place.trace.adapters import AdapterSource
 from ripple_place.trace.counts import is_counts, read_counts
 from ripple_place.tracking import Track, no_track
-from ripple_place.verdict.judge import VerdictParams, judge
+from ripple_place.verdict.judge import judge
 from ripple_place.verdict.sentences import sentences
 from ripple_place.verdict.warnings import COUNTS_WARNING, trace_warnings
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.profile_sources import Work, gather_sources, notes_on_going_on
+from ripple_place.workflows.verdict_costs import verdict_costs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from ripple_place.graph.importance import ModelImportance
     from ripple_place.graph.statistics import BlockStatistics
     from ripple_place.locks import WriterLock
+    from ripple_place.predict.report import PredictionReport
     from ripple_place.verdict.verdict import Verdict
     from ripple_place.workflows.profile_sources import Gathered
 
@@ -62,6 +61,8 @@ class ProfileReport:
         How much reordering can help.
     importance : ModelImportance or None
         What dropping neurons costs, if a source says.
+    prediction : PredictionReport or None
+        How good the predictors are that were fitted or judged.
     """
 
     n_tokens: int | None
@@ -73,6 +74,7 @@ class ProfileReport:
     capture: Capture | None = None
     verdict: Verdict | None = None
     importance: ModelImportance | None = None
+    prediction: PredictionReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``profile --json``."""
@@ -84,6 +86,7 @@ class ProfileReport:
             **({} if self.capture is None else {"capture": self.capture.to_json()}),
             "blocks": {name: statistics.to_json() for name, statistics in self.statistics.items()},
             "importance": None if self.importance is None else self.importance.to_json(),
+            "predictor": None if self.prediction is None else self.prediction.to_json(),
             "verdict": None
             if self.verdict is None
             else {"sentences": [*sentences(self.verdict)], **self.verdict.to_json()},
@@ -135,7 +138,7 @@ def _profile_trace(
     """Count a trace, write its profile unless that is done, and judge."""
     trace, capture = gathered.trace, gathered.capture
     counted, statistics = count_trace(trace, params.n_neighbors, track)
-    counted = counted.with_importance(gathered.importance)
+    counted = replace(counted.with_importance(gathered.importance), predictor=gathered.predictor)
     if not gathered.is_written:
         lock.note(gathered.work.to_note())
         write_profile(out, counted)
@@ -153,9 +156,10 @@ def _profile_trace(
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     elif lock.was_left:
         warnings = (*warnings, f"an earlier run on {out} was killed before it ended; this one did all of the work")
-    verdict = None if params.verdict is None else judge(trace, statistics, _costs(params, sources, trace.unit), track)
+    costs = verdict_costs(params, sources, trace.unit)
+    verdict = None if params.verdict is None else judge(trace, statistics, costs, track)
     if verdict is not None and params.html is not None:
-        _write_page(params.html, verdict, counted, sources, warnings, params.command)
+        _write_page(params, verdict, counted, sources, warnings, gathered.prediction)
     return ProfileReport(
         n_tokens=trace.n_tokens,
         n_segments=int(trace.segment_starts.size),
@@ -166,27 +170,8 @@ def _profile_trace(
         capture=capture,
         verdict=verdict,
         importance=gathered.importance,
+        prediction=gathered.prediction,
     )
-
-
-def _costs(params: ProfileParams, sources: Sequence[Path], unit: str) -> VerdictParams:
-    """Return what reads cost with the sizes of bundles of the model among the sources, where they are not given.
-
-    Of several sizes, the one that most neurons (or columns of a kind) have. A model that no family describes, or whose
-    columns cannot be moved, tells nothing here: `reorder` says why.
-    """
-    costs, model = params.verdict or VerdictParams(), next((path for path in sources if path.is_dir()), None)
-    if model is None or costs.bundle_bytes is not None or costs.break_even_gap is not None:
-        return costs
-    try:
-        described = open_model(model, params.capture.family if params.capture is not None else None).of_unit(unit)
-    except RipplePlaceError:
-        return costs
-    n_neurons: dict[bool, Counter[int]] = defaultdict(Counter)
-    for name, block in described.blocks.items():
-        n_neurons[is_input_block(name)][block.bundle_bytes] += block.n_neurons
-    of_input, of_down = (n_neurons[is_input].most_common(1) for is_input in (True, False))
-    return replace(costs, bundle_bytes=(of_input[0][0], of_down[0][0]) if of_input else of_down[0][0])
 
 
 def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams, unfinished: Work) -> None:
@@ -222,10 +207,14 @@ def _profile_counts(sources: Sequence[Path], out: Path, params: ProfileParams) -
 
 
 def _write_page(
-    path: str | Path, verdict: Verdict, counted: Profile, sources: Sequence[Path], warnings: Sequence[str], command: str
-) -> None:
+    params: ProfileParams, verdict: Verdict, counted: Profile, sources: Sequence[Path], warnings: Sequence[str],
+    prediction: PredictionReport | None,
+) -> None:  # fmt: skip
     """Write the page with verdict and pictures."""
     frequency = {name: block.frequency for name, block in counted.blocks.items()}
-    page = profile_page(verdict, frequency, [source.name for source in sources], warnings, command)
-    with replacing(path) as file:
+    page = profile_page(
+        verdict, frequency, [source.name for source in sources], warnings, params.command, prediction
+    )  # fmt: skip
+    assert params.html is not None
+    with replacing(params.html) as file:
         file.write(page.encode())

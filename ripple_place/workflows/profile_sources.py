@@ -12,12 +12,14 @@ from ripple_place.capture.writer import is_capture
 from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.errors import UsageError
 from ripple_place.graph.importance import join_importance
-from ripple_place.graph.profile import read_importance
+from ripple_place.graph.profile import read_importance, read_predictor
 from ripple_place.jsontext import parse_json
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.origin import origins
 from ripple_place.trace.sources import check_one_unit, join_traces, read_source
 from ripple_place.trace.union import union_of_segments
+from ripple_place.workflows.profile_predictors import predict_capture, read_given
+from ripple_place.workflows.verdict_costs import verdict_costs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ripple_place.capture.run import Capture
     from ripple_place.graph.importance import ModelImportance
     from ripple_place.locks import WriterLock
+    from ripple_place.predict.predictor import ModelPredictor
+    from ripple_place.predict.report import PredictionReport
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
     from ripple_place.workflows.profile_params import ProfileParams
@@ -47,6 +51,8 @@ class Work:
         What it writes besides the profile.
     importance : str
         What it measures besides the trace: ``importance`` or ``sensitivity``, and the seed; empty if neither.
+    predictor : str
+        What predictors it fits or judges; empty if none.
     """
 
     sources: tuple[str, ...] = ()
@@ -55,6 +61,7 @@ class Work:
     captures: bool = False
     files: tuple[str, ...] = ()
     importance: str = ""
+    predictor: str = ""
 
     def to_note(self) -> str:
         """Return the work as text."""
@@ -67,7 +74,7 @@ class Work:
             work = parse_json(note)
             return cls(
                 tuple(work["sources"]), work["n_neighbors"], work["union"], work["captures"], tuple(work["files"]),
-                work.get("importance", ""),
+                work.get("importance", ""), work.get("predictor", ""),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError):
             return cls()
@@ -92,6 +99,10 @@ class Gathered:
         An earlier run of the same command has put the trace into the profile, and was then killed.
     importance : ModelImportance or None
         What dropping neurons costs, over all sources that say.
+    predictor : ModelPredictor or None
+        Fitted on the model's text; else that of the last source that has some.
+    prediction : PredictionReport or None
+        How good predictors are, where a model was among the sources and they were fitted or judged.
     """
 
     trace: ActivationTrace
@@ -99,6 +110,8 @@ class Gathered:
     work: Work
     is_written: bool = False
     importance: ModelImportance | None = None
+    predictor: ModelPredictor | None = None
+    prediction: PredictionReport | None = None
 
 
 def gather_sources(
@@ -144,13 +157,19 @@ def gather_sources(
         work = _work_of(sources, digests, params, captures=bool(models))
         _remove_remnant(out, earlier, unfinished)
         if _is_written(out, earlier, digests, work, unfinished):
-            return Gathered(earlier, None, work, is_written=True, importance=read_importance(out))
+            return Gathered(
+                earlier, None, work, is_written=True, importance=read_importance(out), predictor=read_predictor(out)
+            )
 
-    capture = None
+    given = None if recording is None else read_given(recording)
+    capture = prediction = None
     if models:
         capture = capture_source(models, recording, out, earlier, append=params.append, force=params.force, track=track)
         traces[models[0]] = capture.trace
         digests[models[0]] = capture_origin(models[0], recording, capture.rule)
+        if recording is not None and recording.predicts:
+            costs = verdict_costs(params, sources, capture.trace.unit).read_costs(capture.trace)
+            prediction = predict_capture(capture, recording, given, costs, track)
     work = _work_of(sources, digests, params, captures=bool(models))
     paths, parts = list(sources), [traces[path] for path in sources]
     held: tuple[str, ...] = ()
@@ -163,13 +182,23 @@ def gather_sources(
         capture.importance if path in models and capture is not None else _importance_of(path) for path in paths
     ]
     importance = join_importance([part for part in measured if part is not None])
-    return Gathered(trace, capture, work, importance=importance)
+    predictors = [read_predictor(path) for path in paths if _is_file_of_tensors(path)]
+    if prediction is not None and recording is not None and recording.predictor is not None:
+        predictors.append(prediction.predictor)
+    return Gathered(
+        trace, capture, work, importance=importance,
+        predictor=next((found for found in reversed(predictors) if found is not None), None),
+        prediction=None if prediction is None else prediction.report,
+    )  # fmt: skip
 
 
 def _importance_of(path: Path) -> ModelImportance | None:
     """Return the importance in a trace that was read, which may be a profile."""
-    is_file_of_tensors = path.is_file() and path.suffix not in (".npy", ".npz")
-    return read_importance(path) if is_file_of_tensors else None
+    return read_importance(path) if _is_file_of_tensors(path) else None
+
+
+def _is_file_of_tensors(path: Path) -> bool:
+    return path.is_file() and path.suffix not in (".npy", ".npz")
 
 
 def notes_on_going_on(out: Path, params: ProfileParams, lock: WriterLock) -> list[str]:
@@ -193,7 +222,11 @@ def _work_of(
     importance = ""
     if params.capture is not None and params.capture.measures_importance:
         importance = f"{'sensitivity' if params.capture.sensitivity else 'importance'}, seed {params.capture.seed}"
-    return Work(added, params.n_neighbors, params.union, captures, files, importance)
+    predictor = ""
+    if params.capture is not None and params.capture.predicts:
+        asked = params.capture
+        predictor = f"{asked.predictor or asked.predictor_from}, recorded {asked.record_predicted}, seed {asked.seed}"
+    return Work(added, params.n_neighbors, params.union, captures, files, importance, predictor)
 
 
 def _remove_remnant(out: Path, earlier: ActivationTrace, unfinished: Work) -> None:
