@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ripple_place.graph.profile import read_profile
     from ripple_place.placement import read_placement, write_placement
     from ripple_place.placing.params import PlacingParams
+    from ripple_place.predict.params import PredictorParams
     from ripple_place.scoring.extras import SimulateExtras
     from ripple_place.scoring.params import SimulateParams
     from ripple_place.trace.files import read_trace
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     from ripple_place.workflows.verify import verify
 
 __all__ = [
-    "CalibrateParams", "CaptureParams", "ComputeParams", "PlacingParams", "ProfileParams", "ReadConditions",
-    "RipplePlaceError", "SimulateExtras", "SimulateParams", "VerdictParams", "WritingParams", "__version__",
-    "apply_placement", "calibrate", "list_devices", "load_device", "profile", "read_placement", "read_profile",
-    "read_trace", "reorder", "simulate", "verify", "write_placement",
+    "CalibrateParams", "CaptureParams", "ComputeParams", "PlacingParams", "PredictorParams", "ProfileParams",
+    "ReadConditions", "RipplePlaceError", "SimulateExtras", "SimulateParams", "VerdictParams", "WritingParams",
+    "__version__", "apply_placement", "calibrate", "list_devices", "load_device", "profile", "read_placement",
+    "read_profile", "read_trace", "reorder", "simulate", "verify", "write_placement",
 ]  # fmt: skip
 
 _MODULE_OF = {
@@ -46,6 +47,7 @@ _MODULE_OF = {
     "CaptureParams": "capture.params",
     "ComputeParams": "flash.token_time",
     "PlacingParams": "placing.params",
+    "PredictorParams": "predict.params",
     "ProfileParams": "workflows.profile_params",
     "ReadConditions": "flash.device.conditions",
     "RipplePlaceError": "errors",

@@ -158,8 +158,9 @@ class CaptureParams:
     @property
     def needs_magnitudes(self) -> bool:
         """Whether outputs of neurons are looked at, be they part of the trace or not."""
-        fits_magnitudes = self.predictor is not None and self.predictor.predicts == MAGNITUDE
-        return self.magnitudes or fits_magnitudes or (self.predicts and self.measures_importance)
+        fits = self.predictor is not None and (self.predictor.predicts == MAGNITUDE or self.measures_importance)
+        # To weigh what predictors of another text miss.
+        return self.magnitudes or fits or self.predictor_from is not None
 
     @property
     def measures_importance(self) -> bool:

@@ -20,7 +20,7 @@ from ripple_place.capture.params import (
 )
 from ripple_place.cli.options import PATH, adapter_option, family_option
 from ripple_place.errors import UsageError
-from ripple_place.predict.params import DEFAULT_RECALLS, PREDICTS, PredictorParams
+from ripple_place.predict.params import PREDICTS, PredictorParams
 from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CaptureOptions:
     sensitivity: bool
     adapter: Path | None
     predictor: int | None
-    predicts: str | None
+    predicts: str
     recalls: tuple[float, ...]
     predictor_from: Path | None
     record_predicted: float | None
@@ -94,9 +94,10 @@ class CaptureOptions:
     def _predictor(self) -> PredictorParams | None:
         """Return which predictors to fit; None if that was not asked for."""
         if self.predictor is not None:
-            return PredictorParams(self.predictor, self.predicts or PredictorParams.predicts, self.recalls)
-        for flag, given in (("--predict", self.predicts is not None), ("--recall", self.recalls != DEFAULT_RECALLS)):
-            if given:
+            return PredictorParams(self.predictor, self.predicts, self.recalls)
+        for name in ("predicts", "recalls"):
+            if _is_given(name):
+                flag = _FLAGS[name]
                 raise UsageError(
                     flag, found="no predictors to fit", expected="--predictor RANK as well",
                     remedy=f"add --predictor 64, or leave {flag} out",
@@ -140,10 +141,10 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="Also profile models that `reorder` refuses, or whose FFNs cannot all be seen.")  # fmt: skip
     @click.option("--predictor", metavar="RANK", type=click.IntRange(1),
                   help="Also fit predictors of this rank: from the input of an FFN they tell what fires.")  # fmt: skip
-    @click.option("--predict", "predicts", type=click.Choice(PREDICTS),
-                  help="What predictors tell: which neurons fire, or also how much they put out.  "
-                  f"[default: {PredictorParams.predicts}]")  # fmt: skip
-    @click.option("--recall", "recalls", type=float, multiple=True, default=DEFAULT_RECALLS, show_default=True,
+    @click.option("--predict", "predicts", type=click.Choice(PREDICTS), default=PredictorParams.predicts,
+                  show_default=True,
+                  help="What predictors tell: which neurons fire, or also how much they put out.")  # fmt: skip
+    @click.option("--recall", "recalls", type=float, multiple=True, default=PredictorParams.recalls, show_default=True,
                   help="Share of what fires that is to be predicted; repeat for several thresholds.")  # fmt: skip
     @click.option("--predictor-from", metavar="PROFILE", type=PATH,
                   help="Judge the predictors of a profile on this text.")  # fmt: skip
@@ -156,7 +157,7 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any, texts: tuple[Path, ...], max_tokens: int, segment_length: int | None, sequence_length: int,
         rule: str | None, unit: str, magnitudes: bool, perplexity: bool, layer_by_layer: bool | None, torch_device: str,
         dtype: str, allow_unsupported: bool, family: Path | None, importance: bool, sensitivity: bool,
-        adapter: Path | None, predictor: int | None, predicts: str | None, recalls: tuple[float, ...],
+        adapter: Path | None, predictor: int | None, predicts: str, recalls: tuple[float, ...],
         predictor_from: Path | None, record_predicted: float | None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         options = CaptureOptions(
@@ -169,11 +170,15 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_capture
 
 
+def _is_given(name: str) -> bool:
+    """Tell whether an option was given on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def _refuse_given() -> None:
     """Raise if an option was given that only a capture has a use for."""
-    context = click.get_current_context()
     for name, flag in _FLAGS.items():
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if _is_given(name):
             raise UsageError(
                 flag, found="traces, which were recorded before", expected="a model and --text FILE",
                 remedy=f"leave {flag} out, or profile the model",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.errors import UnsupportedError, UsageError
-from ripple_place.graph.profile import read_predictor
+from ripple_place.graph.profile import read_importance, read_predictor
 from ripple_place.ordering.flash_cost import FlashCost
 from ripple_place.ordering.original import original_order
 from ripple_place.outputs import check_input
@@ -86,7 +86,10 @@ def predict_capture(
         _check_fits(given, params.predictor_from, capture)
     wanted = params.predictor if given is None else given.note
     assert wanted is not None
-    importance = {} if capture.importance is None else capture.importance.values
+    measured = capture.importance
+    if measured is None and params.predictor_from is not None:
+        measured = read_importance(params.predictor_from)
+    importance = {} if measured is None else measured.values
     found: dict[str, FittedPredictor] = {}
     judged: dict[str, BlockPrediction] = {}
     n_judged = 0

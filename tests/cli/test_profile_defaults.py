@@ -12,6 +12,7 @@ from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.run import Capture
 from ripple_place.cli.main import cli
 from ripple_place.flash.device.files import DEFAULT_DEVICE
+from ripple_place.predict.params import PredictorParams
 from ripple_place.verdict.judge import VerdictParams
 from ripple_place.workflows import profile as workflow
 from ripple_place.workflows import profile_sources
@@ -46,6 +47,11 @@ FIELDS: dict[str, tuple[type, str]] = {
     "importance": (CaptureParams, "importance"),
     "sensitivity": (CaptureParams, "sensitivity"),
     "adapter": (CaptureParams, "adapter"),
+    "predictor": (CaptureParams, "predictor"),
+    "predicts": (PredictorParams, "predicts"),
+    "recalls": (PredictorParams, "recalls"),
+    "predictor_from": (CaptureParams, "predictor_from"),
+    "record_predicted": (CaptureParams, "record_predicted"),
     "seed": (CaptureParams, "seed"),
     "union": (ProfileParams, "union"),
     "append": (ProfileParams, "append"),
@@ -64,6 +70,7 @@ NO_PARAMETER = {"sources", "out", "as_json", "quiet", "verbose"}
 NO_OPTION = {
     (CaptureParams, "windows"),  # Its parts are options.
     (ProfileParams, "capture"),
+    (PredictorParams, "rank"),  # What `--predictor` says.
     (ProfileParams, "command"),  # What the user typed.
 }
 
@@ -95,7 +102,7 @@ def test_every_field_has_an_option() -> None:
     """What the library can do the command line can, and the other way round."""
     all_fields = {
         (params, field.name)
-        for params in (ProfileParams, CaptureParams, WindowParams, VerdictParams)
+        for params in (ProfileParams, CaptureParams, WindowParams, VerdictParams, PredictorParams)
         for field in fields(params)
     }
     assert all_fields - NO_OPTION == set(FIELDS.values())
