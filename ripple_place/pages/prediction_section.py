@@ -1,7 +1,8 @@
-"""The section of a profile's page about predictors: recall against what reading the predicted costs, and tables."""
+"""The section of a profile's page about predictors: what reading the predicted costs by recall, and tables."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,17 +41,22 @@ class PredictionSection:
         blocks = dict([*report.blocks.items()][:MAX_CURVES])
         named = {"all blocks": report.overall, **(blocks if len(report.blocks) > 1 else {})}
         curves = {name: curve_of(block) for name, block in named.items()}
-        curves = {name: [(0.0, 0.0), *curve] for name, curve in curves.items() if curve}
+        curves = {name: [(_nines(recall), cost) for recall, cost in curve] for name, curve in curves.items() if curve}
         figure = Figure.drawn(
             lambda width: line_chart(
-                [*curves.values()], [*curves], width, title="Recall against flash time",
-                x_title="cost of reading what is predicted, over that of what fires", y_title="share of what fires",
-                write_x="{:.1f}x".format, write_y="{:.0%}".format,
+                [*curves.values()], [*curves], width, title="Flash time against recall", x_title="recall",
+                y_title="cost of reading what is predicted, over that of what fires",
+                write_x=lambda nines: f"{1 - 10**-nines:.1%}", write_y="{:.1f}x".format,
             )
         ) if curves else None  # fmt: skip
         return cls(
             prediction_sentences(report), figure, _table(*recall_cells(report)), _table(*block_cells(report))
         )  # fmt: skip
+
+
+def _nines(recall: float) -> float:
+    """Return how many nines a recall has, so that .9, .99 and .999 lie as far apart on a page as they matter."""
+    return -math.log10(1 - recall)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> Table:

@@ -71,10 +71,10 @@ def point_nearest(points: tuple[PredictionPoint, ...], recall: float) -> Predict
 
 
 def curve_of(block: BlockPrediction) -> list[tuple[float, float]]:
-    """Return points (cost of the predicted over cost of what fires, recall); empty where costs are not known."""
+    """Return points (recall, cost of the predicted over that of what fires); empty where costs are not known."""
     if not block.cost:
         return []
-    return [(point.cost / block.cost, point.count.recall) for point in block.curve if point.cost is not None]
+    return [(point.wanted_recall, point.cost / block.cost) for point in block.curve if point.cost is not None]
 
 
 def _nats(point: PredictionPoint) -> str:

@@ -152,7 +152,7 @@ def test_the_command(tmp_path):
     assert "Thresholds were set on these" in shown.output
     page = (tmp_path / "p.html").read_text()
     assert "Predictors" in page
-    assert "Recall against flash time" in page
+    assert "Flash time against recall" in page
     answer = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "q"), "--json"])
     document = json.loads(answer.stdout)["predictor"]
     assert document["recalls"] == [0.9, 0.99]
