@@ -13,6 +13,21 @@ def missing_packages() -> list[str]:
     return [name for name in ("torch", "transformers") if find_spec(name) is None]
 
 
+def require_torch(path: object) -> None:
+    """Raise unless torch is installed, which writes the file at `path`; it is not imported.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is missing; says what to install.
+    """
+    if "torch" in missing_packages():
+        raise UnsupportedError(
+            path, found="no torch to write its files with", expected="the packages of the extra `capture`",
+            remedy=install_command("capture"),
+        )  # fmt: skip
+
+
 def require_capture_extra(model: object) -> None:
     """Raise unless the packages that run a model are installed; none of them is imported.
 

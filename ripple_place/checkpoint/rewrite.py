@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.fileio import Progress
+    from ripple_place.checkpoint.output.additions import Addition
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.checkpoint.proof.verify import VerificationReport
 
@@ -123,8 +124,8 @@ def write_output(plan: RewritePlan, journal: Journal, progress: Progress = ignor
         tasks.append((name, size_bytes, partial(copy_file, checkpoint.path / name, directory / name, progress)))
     for file in plan.carriers:
         tasks.append((file.name, 0, partial(_write_carrier, plan, file, directory)))
-    for name, content in plan.additions.items():
-        tasks.append((name, 0, partial(_write_pieces, directory / name, [memoryview(content)])))
+    for name, addition in plan.additions.items():
+        tasks.append((name, 0, partial(_write_addition, addition, directory / name)))
     for name, size_bytes, task in tasks:
         if name in journal:
             progress(size_bytes)
@@ -171,6 +172,10 @@ def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> st
 
 def _write_carrier(plan: RewritePlan, file: CarrierFile, directory: Path) -> str:
     return _write_pieces(directory / file.name, [memoryview(file.permuted(plan.orders))])
+
+
+def _write_addition(addition: Addition, path: Path) -> str:
+    return _write_pieces(path, addition.pieces())
 
 
 def _write_pieces(path: Path, pieces: Iterable[memoryview], progress: Progress = ignore_progress) -> str:

@@ -39,6 +39,8 @@ Example:
 @click.option("--neighbors", type=click.IntRange(1, MAX_NEIGHBORS), default=ProfileParams.n_neighbors,
               show_default=True, help="Neighbours kept of each neuron in the co-activation graph.")  # fmt: skip
 @click.option("--graphml", type=PATH, help="Also write the co-activation graph as GraphML.")
+@click.option("--powerinfer", type=PATH, metavar="DIR", help="Also write the predictors as PowerInfer reads them; "
+              "needs the capture extra.")  # fmt: skip
 @click.option("--verdict/--no-verdict", default=True, show_default=True,
               help="Say how much reordering can help, and whether the trace is long enough.")  # fmt: skip
 @click.option("--bundle-bytes", type=BUNDLE_SIZE, help="Bytes of a neuron's weights, or of an input column and a down "
@@ -50,8 +52,8 @@ Example:
 @common_options
 def profile(
     sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, append: bool,
-    neighbors: int, graphml: Path | None, verdict: bool, bundle_bytes: BundleBytes | None, device: str | None,
-    break_even_gap: float | None, html: Path | None, force: bool, common: Common,
+    neighbors: int, graphml: Path | None, powerinfer: Path | None, verdict: bool, bundle_bytes: BundleBytes | None,
+    device: str | None, break_even_gap: float | None, html: Path | None, force: bool, common: Common,
 ) -> None:  # fmt: skip
     """Count which FFN neurons fire, and fire together.
 
@@ -75,13 +77,13 @@ def profile(
     recording = capture.params(sources, common)
     costs = VerdictParams(device, bundle_bytes, break_even_gap)
     params = ProfileParams(
-        n_neighbors=neighbors, union=union, capture=recording, append=append, graphml=graphml,
+        n_neighbors=neighbors, union=union, capture=recording, append=append, graphml=graphml, powerinfer=powerinfer,
         verdict=costs if verdict else None, html=html, command=shlex.join(["ripple-place", *sys.argv[1:]]), force=force,
     )  # fmt: skip
     report = run(sources, out, params, ProgressBars(quiet=common.quiet))
     if common.as_json:
         echo_json({"out": str(out), **report.to_json()})
     else:
-        written = [path for path in (out, graphml, html) if path is not None]
+        written = [path for path in (out, graphml, powerinfer, html) if path is not None]
         echo(profile_text(report, written))
     echo_warnings(report.warnings, quiet=common.quiet)

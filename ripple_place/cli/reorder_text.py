@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.checkpoint.names import PREDICTORS_FILE
 from ripple_place.cli.ordering_tables import (
     comparison_text,
     copies_line,
@@ -92,6 +93,8 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
         f"{verb} {one_line(out)}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
         + (f", stride {plan.stride}" if plan.bundle else "")
     )
+    if (predictors := plan.additions.get(PREDICTORS_FILE)) is not None:
+        lines.append(f"{verb} the profile's predictors beside it: {format_bytes(predictors.size_bytes)}")
     if plan.bundled_only:
         lines.append(
             f"The drop-in weights are not in the order of {listed(plan.bundled_only)}, which would permute the hidden "

@@ -32,6 +32,7 @@ Example:
 @click.option("--adapter", type=PATH, help="LoRA adapter that was permuted along: prove its copy in OUT too.")
 @click.option("--carrier", "carriers", type=PATH, multiple=True,
               help="Importance matrix, predictors or counts that were permuted along; repeatable.")  # fmt: skip
+@click.option("--profile", type=PATH, help="Profile whose predictors `reorder` wrote: prove those in OUT too.")
 @family_option
 @common_options
 def verify(
@@ -40,6 +41,7 @@ def verify(
     restore: Path | None,
     adapter: Path | None,
     carriers: tuple[Path, ...],
+    profile: Path | None,
     family: Path | None,
     common: Common,
 ) -> None:
@@ -53,11 +55,11 @@ def verify(
     """
     from ripple_place.workflows.verify import verify as run
 
-    needs_checkpoint = logits or adapter is not None or bool(carriers)
+    needs_checkpoint = logits or adapter is not None or bool(carriers) or profile is not None
     checkpoint, out = _checkpoint_and_out(paths, restore, needs_checkpoint=needs_checkpoint)
     report = run(
         checkpoint, out, ProgressBars(quiet=common.quiet), logits=logits, restore_to=restore, adapter=adapter,
-        carriers=carriers, family=family,
+        carriers=carriers, family=family, profile=profile,
     )  # fmt: skip
     if common.as_json:
         echo_json(report.to_json())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.checkpoint.names import PREDICTORS_FILE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,6 +72,12 @@ class ReorderReport:
             comparison=placed.comparison, copies=placed.copies, is_refitted=bool(params.refit),
         )  # fmt: skip
 
+    @property
+    def _bytes_of_predictors(self) -> int | None:
+        """Size of the file of predictors, written or to be; None if there is none."""
+        predictors = None if self.plan is None else self.plan.additions.get(PREDICTORS_FILE)
+        return None if predictors is None else predictors.size_bytes
+
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``reorder --json``."""
         return {
@@ -84,6 +92,7 @@ class ReorderReport:
             "formats": list(self.plan.formats) if self.plan else None,
             "stride": self.plan.stride if self.plan else None,
             "bytes_written": self.plan.written_bytes if self.plan else None,
+            "bytes_of_predictors": self._bytes_of_predictors,
             "verified": self.verification.as_json() if self.verification else None,
             "selection": self.tuned.to_json() if self.tuned else None,
             "warnings": list(self.warnings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,30 +15,49 @@ from ripple_place.tensorfile import DTYPE_BITS, TensorFile, TensorSource, tensor
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from ripple_place.arrays import AnyArray
+    from ripple_place.arrays import AnyArray, Int32Array
     from ripple_place.errors import TensorFileError
 
 KEY = "predictor"
 """Entry of the metadata."""
 PREDICTORS_FORMAT = "ripple-place.predictors/1"
+BY_NEURON = ("up", "bias", "scale")
+"""Tensors with a row for each neuron."""
+PIECE_BYTES = 8 << 20
 _AGAIN = "fit the predictors again with `ripple-place profile --predictor`"
 
 
-def predictor_tensors(predictor: ModelPredictor) -> list[TensorSource]:
-    """Return the tensors of predictors, those of a block together."""
+def predictor_tensors(predictor: ModelPredictor, orders: Mapping[str, Int32Array] | None = None) -> list[TensorSource]:
+    """Return the tensors of predictors, those of a block together.
+
+    Parameters
+    ----------
+    predictor : ModelPredictor
+    orders : mapping of str to ndarray of int32, optional
+        ``order[slot]`` by block: another order of the neurons. Each tensor is permuted when it is written.
+    """
     tensors = []
     for name, block in predictor.blocks.items():
         parts = {
-            "bias": block.bias, "threshold": block.threshold, "scale": block.scale, "down": block.down, "up": block.up
+            "bias": block.bias, "threshold": block.threshold, "scale": block.scale, "constant": block.constant,
+            "down": block.down, "up": block.up,
         }  # fmt: skip
-        tensors += [
-            TensorSource.of_array(f"{name}.predictor.{part}", np.ascontiguousarray(array))
-            for part, array in parts.items()
-            if array is not None
-        ]
+        for part, array in parts.items():
+            if array is not None:
+                source = TensorSource.of_array(f"{name}.predictor.{part}", np.ascontiguousarray(array))
+                if orders is not None and part in BY_NEURON:
+                    source = replace(source, pieces=_in_order(array, orders[name]))
+                tensors.append(source)
     return tensors
+
+
+def _in_order(array: AnyArray, order: Int32Array) -> Iterator[AnyArray]:
+    """Yield the rows of an array in another order, about `PIECE_BYTES` at a time."""
+    n_rows = max(1, PIECE_BYTES // array[:1].nbytes)
+    for first in range(0, order.size, n_rows):
+        yield np.ascontiguousarray(array[order[first : first + n_rows]])
 
 
 def note_to_metadata(note: PredictorNote) -> str:
@@ -76,14 +96,35 @@ def predictor_in(file: TensorFile, sizes: Mapping[str, int]) -> ModelPredictor |
     return ModelPredictor({name: _read_block(file, name, sizes[name], note) for name in held}, note)
 
 
-def predictors_content(predictor: ModelPredictor) -> bytes:
-    """Return the content of a file of predictors; the same predictors give the same bytes."""
-    tensors = sorted(predictor_tensors(predictor), key=lambda tensor: -DTYPE_BITS[tensor.dtype])
+def predictors_pieces(
+    predictor: ModelPredictor, orders: Mapping[str, Int32Array] | None = None
+) -> Iterator[memoryview]:
+    """Yield the content of a file of predictors; the same predictors give the same bytes.
+
+    Parameters
+    ----------
+    predictor : ModelPredictor
+    orders : mapping of str to ndarray of int32, optional
+        ``order[slot]`` by block: the order of the neurons in the file, if it is another one.
+    """
+    # Widest dtype first, so that each tensor is aligned to its own size.
+    tensors = sorted(predictor_tensors(predictor, orders), key=lambda tensor: -DTYPE_BITS[tensor.dtype])
     sizes = {name: block.n_neurons for name, block in predictor.blocks.items()}
     metadata = {
         "format": PREDICTORS_FORMAT, "blocks": json.dumps(sizes), KEY: note_to_metadata(predictor.note)
     }  # fmt: skip
-    return b"".join(bytes(piece) for piece in tensor_file_pieces(tensors, metadata))
+    yield from tensor_file_pieces(tensors, metadata)
+
+
+def predictors_bytes(predictor: ModelPredictor) -> int:
+    """Return the size of a file of predictors."""
+    header = next(predictors_pieces(predictor))
+    return header.nbytes + sum(tensor.length_bytes for tensor in predictor_tensors(predictor))
+
+
+def predictors_content(predictor: ModelPredictor) -> bytes:
+    """Return the content of a file of predictors, all of it in memory."""
+    return b"".join(bytes(piece) for piece in predictors_pieces(predictor))
 
 
 def read_predictors(path: str | os.PathLike[str], error: type[TensorFileError]) -> ModelPredictor:
@@ -127,10 +168,14 @@ def _read_block(file: TensorFile, name: str, n_neurons: int, note: PredictorNote
         expected, found = {**expected, "scale": (n_neurons,)}, {**found, "scale": scale.shape}
         if (scale < 0).any():
             raise _error(file, f"tensor {name}.predictor.scale", "negative numbers", "at least 0")
+    constant = None
+    if f"{name}.predictor.constant" in file.tensors:
+        constant = _read(file, f"{name}.predictor.constant", "F32")
+        expected, found = {**expected, "constant": down.shape[1:]}, {**found, "constant": constant.shape}
     for part, shape in expected.items():
         if found[part] != shape:
             raise _error(file, f"tensor {name}.predictor.{part}", f"shape {list(found[part])}", f"{list(shape)}")
-    return BlockPredictor(down, up, bias, threshold, scale)
+    return BlockPredictor(down, up, bias, threshold, scale, constant)
 
 
 def _read(file: TensorFile, name: str, dtype: str, n_axes: int = 1) -> AnyArray:

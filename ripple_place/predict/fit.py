@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.predict.constant import constant_direction
 from ripple_place.predict.judging import count_predictions, lost_square, thresholds
 from ripple_place.predict.params import MAGNITUDE
 from ripple_place.predict.predictor import LOGISTIC, POISSON, REGRESSION, BlockPredictor, softplus
-from ripple_place.predict.regression import LowRank, Standard, reduced_rank_regression
+from ripple_place.predict.regression import LowRank, Standard, input_square, reduced_rank_regression
 from ripple_place.predict.training import logistic_residual, poisson_residual, trained
 
 if TYPE_CHECKING:
@@ -75,7 +76,10 @@ def fit_predictor(
     typical = np.sqrt(chance * (1 - chance))
     standard = Standard.of(fitted)
     rank = min(params.rank, fitted.x.shape[1])
-    start = reduced_rank_regression(fitted, standard, rank, fitted.fires, n_fires / n_rows, typical)
+    square = input_square(fitted, standard)
+    start = reduced_rank_regression(fitted, standard, rank, fitted.fires, n_fires / n_rows, typical, square)
+    constant = constant_direction(standard, square, n_rows)
+    del square
     odds = np.log(chance / (1 - chance)).astype(np.float32)
     train = partial(trained, examples=fitted, standard=standard, seed=seed, n_threads=n_threads)
     logistic = train(replace(start, bias=odds), targets=fitted.fires, residual=logistic_residual)
@@ -91,7 +95,8 @@ def fit_predictor(
         losses = {method: 1 - _judged_precision(predictor, held_out) for method, predictor in candidates.items()}
     method = min(losses, key=lambda name: losses[name])
     best = candidates[method]
-    return FittedPredictor(replace(best, threshold=thresholds(best, held_out, params.recalls)), method)
+    best = replace(best, threshold=thresholds(best, held_out, params.recalls), constant=constant)
+    return FittedPredictor(best, method)
 
 
 def _judged_precision(predictor: BlockPredictor, examples: Examples) -> float:

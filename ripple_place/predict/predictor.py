@@ -38,6 +38,9 @@ class BlockPredictor:
         The lowest score that is predicted to fire, for each recall of `PredictorNote.recalls`.
     scale : ndarray of shape (n_neurons,), float32, or None
         Where magnitudes are predicted: ``|h|`` is about ``scale * log(1 + exp(score))``.
+    constant : ndarray of shape (n_inputs,), float32, or None
+        Weights with which inputs give about 1 (`ripple_place.predict.constant`): formats without a bias need it, and
+        nothing else does.
     """
 
     down: AnyArray
@@ -45,6 +48,7 @@ class BlockPredictor:
     bias: Float32Array
     threshold: Float32Array
     scale: Float32Array | None = None
+    constant: Float32Array | None = None
 
     @property
     def n_neurons(self) -> int:
@@ -63,7 +67,7 @@ class BlockPredictor:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that a reader holds in DRAM to use it; of the thresholds it needs one."""
+        """Bytes that a reader holds in DRAM to use it: no `constant`, and of the thresholds it needs one."""
         return self.down.nbytes + self.up.nbytes + self.bias.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
     def scores(self, x: AnyArray) -> Float32Array:

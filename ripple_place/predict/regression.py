@@ -74,9 +74,19 @@ class LowRank:
         return LowRank(down, self.up, (self.bias - shift).astype(np.float32))
 
 
+def input_square(examples: Examples, standard: Standard) -> Float64Array:
+    """Return ``X^T X`` of the standardised inputs; shape (n_inputs, n_inputs)."""
+    n_inputs = examples.x.shape[1]
+    square = np.zeros((n_inputs, n_inputs))
+    for some in examples.chunks():
+        x = standard(examples.inputs(some))
+        square += x.T @ x
+    return square
+
+
 def reduced_rank_regression(
     examples: Examples, standard: Standard, rank: int, targets: Callable[[Int64Array], Float32Array | BoolArray],
-    mean: Float64Array, typical: Float64Array,
+    mean: Float64Array, typical: Float64Array, square: Float64Array | None = None,
 ) -> LowRank:  # fmt: skip
     """Return the best map of standardised inputs to ``(target - mean) / typical``.
 
@@ -90,6 +100,8 @@ def reduced_rank_regression(
         Takes places of rows as `Examples.fires` does; returns shape (n, n_neurons).
     mean, typical : ndarray of shape (n_neurons,), float64
         The mean of the targets over the examples, and how much they vary.
+    square : ndarray of shape (n_inputs, n_inputs), float64, optional
+        `input_square`, where it is known.
 
     Returns
     -------
@@ -101,11 +113,11 @@ def reduced_rank_regression(
     Time O(n_rows * n_inputs * (n_inputs + n_neurons) + n_inputs^3), memory O(n_inputs * (n_inputs + n_neurons)).
     """
     n_inputs, n_neurons = examples.x.shape[1], mean.size
-    square, product = np.zeros((n_inputs, n_inputs)), np.zeros((n_inputs, n_neurons), np.float32)
+    square = input_square(examples, standard) if square is None else square.copy()
+    product = np.zeros((n_inputs, n_neurons), np.float32)
     scaled_mean, factor = (mean / typical).astype(np.float32), (1 / typical).astype(np.float32)
     for some in examples.chunks():
         x = standard(examples.inputs(some))
-        square += x.T @ x
         product += x.T @ (targets(some) * factor - scaled_mean)
     square[np.diag_indices(n_inputs)] += RIDGE * max(float(np.trace(square)) / n_inputs, 1e-12)
     lower = np.linalg.cholesky(square)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.capture.powerinfer_files import write_powerinfer
 from ripple_place.errors import UsageError
 from ripple_place.graph.counting import count_trace, profile_of_counts
 from ripple_place.graph.export import write_graphml
@@ -21,6 +22,7 @@ from ripple_place.tracking import Track, no_track
 from ripple_place.verdict.judge import judge
 from ripple_place.verdict.sentences import sentences
 from ripple_place.verdict.warnings import COUNTS_WARNING, trace_warnings
+from ripple_place.workflows.powerinfer_export import check_export
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.profile_sources import Work, gather_sources, notes_on_going_on
 from ripple_place.workflows.verdict_costs import verdict_costs
@@ -148,6 +150,9 @@ def _profile_trace(
         capture.remove_files()
     if params.graphml is not None:
         write_graphml(params.graphml, counted.blocks)
+    if params.powerinfer is not None:
+        assert counted.predictor is not None
+        write_powerinfer(Path(params.powerinfer), counted.predictor)
 
     warnings = trace_warnings(trace.n_tokens, statistics)
     if capture is not None:
@@ -183,15 +188,19 @@ def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams, un
             ours = params.append and str(path) in unfinished.files
             check_output_file(Path(path), force=params.force or ours, apart_from=taken, takes_force=not params.append)
             taken.append(Path(path))
+    if params.powerinfer is not None:
+        ours = params.append and str(params.powerinfer) in unfinished.files
+        check_export(params, sources, out, force=params.force or ours)
 
 
 def _profile_counts(sources: Sequence[Path], out: Path, params: ProfileParams) -> ProfileReport:
     """Write the profile of imported firing counts, which say nothing of which neurons fire together."""
-    extras = params.append or params.union > 1 or params.graphml is not None or params.html is not None
+    besides = (params.graphml, params.powerinfer, params.html)
+    extras = params.append or params.union > 1 or any(path is not None for path in besides)
     if len(sources) > 1 or extras:
         raise UsageError(
             ", ".join(map(str, sources)), found="firing counts and something to join or draw them with",
-            expected="counts by themselves, without --append, --union, --graphml or --html",
+            expected="counts by themselves, without --append, --union, --graphml, --powerinfer or --html",
             remedy="profile them alone",
         )  # fmt: skip
     counts = read_counts(AdapterSource.parse(str(sources[0])))

@@ -42,6 +42,8 @@ class ProfileParams:
         Where the neighbour graphs go as GraphML.
     verdict : VerdictParams or None
         What reads cost, for the verdict; None for no verdict.
+    powerinfer : str or Path, optional
+        Directory where predictors go in PowerInfer's layout.
     html : str or Path, optional
         Where the page with pictures goes. It shows the verdict.
     command : str
@@ -61,6 +63,7 @@ class ProfileParams:
     append: bool = False
     graphml: str | Path | None = None
     verdict: VerdictParams | None = field(default_factory=_default_verdict)
+    powerinfer: str | Path | None = None
     html: str | Path | None = None
     command: str = ""
     force: bool = False

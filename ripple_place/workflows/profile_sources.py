@@ -182,12 +182,10 @@ def gather_sources(
         capture.importance if path in models and capture is not None else _importance_of(path) for path in paths
     ]
     importance = join_importance([part for part in measured if part is not None])
-    predictors = [read_predictor(path) for path in paths if _is_file_of_tensors(path)]
-    if prediction is not None and recording is not None and recording.predictor is not None:
-        predictors.append(prediction.predictor)
+    is_fitted = prediction is not None and recording is not None and recording.predictor is not None
     return Gathered(
         trace, capture, work, importance=importance,
-        predictor=next((found for found in reversed(predictors) if found is not None), None),
+        predictor=prediction.predictor if prediction is not None and is_fitted else last_predictor(paths),
         prediction=None if prediction is None else prediction.report,
     )  # fmt: skip
 
@@ -195,6 +193,18 @@ def gather_sources(
 def _importance_of(path: Path) -> ModelImportance | None:
     """Return the importance in a trace that was read, which may be a profile."""
     return read_importance(path) if _is_file_of_tensors(path) else None
+
+
+def last_predictor(paths: Sequence[Path]) -> ModelPredictor | None:
+    """Return the predictors of the last of some sources that has any.
+
+    Raises
+    ------
+    TraceFormatError, OSError
+        As `read_predictor`.
+    """
+    found = [read_predictor(path) for path in paths if _is_file_of_tensors(path)]
+    return next((predictor for predictor in reversed(found) if predictor is not None), None)
 
 
 def _is_file_of_tensors(path: Path) -> bool:
@@ -218,7 +228,7 @@ def _work_of(
 ) -> Work:
     """Return what a run puts into a profile."""
     added = tuple(digest for path in sources for digest in digests[path])
-    files = tuple(str(path) for path in (params.graphml, params.html) if path is not None)
+    files = tuple(str(path) for path in (params.graphml, params.powerinfer, params.html) if path is not None)
     importance = ""
     if params.capture is not None and params.capture.measures_importance:
         importance = f"{'sensitivity' if params.capture.sensitivity else 'importance'}, seed {params.capture.seed}"

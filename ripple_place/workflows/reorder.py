@@ -11,6 +11,7 @@ from ripple_place.blocks import select_layers, unit_metadata
 from ripple_place.bundle_sizes import sizes_of_blocks, sizes_to_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.checkpoint.model.ffn import open_model
+from ripple_place.checkpoint.output.additions import check_predictors_of, predictors_file
 from ripple_place.checkpoint.output.gguf_export import export_gguf
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
@@ -47,6 +48,8 @@ def reorder(
 ) -> ReorderReport:
     """Order the neurons of every profiled block and write the placement, or the checkpoint in that order.
 
+    Predictors of the profile are written beside the checkpoint, in the new order.
+
     Parameters
     ----------
     checkpoint : path or None
@@ -67,7 +70,7 @@ def reorder(
     UsageError
         If `out` exists, a path does not, or layers are selected that are not there.
     TraceFormatError, CheckpointError, UnsupportedError
-        If the profile or the checkpoint is malformed or not supported.
+        If the profile or the checkpoint is malformed or not supported, or the predictors are of another model.
     PlacementError
         If the profile is of another model than the checkpoint.
     VerificationError
@@ -110,7 +113,7 @@ def reorder(
         stride = None
         if writing.stride == "auto" and "bundled" in writing.formats:
             stride = choose_stride(learned.trace, placed, placing.device_profile, sizes)
-        plan = writing.plan(model, placed.placement, out, stride)
+        plan = _with_predictors(writing.plan(model, placed.placement, out, stride), learned)
         if selection is not None and not writing.dry_run:
             plan, tuned = tune_selection(plan, learned, placing, selection, track)
             report = replace(report, tuned=tuned)
@@ -202,11 +205,20 @@ def _check_rewrite(
 ) -> None:
     """Raise if the model cannot be rewritten at all, whatever the order, or there is no room for it."""
     check_granule(model, names, placing)
+    if profile.predictor is not None:
+        check_predictors_of(model, profile.predictor)
     original = {name: NeuronPlacement.original(model.blocks[name].n_neurons) for name in names}
     undecided = ModelPlacement(original, unit_metadata(model.unit))
-    plan = writing.plan(model, undecided, out)
+    plan = _with_predictors(writing.plan(model, undecided, out), profile)
     if not writing.dry_run:
         check_free_space(out, needed_bytes(plan), has_both_formats=len(plan.formats) > 1)
+
+
+def _with_predictors(plan: RewritePlan, profile: Profile) -> RewritePlan:
+    """Return the plan with the profile's predictors, if it has any."""
+    if profile.predictor is None:
+        return plan
+    return replace(plan, additions={**plan.additions, **predictors_file(profile.predictor, plan.orders)})
 
 
 def _write(plan: RewritePlan, writing: WritingParams, report: ReorderReport, track: Track) -> ReorderReport:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ripple_place.blocks import NEURON, unit_metadata
+from ripple_place.checkpoint.output.additions import Addition
 from ripple_place.errors import UsageError
 from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.layout import BlockExtent, Layout
@@ -134,7 +135,8 @@ def tune_selection(
         tuning, report = tuner.tune(rule, known, compensate=profile.unit == NEURON)
         rules[str(rule)] = TunedRule(str(rule), reader, tuning, method, report)
     tuned = TunedRules(rules)
-    return replace(plan, additions=tuned.files()), tuned
+    files = {name: Addition.of_bytes(content) for name, content in tuned.files().items()}
+    return replace(plan, additions={**plan.additions, **files}), tuned
 
 
 def _cannot_tune(rule: str, found: str, remedy: str) -> UsageError:

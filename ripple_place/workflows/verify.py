@@ -14,6 +14,8 @@ from ripple_place.checkpoint.proof.verify import VerificationReport, verificatio
 from ripple_place.checkpoint.proof.verify import verify as verify_output
 from ripple_place.checkpoint.restore import RestoreReport, restore, restore_bytes
 from ripple_place.errors import CheckpointError, UsageError
+from ripple_place.graph.profile import read_predictor
+from ripple_place.outputs import check_input
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.family import Family
+    from ripple_place.predict.predictor import ModelPredictor
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def verify(
     adapter: Path | str | None = None,
     carriers: Sequence[Path | str] = (),
     family: Path | str | None = None,
+    profile: Path | str | None = None,
 ) -> VerifyReport:
     """Compare every tensor of `out` with the source's, after undoing the permutation, and hash every file.
 
@@ -95,11 +99,16 @@ def verify(
         Originals of what was permuted along, as given to `reorder`: then `out` must have been made from these.
     family : Path or str, optional
         The family file, or name of a family, that was given to `reorder`.
+    profile : Path or str, optional
+        The profile that was given to `reorder`: then the predictors in `out` must be the profile's.
 
     Raises
     ------
     UsageError
-        If a path is not there, `out` was not written by `reorder`, `restore_to` exists, or there is nothing to do.
+        If a path is not there, `out` was not written by `reorder`, `restore_to` exists, there is nothing to do, or
+        the profile or `out` has no predictors.
+    TraceFormatError
+        If the profile is malformed, or of another model.
     UnsupportedError
         If `logits` are asked for and cannot be had.
     VerificationError
@@ -111,7 +120,7 @@ def verify(
     """
     out = Path(out)
     report = VerifyReport(out)
-    has_originals = adapter is not None or bool(carriers)
+    has_originals = adapter is not None or bool(carriers) or profile is not None
     if checkpoint is None and (logits or has_originals or restore_to is None):
         raise UsageError(
             "verify", found="no checkpoint to compare with", expected="the one that OUT was made from",
@@ -119,7 +128,10 @@ def verify(
         )  # fmt: skip
     given = None if family is None else read_family(family)
     if checkpoint is not None:
-        originals = (None if adapter is None else Path(adapter), [Path(carrier) for carrier in carriers], given)
+        predictor = None if profile is None else _predictor_of(Path(profile))
+        originals = (
+            None if adapter is None else Path(adapter), [Path(carrier) for carrier in carriers], given, predictor
+        )  # fmt: skip
         verification = _prove(Path(checkpoint), out, track, *originals, logits=logits)
         report = replace(report, checkpoint=Path(checkpoint), verification=verification)
     if restore_to is not None:
@@ -128,6 +140,18 @@ def verify(
             report, restored_to=Path(restore_to), restored=_restore(out, Path(restore_to), progress, given)
         )
     return report
+
+
+def _predictor_of(profile: Path) -> ModelPredictor:
+    """Return the predictors of a profile."""
+    check_input(profile, "a profile", "correct the path")
+    predictor = read_predictor(profile)
+    if predictor is None:
+        raise UsageError(
+            f"--profile {profile}", found="no predictors in it", expected="the profile that OUT has predictors of",
+            remedy="leave --profile out, or give the profile that was made with --predictor",
+        )  # fmt: skip
+    return predictor
 
 
 def _restore(out: Path, target: Path, progress: Progress, family: Family | None) -> RestoreReport:
@@ -147,6 +171,7 @@ def _prove(
     adapter: Path | None,
     carriers: Sequence[Path],
     family: Family | None,
+    predictor: ModelPredictor | None,
     *,
     logits: bool,
 ) -> VerificationReport:
@@ -158,7 +183,9 @@ def _prove(
     if logits:
         check_can_run(out)
     progress = track.bytes(total_bytes, "verifying")
-    verification = verify_output(checkpoint, out, progress, adapter=adapter, carriers=carriers, family=family)
+    verification = verify_output(
+        checkpoint, out, progress, adapter=adapter, carriers=carriers, family=family, predictor=predictor
+    )
     if not logits:
         return verification
     checks = {**verification.checks, "logits equal, in float64, on random tokens": compare_logits(checkpoint, out)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ripple_place.checkpoint.carriers.adapter import describe_adapter
-from ripple_place.checkpoint.carriers.carrier import foreign_error
+from ripple_place.checkpoint.carriers.carrier import CarrierFile, foreign_error
 from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
-from ripple_place.checkpoint.carriers.predictor import LAYER_FILE, describe_layer_file
+from ripple_place.checkpoint.carriers.predictor import CONFIG_FILE, LAYER_FILE, describe_layer_file
 from ripple_place.checkpoint.names import OWN_DIRECTORY
 from ripple_place.errors import UsageError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.model.ffn import FfnModel
 
 ADAPTER_DIRECTORY = f"{OWN_DIRECTORY}/adapter"
@@ -31,7 +30,8 @@ def plan_carriers(model: FfnModel, adapter: Path | None, carriers: Sequence[Path
     adapter : Path or None
         Directory of a LoRA adapter.
     carriers : sequence of Path
-        Importance matrices (files), and directories of predictors or counts (``model_3.pt``, ``activation_3.pt``).
+        Importance matrices (files), and directories of predictors or counts (``model_3.pt``, ``activation_3.pt``),
+        with the ``config.json`` beside them.
 
     Raises
     ------
@@ -49,7 +49,11 @@ def plan_carriers(model: FfnModel, adapter: Path | None, carriers: Sequence[Path
         found = [file for file in layer_files if LAYER_FILE.fullmatch(file.name)]
         if found:
             beside = f"{name}/" if path.is_dir() else f"{CARRIER_DIRECTORY}/"
-            files += [describe_layer_file(model, file, beside + file.name) for file in found]
+            described = [describe_layer_file(model, file, beside + file.name) for file in found]
+            files += described
+            names_beside = {file.name for file in layer_files}
+            if CONFIG_FILE in names_beside and any(file.kind == "predictor" for file in described):
+                files.append(CarrierFile(path / CONFIG_FILE, beside + CONFIG_FILE, "predictor"))
         elif path.is_file():
             files.append(describe_imatrix(model, path, name))
         else:
@@ -84,4 +88,6 @@ def redescribe(model: FfnModel, out: Path, name: str, kind: str) -> CarrierFile:
             return describe_imatrix(model, path, name)
         if LAYER_FILE.fullmatch(path.name):
             return describe_layer_file(model, path, name)
+        if kind == "predictor" and path.name == CONFIG_FILE:
+            return CarrierFile(path, name, kind)
     raise foreign_error(path, f"a file of kind {kind}", f"an adapter's in {ADAPTER_DIRECTORY}, others elsewhere")

@@ -1,7 +1,8 @@
 """Sparsity predictors and firing counts as PowerInfer stores them: one torch file a layer.
 
 ``model_{layer}.pt`` holds two matrices: ``fc1.weight`` [rank, hidden] and ``fc2.weight`` [n_neurons, rank], whose rows
-follow the neurons. ``activation_{layer}.pt`` is a vector of counts by neuron.
+follow the neurons; ``config.json`` beside them has one threshold for all. ``activation_{layer}.pt`` is a vector of
+counts by neuron.
 
 References
 ----------
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.model.ffn import FfnModel
 
+CONFIG_FILE = "config.json"
 LAYER_FILE = re.compile(r"(model|activation)_(0|[1-9]\d*)\.pt")
 
 

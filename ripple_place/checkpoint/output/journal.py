@@ -5,7 +5,8 @@ gives its size and hash. Nothing of it is trusted further than it can be checked
 that the journal names, and writes the others again. So no line needs to reach storage before the next.
 
 The placement must hash to that of the run that continues, whatever its line says: nothing else in an output says which
-neurons are pinned. All other files are compared with the source, or with what they were made from, before OUT appears.
+neurons are pinned. The same goes for additions. All other files are compared with the source, or with what they were
+made from, before OUT appears.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.output.plan import RewritePlan
-    from ripple_place.placement import ModelPlacement
 
 _START_OVER = "repeat the command as it was, or leave out --resume and start over"
 
@@ -123,7 +123,7 @@ def finished_files(plan: RewritePlan, directory: Path, progress: Progress = igno
         if name in entries and _is_file_of(directory, name, size_bytes)
     }
     hashes = hash_files(there.values(), progress)
-    entries[PLACEMENT_FILE] = expected["placement_sha256"]
+    entries |= {PLACEMENT_FILE: expected["placement_sha256"], **expected.get("additions", {})}
     return {name: entries[name] for name, file in there.items() if hashes[file] == entries[name]}
 
 
@@ -135,13 +135,13 @@ def describe_run(plan: RewritePlan) -> dict[str, Any]:
     """
     root = plan.model.checkpoint.path
     files = {name: root / name for name in plan.source_files} | {file.name: file.source for file in plan.carriers}
-    additions = {name: hashlib.sha256(content).hexdigest() for name, content in plan.additions.items()}
+    additions = {name: _hash_pieces(addition.pieces()) for name, addition in plan.additions.items()}
     return {
         "format": JOURNAL_FORMAT,
         "tool_version": __version__,
         "formats": list(plan.formats),
         "stride": plan.stride,
-        "placement_sha256": _hash_placement(plan.placement),
+        "placement_sha256": _hash_pieces(placement_pieces(plan.placement)),
         "source": {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in sorted(files.items())},
         **({"additions": additions} if additions else {}),
     }
@@ -160,9 +160,9 @@ def _is_file_of(directory: Path, name: str, size_bytes: int | None) -> bool:
     return not is_linked and path.is_file() and size_bytes in (None, path.stat().st_size)
 
 
-def _hash_placement(placement: ModelPlacement) -> str:
+def _hash_pieces(pieces: Iterable[memoryview]) -> str:
     digest = hashlib.sha256()
-    for piece in placement_pieces(placement):
+    for piece in pieces:
         digest.update(piece)
     return digest.hexdigest()
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Int32Array
     from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.model.ffn import FfnModel
+    from ripple_place.checkpoint.output.additions import Addition
     from ripple_place.placement import ModelPlacement
 
 
@@ -57,7 +58,7 @@ class RewritePlan:
         Files from elsewhere that are permuted along.
     force : bool
         Whether an earlier output may be replaced.
-    additions : mapping of str to bytes
+    additions : mapping of str to Addition
         Content of files out of `ripple_place.checkpoint.names.ADDITIONS`, by name.
     """
 
@@ -72,7 +73,7 @@ class RewritePlan:
     side_files: SideFiles
     carriers: tuple[CarrierFile, ...]
     force: bool
-    additions: Mapping[str, bytes] = field(default_factory=dict)
+    additions: Mapping[str, Addition] = field(default_factory=dict)
 
     @property
     def weight_files(self) -> dict[str, int]:
@@ -111,7 +112,8 @@ class RewritePlan:
     @property
     def carrier_bytes(self) -> int:
         """Bytes of the files that are not made from the checkpoint."""
-        return sum(file.source.stat().st_size for file in self.carriers) + sum(map(len, self.additions.values()))
+        added_bytes = sum(addition.size_bytes for addition in self.additions.values())
+        return sum(file.source.stat().st_size for file in self.carriers) + added_bytes
 
     @property
     def total_bytes(self) -> int:

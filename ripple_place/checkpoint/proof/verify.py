@@ -22,6 +22,7 @@ from ripple_place.checkpoint.proof.compare import AGAIN, ranges_equal
 from ripple_place.checkpoint.proof.formats import check_stock_reader, compare_bundled, compare_drop_in
 from ripple_place.checkpoint.proof.forward import compare_forward
 from ripple_place.checkpoint.proof.inventory import FOLDER_VIEW, Contents, Inventory
+from ripple_place.checkpoint.proof.predictors import check_predictors
 from ripple_place.errors import CheckpointError, PlacementError, UnsupportedError, UsageError, VerificationError
 from ripple_place.inputfile import open_stream
 from ripple_place.placement import placement_pieces, read_placement
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.output.bundle import BundleLayout
     from ripple_place.placement import ModelPlacement
+    from ripple_place.predict.predictor import ModelPredictor
 
-ADDED = "declared additions for readers that drop neurons (the model is the same without them)"
+ADDED = "declared additions for readers that drop or predict neurons (the model is the same without them)"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def verify(
     adapter: Path | None = None,
     carriers: Sequence[Path] = (),
     family: Family | None = None,
+    predictor: ModelPredictor | None = None,
 ) -> VerificationReport:
     """Prove that an output directory holds the source's model, permuted, and nothing else.
 
@@ -96,11 +99,17 @@ def verify(
         permuted along are compared with hashes in the manifest, which anybody who can write the output can forge.
     family : Family, optional
         The one by which the output was made, where it is not the one that ships for the model type.
+    predictor : ModelPredictor, optional
+        Those of a profile, in the source's order: then the output must have the same, in its own. Without, predictors
+        are only checked to be of the model's blocks.
 
     Raises
     ------
     UsageError
-        If `source` is no directory, `out` no output, or nothing lies where an original should.
+        If `source` is no directory, `out` no output, nothing lies where an original should, or predictors are given
+        and the output has none.
+    TraceFormatError
+        If predictors are given that are not of this model.
     VerificationError
         If any file of the output or the source is not what the manifest records, any file or tensor is not the
         source's, or there is an entry that is not made from the source, links included.
@@ -115,7 +124,7 @@ def verify(
     compared byte by byte after the inverse permutation, in each format; every safetensors file is opened by the stock
     reader; every FFN with float weights is computed on random input from both. The placement decides the order; what
     it pins, its frequencies and its metadata are claims. An output that changes meanwhile is not proved.
-    About two tensors are held in memory.
+    About two tensors are held in memory, and the predictors.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
@@ -132,7 +141,7 @@ def verify(
         check_recorded(source, document["source"]["files"], changed, progress)
         model = describe_ffn(Checkpoint.open(source), family)
         given = plan_carriers(model, adapter, carriers) if adapter is not None or carriers else None
-        report = compare_output(source, out, document, progress, originals=given, family=family)
+        report = compare_output(source, out, document, progress, originals=given, family=family, predictor=predictor)
         n_files = len(document["files"]) + len(document["source"]["files"])
         checks = {"files hash to what the manifest records": n_files, **report.checks}
         if n_blocks := compare_forward(out, model, document["bundled"], drop_in="drop-in" in document["formats"]):
@@ -155,6 +164,7 @@ def compare_output(
     originals: Sequence[CarrierFile] | None = None,
     besides: Collection[str] = (MANIFEST_FILE,),
     family: Family | None = None,
+    predictor: ModelPredictor | None = None,
 ) -> VerificationReport:
     """Compare an output with its source, file by file and tensor by tensor; files are not hashed.
 
@@ -172,10 +182,13 @@ def compare_output(
     besides : collection of str
         Files that may lie in the output with all those.
     family : Family, optional
+    predictor : ModelPredictor, optional
         As in `verify`.
 
     Raises
     ------
+    UsageError, TraceFormatError
+        As `verify`, because of a predictor.
     VerificationError
         If anything differs from what source and placement make of it, is missing, or is not made from them.
     OSError
@@ -206,6 +219,7 @@ def compare_output(
             checks |= compare_bundled(out, model, orders, bundle, progress)
         if additions:
             checks[ADDED] = len(additions)
+        checks |= check_predictors(out, additions, model, orders, predictor)
         ours = [*contents.weights, PLACEMENT_FILE, *(name for name in additions if name.endswith(".safetensors"))]
         checks["files open in the stock safetensors reader"] = check_stock_reader([out / name for name in ours])
     n_permuted = sum(action != "copied" for action in actions.values())
