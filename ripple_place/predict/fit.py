@@ -78,7 +78,7 @@ def fit_predictor(
     rank = min(params.rank, fitted.x.shape[1])
     square = input_square(fitted, standard)
     start = reduced_rank_regression(fitted, standard, rank, fitted.fires, n_fires / n_rows, typical, square)
-    constant = constant_direction(standard, square, n_rows)
+    constant = constant_direction(fitted, standard, square)
     del square
     odds = np.log(chance / (1 - chance)).astype(np.float32)
     train = partial(trained, examples=fitted, standard=standard, seed=seed, n_threads=n_threads)

@@ -2,8 +2,8 @@
 
 Ours are ``up (down x) + bias``, each block with a threshold of its own. Because ``relu(a) - relu(-a) = a``, rows of
 ``down`` and of ``-down`` beside columns of ``up`` and of ``-up`` give the same scores. What a neuron's bias exceeds its
-threshold by is the column of one more hidden unit, which is about 1 for every token (`ripple_place.predict.constant`).
-A neuron is then predicted where its score reaches 0.
+threshold by is the column of a hidden unit that is about 1 for every token (`ripple_place.predict.constant`), and of
+two more with what float16 leaves of it. A neuron is then predicted where its score reaches 0.
 
 References
 ----------
@@ -80,21 +80,20 @@ def powerinfer_matrices(block: BlockPredictor, place: int) -> tuple[AnyArray, An
     Returns
     -------
     tuple of ndarray of shapes (R, n_inputs) and (n_neurons, R), float16
-        R is ``2 * rank + 1``, rounded up to a multiple of 32.
+        R is ``2 * rank + 3``, rounded up to a multiple of 32.
     """
     assert block.constant is not None
     threshold = block.threshold[place].astype(np.float64)
     offset = np.clip(block.bias - threshold, -_LARGEST_OFFSET, _LARGEST_OFFSET)
     # What one factor has more the other has less: both of about the same size, so that both fit float16.
     balance = np.sqrt(max(np.abs(offset).max(), 1e-30) / max(float(np.abs(block.constant).max()), 1e-30))
-    n_hidden = 2 * block.rank + 1
-    n_padded = -n_hidden % _RANK_MULTIPLE
-    fc1 = np.zeros((n_hidden + n_padded, block.n_inputs), np.float16)
-    fc2 = np.zeros((block.n_neurons, n_hidden + n_padded), np.float16)
-    fc1[: block.rank], fc1[block.rank : n_hidden - 1] = block.down, -block.down
-    fc2[:, : block.rank], fc2[:, block.rank : n_hidden - 1] = block.up, -block.up
-    fc1[n_hidden - 1] = _half(block.constant * balance)
-    fc2[:, n_hidden - 1] = _half(offset / balance)
+    constant, column = block.constant * balance, _half(offset / balance)[:, None]
+    rest = _half(constant - _half(constant))
+    rows = [block.down, -block.down, _half(constant)[None], rest[None], -rest[None]]
+    columns = [block.up, -block.up, column, column, -column]
+    n_padded = -(2 * block.rank + 3) % _RANK_MULTIPLE
+    fc1 = np.concatenate([*rows, np.zeros((n_padded, block.n_inputs))]).astype(np.float16)
+    fc2 = np.concatenate([*columns, np.zeros((block.n_neurons, n_padded))], axis=1).astype(np.float16)
     return fc1, fc2
 
 
