@@ -223,7 +223,7 @@ def test_an_adapter_beside_the_weights(source: Path, tmp_path: Path, where: str)
 
 @pytest.mark.parametrize("described", [False, True])
 def test_predictors_and_counts(source: Path, tmp_path: Path, described: bool) -> None:
-    """PowerInfer's files: rows of fc2 and counts follow the neurons; torch's checksums are right again."""
+    """PowerInfer's files: rows of fc2 and counts follow the neurons; the config goes along; checksums are right."""
     rng = np.random.default_rng(0)
     predictor = {"fc1.weight": rng.standard_normal((3, 8)).astype("f4"),
                  "fc2.weight": rng.standard_normal((24, 3)).astype("f2")}  # fmt: skip
@@ -248,6 +248,12 @@ def test_predictors_and_counts(source: Path, tmp_path: Path, described: bool) ->
         assert zipfile.ZipFile(path).testzip() is None
         begin = read_torch_file(path)[""].offset_bytes
         assert path.read_bytes()[begin : begin + 8 * 24] == counts[order].astype("i8").tobytes()
+    assert (beside / "predictor" / "config.json").read_text() == "{}"
+    proof = verify(source, tmp_path / "out", carriers=carriers)
+    assert proof.checks["files permuted along equal their sources after the inverse permutation"] == 5
+    (tmp_path / "predictor" / "config.json").write_text('{"sparse_threshold": 1.0}')
+    with pytest.raises(VerificationError, match=r"config\.json"):
+        verify(source, tmp_path / "out", carriers=carriers)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,29 +17,38 @@ from ripple_place.checkpoint.names import (
     JOURNAL_FILE,
     MANIFEST_FILE,
     PLACEMENT_FILE,
+    PREDICTORS_FILE,
     SELECTION_FILE,
 )
+from ripple_place.checkpoint.output.additions import Addition
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.plan import RewritePlan, plan_rewrite
 from ripple_place.checkpoint.proof.verify import ADDED, verify
 from ripple_place.checkpoint.restore import restore
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.errors import UsageError, VerificationError
+from ripple_place.predict.files import predictors_content
 from tests.builders import adjust_manifest, contents, random_placement
 from tests.failing_call import FailingCall
+from tests.predict.builders import predictor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FILES = {SELECTION_FILE: b'{"rules": []}\n', COMPENSATION_FILE: save({})}
+FILES = {
+    SELECTION_FILE: b'{"rules": []}\n', COMPENSATION_FILE: save({}),
+    PREDICTORS_FILE: predictors_content(predictor_of()),
+}  # fmt: skip
 
 
 def plan(source: Path, out: Path, additions: dict[str, bytes] | None = None) -> RewritePlan:
     """Plan a rewrite with additions."""
     model = describe_ffn(Checkpoint.open(source))
     planned = plan_rewrite(model, random_placement(model), out)
-    return planned if additions is None else replace(planned, additions=additions)
+    if additions is None:
+        return planned
+    return replace(planned, additions={name: Addition.of_bytes(content) for name, content in additions.items()})
 
 
 @pytest.fixture
@@ -49,13 +59,13 @@ def out(pico_opt: Path, tmp_path: Path) -> Path:
 
 
 def test_they_are_declared_and_proved(pico_opt: Path, out: Path) -> None:
-    """The manifest names both and has their hashes; verification counts them and holds anywhere."""
+    """The manifest names them and has their hashes; verification counts them and holds anywhere."""
     for name, content in FILES.items():
         assert (out / name).read_bytes() == content
     document = read_manifest(out).document
     assert document["additions"] == ADDITIONS
     assert document["files"].keys() >= FILES.keys()
-    assert verify(pico_opt, out).checks[ADDED] == 2
+    assert verify(pico_opt, out).checks[ADDED] == 3
     assert ADDED in {check["check"] for check in document["checks"]}
 
 
@@ -88,7 +98,9 @@ def torn(out: Path) -> None:
     [
         lambda out: (out / SELECTION_FILE).write_bytes(b'{"rules": [] }\n'),
         lambda out: (out / COMPENSATION_FILE).write_bytes(FILES[COMPENSATION_FILE] + b" "),
+        lambda out: (out / PREDICTORS_FILE).write_bytes(predictors_content(predictor_of(seed=1))),
         lambda out: (out / SELECTION_FILE).unlink(),
+        lambda out: (out / PREDICTORS_FILE).unlink(),
         lambda out: (out / COMPENSATION_FILE).unlink(),
         lambda out: (out / "ripple_place" / "more.json").write_text("{}"),
         lambda out: adjust_manifest(out, additions={SELECTION_FILE: "selection"}),
@@ -123,6 +135,15 @@ def test_the_original_comes_back(pico_opt: Path, out: Path, tmp_path: Path) -> N
     assert contents(tmp_path / "again") == contents(pico_opt)
 
 
+def forge(partial: Path, name: str) -> None:
+    """Change a finished file, and its line in the journal with it."""
+    content = predictors_content(predictor_of(seed=1))
+    before = hashlib.sha256((partial / name).read_bytes()).hexdigest()
+    (partial / name).write_bytes(content)
+    *head, rest = (partial / JOURNAL_FILE).read_text().partition("\n")
+    (partial / JOURNAL_FILE).write_text("".join(head) + rest.replace(before, hashlib.sha256(content).hexdigest()))
+
+
 def test_a_kill(pico_opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written of them stays for --resume, which refuses other ones: they are part of what a run is."""
     with monkeypatch.context() as patched:
@@ -137,8 +158,10 @@ def test_a_kill(pico_opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(UsageError, match=r"out\.partial"):
             execute(plan(pico_opt, tmp_path / "out", other), resume=True)
     (partial / COMPENSATION_FILE).write_bytes(b"torn")
+    forge(partial, PREDICTORS_FILE)
     execute(plan(pico_opt, tmp_path / "out", FILES), resume=True)
     assert (tmp_path / "out" / SELECTION_FILE).stat().st_ino == inodes[SELECTION_FILE]
     assert (tmp_path / "out" / COMPENSATION_FILE).read_bytes() == FILES[COMPENSATION_FILE]
+    assert (tmp_path / "out" / PREDICTORS_FILE).read_bytes() == FILES[PREDICTORS_FILE]
     execute(plan(pico_opt, tmp_path / "whole", FILES))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
