@@ -12,10 +12,8 @@ import pytest
 from ripple_place.checkpoint.names import PREDICTORS_FILE
 from ripple_place.checkpoint.writing import WritingParams
 from ripple_place.errors import CheckpointError, TraceFormatError, UnsupportedError, UsageError
-from ripple_place.graph.profile import read_profile
 from ripple_place.placing.params import PlacingParams
 from ripple_place.predict.files import predictors_content, read_predictors
-from ripple_place.workflows.predictor_to_export import predictor_to_export
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.reorder import reorder
@@ -26,6 +24,8 @@ from tests.trace_builders import write_stock_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ripple_place.predict.predictor import ModelPredictor
 
 FREQUENCY = PlacingParams(ordering="frequency")
 
@@ -111,12 +111,6 @@ def test_nothing_to_export(tmp_path: Path, trace_path: Path, pico_opt: Path) -> 
     refused([trace_path, pico_opt], tmp_path / "out", "--powerinfer: found no predictors")
 
 
-def test_two_to_choose_from(tmp_path: Path, predicting: Path) -> None:
-    """Predictors of two profiles cannot be joined."""
-    other = add_predictor(predicting, predictor_of(seed=1), to=tmp_path / "other")
-    refused([predicting, other], tmp_path / "out", "--powerinfer: found predictors in .*, ")
-
-
 def test_blocks_without_a_layout(tmp_path: Path) -> None:
     """Experts."""
     name = "layers.0.experts.1"
@@ -153,10 +147,25 @@ def test_without_torch(tmp_path: Path, predicting: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_predictors_of_this_run_come_first(predicting: Path) -> None:
-    """Then those of the source."""
-    learned = read_profile(predicting)
-    own = predictor_of(seed=5)
-    assert predictor_to_export(replace(learned, predictor=own), [predicting]) is own
-    found = predictor_to_export(replace(learned, predictor=None), [predicting])
-    assert predictors_content(found) == predictors_content(predictor_of())
+def test_what_is_exported_is_what_the_profile_has(tmp_path: Path, predicting: Path, trace_path: Path) -> None:
+    """Of two sources the last one's; of a profile that is appended to its own, if nothing else has some."""
+    other = add_predictor(predicting, predictor_of(seed=1), to=tmp_path / "other")
+    written: list[tuple[Path, ModelPredictor]] = []
+    with (
+        patch("ripple_place.capture.extra.find_spec"),
+        patch("ripple_place.workflows.profile.write_powerinfer", lambda *given: written.append(given)),
+    ):
+        params = ProfileParams(verdict=None, powerinfer=tmp_path / "predictors")
+        profile([predicting, other], tmp_path / "out", params)
+        profile(more_text(tmp_path), tmp_path / "out", replace(params, append=True))
+    for path, predictor in written:
+        assert path == tmp_path / "predictors"
+        assert predictors_content(predictor) == predictors_content(predictor_of(seed=1))
+    assert len(written) == 2
+
+
+def more_text(folder: Path) -> Path:
+    """Return another trace of the same blocks."""
+    rng = np.random.default_rng(7)
+    blocks = {name: rng.random((40, 24)) < 0.2 for name in ("layers.0", "layers.1")}
+    return write_stock_trace(folder / "more.trace.safetensors", blocks, activity="relu>0", model="pico")
