@@ -57,6 +57,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "append": (ProfileParams, "append"),
     "neighbors": (ProfileParams, "n_neighbors"),
     "graphml": (ProfileParams, "graphml"),
+    "powerinfer": (ProfileParams, "powerinfer"),
     "verdict": (ProfileParams, "verdict"),
     "bundle_bytes": (VerdictParams, "bundle_bytes"),
     "device": (VerdictParams, "device"),

@@ -22,6 +22,7 @@ import tempfile
 import tracemalloc
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,16 +35,20 @@ from ripple_place.capture.writer import STATE_FILE, read_state
 from ripple_place.checkpoint.carriers.imatrix import describe_imatrix
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.names import PREDICTORS_FILE
+from ripple_place.checkpoint.output.additions import predictors_file
 from ripple_place.checkpoint.output.convert import convert
 from ripple_place.checkpoint.output.journal import JOURNAL_FILE, Journal, finished_files
 from ripple_place.checkpoint.output.manifest import format_manifest, read_manifest
 from ripple_place.checkpoint.output.plan import FORMATS, plan_rewrite
 from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
-from ripple_place.errors import RipplePlaceError
+from ripple_place.errors import CheckpointError, RipplePlaceError
 from ripple_place.flash.device.files import read_device
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
+from ripple_place.predict.files import predictors_content, read_predictors
+from ripple_place.predict.params import MAGNITUDE
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.torchfile import read_torch_file
 from ripple_place.trace.activation_trace import ActivationTrace
@@ -54,7 +59,15 @@ from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.simulate import simulate
-from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
+from tests.builders import (
+    adjust_manifest,
+    llama_config,
+    llama_tensors,
+    opt_config,
+    opt_tensors,
+    random_placement,
+    write_checkpoint,
+)
 from tests.checkpoint.model.test_quantised import (
     DECLARED,
     GROUP,
@@ -66,6 +79,7 @@ from tests.checkpoint.model.test_quantised import (
 from tests.checkpoint.test_carriers import PEFT_CONFIG, gguf, lora, write_adapter
 from tests.hostile.mutations import invent_torch_file, mutate_bytes, mutate_container, mutate_json, mutate_numbers
 from tests.hostile.special import SPECIAL, make_special, remove_special
+from tests.predict.builders import add_predictor, predictor_of
 from tests.torch_files import write_torch_file
 from tests.trace_builders import block_of, planted_clusters
 
@@ -82,6 +96,8 @@ USED_BYTES = 256 << 20
 PER_FILE_BYTE = 64
 """What it may allocate for each byte of the file: an empty JSON list takes 56 bytes, and 2 in the file."""
 SECONDS = 20
+PROVED = ("manifest", "bundled", "bundled columns", "predictors in an output")
+"""Kinds that must be refused however little is changed."""
 ADDRESS_SPACE_BYTES = 8 << 30
 """Of the whole process, with its libraries: what tracing does not see ends in a MemoryError."""
 
@@ -109,6 +125,12 @@ class Targets:
         for name, blocks in (("trace", dense | experts), ("dense", dense)):
             write_trace(root / name, ActivationTrace(blocks, 40, np.array([0, 20]), tokens))
         profile(root / "dense", root / "profile", ProfileParams(verdict=None))
+        add_predictor(
+            root / "profile", predictor_of(dict.fromkeys(dense, 12), predicts=MAGNITUDE), to=root / "predicting"
+        )
+        (root / "predictors").write_bytes(predictors_content(predictor_of(predicts=MAGNITUDE)))
+        added = plan_rewrite(model, random_placement(model), root / "added")
+        execute(replace(added, additions=predictors_file(predictor_of(), added.orders)))
         write_torch_file(root / "model_0.pt", {"weight": np.ones((24, 8), "f4"), "bias": np.ones(24, "f4")})
         write_imatrix(root / "imatrix.dat", {f"blk.{layer}.ffn_down.weight": 24 for layer in range(2)})
         (root / "imatrix.gguf").write_bytes(gguf({f"blk.{layer}.ffn_down.weight": np.ones(24) for layer in range(2)}))
@@ -145,6 +167,15 @@ class Targets:
         self.kinds: dict[str, tuple[Path, Mutate, Callable[[], object]]] = {
             "trace": (root / "trace", mutate_container, lambda: read_trace(root / "trace")),
             "profile": (root / "profile", mutate_container, lambda: read_profile(root / "profile")),
+            "profile with predictors": (
+                root / "predicting", mutate_container, lambda: read_profile(root / "predicting")
+            ),
+            "predictors": (
+                root / "predictors", mutate_container, lambda: read_predictors(root / "predictors", CheckpointError)
+            ),
+            "predictors in an output": (
+                root / "added" / PREDICTORS_FILE, mutate_container, lambda: self._prove_added(root / "added")
+            ),
             "placement": (
                 root / "out" / "ripple_place" / "placement.safetensors", mutate_container,
                 lambda: read_placement(root / "out" / "ripple_place" / "placement.safetensors"),
@@ -231,6 +262,13 @@ class Targets:
         params = SimulateParams(self.root / "device.toml", bundle_bytes=None, dram_budget="placement", n_threads=1)
         simulate([self.root / "dense"], [str(self.root / "used"), "original"], params)
 
+    def _prove_added(self, out: Path) -> None:
+        """Verify an output whose predictors may be changed, and whose manifest agrees."""
+        path = out / PREDICTORS_FILE
+        if path.is_file() and not path.is_symlink():
+            adjust_manifest(out)
+        verify(self.opt, out, predictor=predictor_of())
+
     def _convert(self, source: Path) -> None:
         try:
             convert(source, self.root / "converted")
@@ -265,7 +303,7 @@ class Targets:
         self.kinds[kind][0].write_bytes(data)
         message = self._read(kind, len(data))
         # What is hashed must be refused however little is changed.
-        assert message is not None or kind not in ("manifest", "bundled", "bundled columns") or data == self.sound[kind]
+        assert message is not None or kind not in PROVED or data == self.sound[kind]
         return message
 
     def _read(self, kind: str, size_bytes: int) -> str | None:
