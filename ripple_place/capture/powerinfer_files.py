@@ -57,6 +57,7 @@ def check_powerinfer_directory(path: Path, *, force: bool, apart_from: Iterable[
                 path, found=f"{(foreign or names)[0]} in it", expected="a new directory, or an empty one",
                 remedy="choose another name" if foreign else "choose another name, or replace its files with --force",
             )  # fmt: skip
+        check_place(path / CONFIG_FILE, suffix_bytes=FILE_SUFFIX_BYTES)
     elif path.exists():
         raise UsageError(path, found="a file", expected="a directory to write", remedy="choose another name")
     elif not path.absolute().parent.is_dir():
@@ -93,7 +94,9 @@ def write_powerinfer(path: Path, predictor: ModelPredictor) -> list[str]:
     One layer is held in memory at a time. The same predictors give the same bytes with the same version of torch.
     """
     layers, place = powerinfer_layers(predictor), powerinfer_place(predictor)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    path, suffix = path.absolute(), f"{secrets.token_hex(4)}.partial"
+    # Files can only be renamed within a file system, and a directory that is there may be the root of one.
+    beside = path / f".{suffix}" if path.is_dir() else path.with_name(f".{path.name}.{suffix}")
     beside.mkdir()
     try:
         for layer, block in layers.items():

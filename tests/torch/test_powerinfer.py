@@ -1,6 +1,7 @@
 """PowerInfer's files as torch reads them, from a profile to a reordered model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +95,15 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no space"):
         write_powerinfer(tmp_path / "p", predictor_of())
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", [".", "p"])
+def test_here(tmp_path, monkeypatch, name):
+    """A relative path, and the working directory itself while it is empty."""
+    monkeypatch.chdir(tmp_path)
+    check_powerinfer_directory(Path(name), force=False)
+    write_powerinfer(Path(name), predictor_of())
+    assert len([*(tmp_path / name).iterdir()]) == 3
 
 
 def test_to_an_empty_directory(tmp_path, profile_path):

@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 PREDICTED = "predictors equal the profile's, in the new order"
 
 
+def require_predictors(out: Path, additions: Collection[str]) -> None:
+    """Refuse an output that declares no predictors, where those of a profile are to be compared with it.
+
+    Raises
+    ------
+    UsageError
+        In that case.
+    """
+    if PREDICTORS_FILE not in additions:
+        raise UsageError(
+            "--profile", found=f"no predictors in {out}", expected="those of the profile",
+            remedy="leave --profile out, or reorder with this profile",
+        )  # fmt: skip
+
+
 def check_predictors(
     out: Path, additions: Collection[str], model: FfnModel, orders: Mapping[str, Int32Array],
     expected: ModelPredictor | None,
@@ -37,12 +52,10 @@ def check_predictors(
     orders : mapping of str to ndarray of int32
         ``order[slot]`` of every block of the model, as the output has it.
     expected : ModelPredictor or None
-        The profile's, in the model's order.
+        The profile's, in the model's order; then the output must declare predictors (`require_predictors`).
 
     Raises
     ------
-    UsageError
-        If the profile has predictors, and the output has none.
     VerificationError
         If those of the output are not of its blocks, or not the expected ones, byte for byte.
     CheckpointError
@@ -60,11 +73,6 @@ def check_predictors(
             raise VerificationError(f"{path}: {name}", found=is_now, expected=should_be, remedy=AGAIN)
     if expected is None:
         return {}
-    if PREDICTORS_FILE not in additions:
-        raise UsageError(
-            "--profile", found=f"no predictors in {out}", expected="those of the profile",
-            remedy="leave --profile out, or reorder with this profile",
-        )  # fmt: skip
     check_predictors_of(model, expected)
     pieces = predictors_pieces(expected, orders)
     with open_stream(path) as file:

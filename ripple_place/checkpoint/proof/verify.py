@@ -22,7 +22,7 @@ from ripple_place.checkpoint.proof.compare import AGAIN, ranges_equal
 from ripple_place.checkpoint.proof.formats import check_stock_reader, compare_bundled, compare_drop_in
 from ripple_place.checkpoint.proof.forward import compare_forward
 from ripple_place.checkpoint.proof.inventory import FOLDER_VIEW, Contents, Inventory
-from ripple_place.checkpoint.proof.predictors import check_predictors
+from ripple_place.checkpoint.proof.predictors import check_predictors, require_predictors
 from ripple_place.errors import CheckpointError, PlacementError, UnsupportedError, UsageError, VerificationError
 from ripple_place.inputfile import open_stream
 from ripple_place.placement import placement_pieces, read_placement
@@ -136,6 +136,8 @@ def verify(
         inventory = Inventory.of(out)
         document = read_manifest(out).document
         inventory.check_accounted({*document["files"], MANIFEST_FILE})
+        if predictor is not None:
+            require_predictors(out, document.get("additions", {}))
         check_recorded(out, document["files"], AGAIN, progress)
         changed = "give the checkpoint from which the output was made, unchanged"
         check_recorded(source, document["source"]["files"], changed, progress)
@@ -187,8 +189,8 @@ def compare_output(
 
     Raises
     ------
-    UsageError, TraceFormatError
-        As `verify`, because of a predictor.
+    TraceFormatError
+        If a predictor is given that is not of this model.
     VerificationError
         If anything differs from what source and placement make of it, is missing, or is not made from them.
     OSError

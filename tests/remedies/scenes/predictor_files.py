@@ -109,7 +109,7 @@ def predictors_of_another_output(folder: Path) -> Attempts:
     reordered(folder)
 
 
-@case("checkpoint/proof/predictors.py:check_predictors", "leave --profile out")
+@case("checkpoint/proof/predictors.py:require_predictors")
 def output_without_predictors(folder: Path) -> Attempts:
     """An output that was made before the profile had predictors: without --profile, or reordered."""
     profile_at(folder / "profile")
