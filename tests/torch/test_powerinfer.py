@@ -7,22 +7,28 @@ import numpy as np
 import pytest
 import torch
 
+from ripple_place.capture.params import CaptureParams, WindowParams
 from ripple_place.capture.powerinfer_files import check_powerinfer_directory, write_powerinfer
+from ripple_place.capture.run import run_capture
 from ripple_place.checkpoint.names import PREDICTORS_FILE
 from ripple_place.checkpoint.writing import WritingParams
-from ripple_place.errors import CheckpointError
+from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.graph.profile import read_predictor
 from ripple_place.placing.params import PlacingParams
+from ripple_place.predict import training
 from ripple_place.predict.examples import split_examples
 from ripple_place.predict.files import read_predictors
 from ripple_place.predict.fit import fit_predictor
 from ripple_place.predict.params import PredictorParams
 from ripple_place.predict.predictor import ModelPredictor, PredictorNote
+from ripple_place.tracking import no_track
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.verify import verify
 from tests.builders import contents
 from tests.predict.builders import add_predictor, firing_on, layer_norm_inputs, predictor_of
+from tests.torch.capture_models import CAUSAL, write_model, write_text
 
 
 def decisions(path, x):
@@ -112,3 +118,32 @@ def test_to_an_empty_directory(tmp_path, profile_path):
     add_predictor(profile_path)
     profile(profile_path, tmp_path / "again", ProfileParams(powerinfer=tmp_path / "predictors", verdict=None))
     assert len([*(tmp_path / "predictors").iterdir()]) == 3
+
+
+def test_of_a_model_in_one_run(tmp_path, monkeypatch):
+    """Fitted and exported at once; the file predicts what the profile's predictors predict of recorded inputs."""
+    monkeypatch.setattr(training, "N_STEPS", 50)
+    write_text(tmp_path / "text")
+    model = write_model(tmp_path / "model", CAUSAL["opt"]())
+    windows = WindowParams(max_tokens=132, segment_length=44, sequence_length=16)
+    capture = CaptureParams(tmp_path / "text", windows, predictor=PredictorParams(4), n_threads=1)
+    profile(model, tmp_path / "p", ProfileParams(capture=capture, powerinfer=tmp_path / "exported", verdict=None))
+    learned = read_predictor(tmp_path / "p")
+    rows = run_capture(model, capture, tmp_path / "rows", resume=False, thresholds=None, track=no_track)
+    for name, block in learned.blocks.items():
+        x = np.array(rows.inputs[name])
+        fires = decisions(tmp_path / "exported" / f"model_{name.removeprefix('layers.')}.pt", x)
+        assert (fires == block.fires(block.scores(x), 1)).mean() > 0.98
+
+
+def test_a_model_with_experts(tmp_path, monkeypatch):
+    """That its layers have no such file is said once the profile is written."""
+    monkeypatch.setattr(training, "N_STEPS", 5)
+    write_text(tmp_path / "text")
+    model = write_model(tmp_path / "model", CAUSAL["mixtral"]())
+    windows = WindowParams(max_tokens=132, segment_length=44, sequence_length=16)
+    capture = CaptureParams(tmp_path / "text", windows, predictor=PredictorParams(2), n_threads=1)
+    with pytest.raises(UnsupportedError, match=r"experts.*found a block that is not the only FFN"):
+        profile(model, tmp_path / "p", ProfileParams(capture=capture, powerinfer=tmp_path / "exported", verdict=None))
+    assert read_predictor(tmp_path / "p") is not None
+    assert not (tmp_path / "exported").exists()
