@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 
 RECORD_AGAIN = "correct what recorded the trace (docs/formats.md), or record it again"
+PREDICTED_RECALL = "predicted_recall"
+"""Entry of the metadata: the share of what fires that predictions were set to contain, as text."""
+_OF_WHAT_FIRED = (PREDICTED_RECALL, "perplexity", "perplexity_without_rule")
+_MARK = ", as predicted"
+"""In a trace's `activity`: its bits are what predictors said."""
 _CHECKED_VALUES = 2**16
 """Magnitudes checked at a time, so that those in a file stay there."""
 
@@ -73,6 +78,8 @@ class BlockTrace:
         Token of each row, ascending, where not every token reaches the block (experts). None: row t is token t.
     magnitudes : Magnitudes, optional
         What the active neurons put out; one row for each of `active`.
+    predicted : ndarray of the shape of `active`, uint8, optional
+        Which neurons a predictor said would fire, packed the same way. May stay in a file.
 
     Raises
     ------
@@ -85,6 +92,7 @@ class BlockTrace:
     active: UInt8Array | StoredArray
     token_index: Int32Array | None = None
     magnitudes: Magnitudes | None = None
+    predicted: UInt8Array | StoredArray | None = None
 
     def __post_init__(self) -> None:
         row_bytes = (self.n_neurons + 7) // 8
@@ -93,14 +101,14 @@ class BlockTrace:
                 "active", found=f"shape {list(self.active.shape)}",
                 expected=f"[n_rows, {row_bytes}] for {self.n_neurons} neurons", remedy=RECORD_AGAIN,
             )  # fmt: skip
-        if self.n_neurons % 8 and any(
-            (rows[:, -1] >> np.uint8(self.n_neurons % 8)).any()
-            for rows in (self.active.chunks() if isinstance(self.active, StoredArray) else [self.active])
-        ):
-            raise TraceFormatError(
-                "active", found=f"bits set past neuron {self.n_neurons - 1}", expected="zeros there",
-                remedy="pack them with numpy.packbits(..., bitorder='little'), or correct the number of neurons",
-            )  # fmt: skip
+        _check_padding("active", self.n_neurons, self.active)
+        if self.predicted is not None:
+            if self.predicted.shape != self.active.shape:
+                raise TraceFormatError(
+                    "predicted", found=f"shape {list(self.predicted.shape)}",
+                    expected=f"{list(self.active.shape)}, that of the bits that fire", remedy=RECORD_AGAIN,
+                )  # fmt: skip
+            _check_padding("predicted", self.n_neurons, self.predicted)
         if self.token_index is not None and (
             self.token_index.shape != (self.n_rows,) or not (self.token_index[1:] > self.token_index[:-1]).all()
         ):
@@ -133,15 +141,16 @@ class ActivationTrace:
         Token ids.
     metadata : mapping of str to str
         ``activity`` (the rule by which a neuron counts as active), ``unit`` (what a block is made of; absent:
-        neurons), ``thresholds`` (JSON, by block, where the rule fitted some), ``model``, ``dataset``.
+        neurons), ``thresholds`` (JSON, by block, where the rule fitted some), ``model``, ``dataset``,
+        ``predicted_recall`` (of the blocks' predictions).
     sources : tuple of str
         Digests of what it was made of (`ripple_place.trace.origin`), if it is not its own one source.
 
     Raises
     ------
     TraceFormatError
-        If a block has rows that are no tokens of the trace, segments are out of order, or the unit is unknown or does
-        not fit the blocks.
+        If a block has rows that are no tokens of the trace, segments are out of order, the recall of predictions is no
+        share, or the unit is unknown or does not fit the blocks.
     """
 
     blocks: Mapping[str, BlockTrace]
@@ -181,6 +190,12 @@ class ActivationTrace:
                     name, found=f"{block.n_rows} rows", expected=f"tokens below {self.n_tokens}",
                     remedy="record all blocks on the same tokens",
                 )  # fmt: skip
+        recall = self.metadata.get(PREDICTED_RECALL)
+        if recall is not None and not _is_share(recall):
+            raise TraceFormatError(
+                PREDICTED_RECALL, found=repr(recall), expected="a share above 0 and below 1, such as 0.99",
+                remedy=RECORD_AGAIN,
+            )  # fmt: skip
         if problem := unit_problem(self.unit, self.blocks):
             raise TraceFormatError(
                 "unit", found=problem, expected=UNITS_EXPECTED, remedy=RECORD_AGAIN,
@@ -195,11 +210,70 @@ class ActivationTrace:
         """Return the trace without what neurons put out."""
         return replace(self, blocks={name: replace(block, magnitudes=None) for name, block in self.blocks.items()})
 
+    @property
+    def has_predictions(self) -> bool:
+        """Whether some block says what a predictor said."""
+        return any(block.predicted is not None for block in self.blocks.values())
+
+    @property
+    def predicted_recall(self) -> float | None:
+        """The recall that predictions were set to; None without predictions, or where the trace does not say."""
+        text = self.metadata.get(PREDICTED_RECALL)
+        return None if text is None or not self.has_predictions else float(text)
+
+    @property
+    def is_as_predicted(self) -> bool:
+        """Whether its bits, or some of them, are what predictors said instead of what fired."""
+        return _MARK in self.metadata.get("activity", "")
+
+    def as_predicted(self) -> ActivationTrace:
+        """Return the trace whose bits are those that were predicted, without magnitudes.
+
+        Raises
+        ------
+        TraceFormatError
+            If a block has no predictions.
+        """
+        blocks = {}
+        for name, block in self.blocks.items():
+            if block.predicted is None:
+                raise TraceFormatError(
+                    name, found="no predictions", expected="what a predictor said of each token, in every trace at one "
+                    "recall", remedy="record them with `ripple-place profile MODEL --text FILE --predictor-from PROFILE "
+                    "--record-predicted RECALL`",
+                )  # fmt: skip
+            blocks[name] = BlockTrace(block.n_neurons, block.predicted, block.token_index)
+        metadata = {key: value for key, value in self.metadata.items() if key not in _OF_WHAT_FIRED}
+        recall = self.metadata.get(PREDICTED_RECALL)
+        at_recall = "" if recall is None else f" at recall {recall}"
+        metadata["activity"] = f"{metadata.get('activity', 'unknown')}{_MARK}{at_recall}"
+        return replace(self, blocks=blocks, metadata=metadata)
+
     def select(self, names: list[str]) -> ActivationTrace:
         """Return the trace of some of the blocks."""
         return ActivationTrace(
             {name: self.blocks[name] for name in names}, self.n_tokens, self.segment_starts, self.tokens, self.metadata
         )
+
+
+def _is_share(text: str) -> bool:
+    """Tell whether a text is a number above 0 and below 1."""
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
+
+
+def _check_padding(tensor: str, n_neurons: int, bits: UInt8Array | StoredArray) -> None:
+    """Refuse bits past the last neuron; raises TraceFormatError."""
+    if n_neurons % 8 and any(
+        (rows[:, -1] >> np.uint8(n_neurons % 8)).any()
+        for rows in (bits.chunks() if isinstance(bits, StoredArray) else [bits])
+    ):
+        raise TraceFormatError(
+            tensor, found=f"bits set past neuron {n_neurons - 1}", expected="zeros there",
+            remedy="pack them with numpy.packbits(..., bitorder='little'), or correct the number of neurons",
+        )  # fmt: skip
 
 
 def _check_magnitudes(n_neurons: int, active: UInt8Array | StoredArray, magnitudes: Magnitudes) -> None:

@@ -11,7 +11,13 @@ from ripple_place.blocks import is_block_name
 from ripple_place.errors import TraceFormatError
 from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
-from ripple_place.trace.activation_trace import RECORD_AGAIN, ActivationTrace, BlockTrace, Magnitudes
+from ripple_place.trace.activation_trace import (
+    PREDICTED_RECALL,
+    RECORD_AGAIN,
+    ActivationTrace,
+    BlockTrace,
+    Magnitudes,
+)
 from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
 METADATA_KEYS = (
     "activity", "unit", "thresholds", "perplexity", "perplexity_without_rule", "model", "adapter", "dataset",
+    PREDICTED_RECALL,
 )  # fmt: skip
 SOURCES_KEY = "source_digests"
 _CLAIMED_TOKENS, _TOKENS_PER_BYTE = 2**20, 8
@@ -87,7 +94,9 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
         active = file.stored_array(f"{name}.active", dtype="U8", n_axes=2)
         index_name = f"{name}.token_index"
         index = file.array(index_name, dtype="I32", n_axes=1) if index_name in file.tensors else None
-        blocks[name] = _located(path, name, n_neurons, active, index, _read_magnitudes(file, name))
+        bits_name = f"{name}.predicted"
+        predicted = file.stored_array(bits_name, dtype="U8", n_axes=2) if bits_name in file.tensors else None
+        blocks[name] = _located(path, name, n_neurons, active, index, _read_magnitudes(file, name), predicted)
     tokens = file.array("tokens", dtype="I32", n_axes=1) if "tokens" in file.tensors else None
     segment_starts = (
         file.array("segment_starts", dtype="I64", n_axes=1)
@@ -146,7 +155,12 @@ def trace_tensors(trace: ActivationTrace) -> list[TensorSource]:
         for name, block in trace.blocks.items()
         if block.token_index is not None
     ]
-    return tensors + [TensorSource.of_array(f"{name}.active", block.active) for name, block in trace.blocks.items()]
+    tensors += [TensorSource.of_array(f"{name}.active", block.active) for name, block in trace.blocks.items()]
+    return tensors + [
+        TensorSource.of_array(f"{name}.predicted", block.predicted)
+        for name, block in trace.blocks.items()
+        if block.predicted is not None
+    ]
 
 
 def trace_metadata(trace: ActivationTrace, file_format: str) -> dict[str, str]:
@@ -192,9 +206,10 @@ def _located(
     active: StoredArray,
     token_index: Int32Array | None,
     magnitudes: Magnitudes | None,
+    predicted: StoredArray | None,
 ) -> BlockTrace:
     """Build a block's trace; its errors say which file and block."""
     try:
-        return BlockTrace(n_neurons, active, token_index, magnitudes)
+        return BlockTrace(n_neurons, active, token_index, magnitudes, predicted)
     except TraceFormatError as cause:
         raise TraceFormatError.relocated(cause, f"{path}: {name}.{cause.where}") from cause

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from ripple_place.blocks import unit_metadata
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
 from ripple_place.hub import nothing_error
 from ripple_place.inputfile import open_stream
-from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace, Magnitudes
+from ripple_place.trace.activation_trace import PREDICTED_RECALL, ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.trace.adapters import AdapterSource, is_adapter, read_adapter
 from ripple_place.trace.arrays import block_in_name, read_npy, read_npz
 from ripple_place.trace.files import read_trace
@@ -21,6 +22,8 @@ from ripple_place.trace.synthetic import SyntheticSource, draw_trace, is_synthet
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from ripple_place.arrays import UInt8Array
 
 
 def read_source(path: Path) -> ActivationTrace:
@@ -90,7 +93,8 @@ def join_traces(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
     """Join the traces that came from some paths.
 
     Sources of the same blocks are laid one after the other, each in segments of its own; sources of different blocks
-    and equally many tokens are laid side by side.
+    and equally many tokens are laid side by side. Predictions are kept if all traces that have some have them at the
+    same recall; laid one after the other, a block keeps them if every trace has them of it.
 
     Raises
     ------
@@ -100,6 +104,9 @@ def join_traces(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
     if len(traces) == 1:
         return traces[0]
     check_one_unit(paths, traces)
+    recalls = {trace.metadata.get(PREDICTED_RECALL) for trace in traces if trace.has_predictions}
+    if len(recalls) > 1:
+        traces = [_without_predictions(trace) for trace in traces]
     names = [set(trace.blocks) for trace in traces]
     if all(other == names[0] for other in names):
         return _end_to_end(paths, traces)
@@ -123,7 +130,8 @@ def join_traces(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
                 remedy="record all blocks on the same text",
             )  # fmt: skip
     blocks = {name: block for trace in traces for name, block in trace.blocks.items()}
-    return ActivationTrace(blocks, first.n_tokens, first.segment_starts, first.tokens, first.metadata)
+    metadata = {key: value for key, value in first.metadata.items() if key != PREDICTED_RECALL} | _recall_of(traces)
+    return ActivationTrace(blocks, first.n_tokens, first.segment_starts, first.tokens, metadata)
 
 
 def check_one_unit(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> None:
@@ -161,7 +169,10 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
                 ]
             ).astype(np.int32)
         active = np.concatenate([np.asarray(part.active) for part in parts])
-        blocks[name] = BlockTrace(parts[0].n_neurons, active, index, _magnitudes_end_to_end(parts))
+        blocks[name] = BlockTrace(
+            parts[0].n_neurons, active, index, _magnitudes_end_to_end(parts), _predicted_end_to_end(parts)
+        )
+    recall = _recall_of(traces) if any(block.predicted is not None for block in blocks.values()) else {}
     return ActivationTrace(
         blocks,
         int(starts[-1]),
@@ -169,7 +180,7 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
         np.concatenate([trace.tokens for trace in traces if trace.tokens is not None])
         if all(trace.tokens is not None for trace in traces)
         else None,
-        _joined_metadata(traces),
+        _joined_metadata(traces) | recall,
     )
 
 
@@ -209,6 +220,22 @@ def _magnitudes_end_to_end(parts: Sequence[BlockTrace]) -> Magnitudes | None:
         np.concatenate([np.asarray(matrix.indices) for matrix in matrices]),
         np.concatenate([np.asarray(matrix.values) for matrix in matrices]),
     )
+
+
+def _predicted_end_to_end(parts: Sequence[BlockTrace]) -> UInt8Array | None:
+    """Lay predictions one after the other; None unless every part has some."""
+    bits = [np.asarray(part.predicted) for part in parts if part.predicted is not None]
+    return np.concatenate(bits) if len(bits) == len(parts) else None
+
+
+def _recall_of(traces: Sequence[ActivationTrace]) -> dict[str, str]:
+    """Return the metadata entry of the recall that the traces with predictions share; empty if none says it."""
+    said = [trace.metadata[PREDICTED_RECALL] for trace in traces if trace.predicted_recall is not None]
+    return {PREDICTED_RECALL: said[0]} if said else {}
+
+
+def _without_predictions(trace: ActivationTrace) -> ActivationTrace:
+    return replace(trace, blocks={name: replace(block, predicted=None) for name, block in trace.blocks.items()})
 
 
 def _looks_like_safetensors(path: Path) -> bool:

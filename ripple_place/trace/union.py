@@ -10,7 +10,8 @@ from ripple_place.errors import UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 
 if TYPE_CHECKING:
-    from ripple_place.arrays import Int64Array
+    from ripple_place.arrays import Int64Array, UInt8Array
+    from ripple_place.storedarray import StoredArray
 
 _MARK = ", union of "
 """In a trace's `activity`: its rows are of several sequences each."""
@@ -36,7 +37,8 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
     -------
     ActivationTrace
         One segment for each group. Where not every token reaches a block, neither need every row: a row is there if
-        any of its tokens was. Token ids and magnitudes mean nothing here and are left out.
+        any of its tokens was. Predictions are joined as what fires is. Token ids and magnitudes mean nothing here and
+        are left out.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
 
     Notes
     -----
-    Costs as much memory as the trace's bits divided by B.
+    Costs as much memory as the trace's bits, those of predictions included, divided by B.
     """
     if batch_size == 1:
         return trace
@@ -85,11 +87,16 @@ def _union(block: BlockTrace, row_of: Int64Array, n_rows: int) -> BlockTrace:
     reached = np.zeros(n_rows, bool)
     reached[rows[rows >= 0]] = True
     place = np.cumsum(reached) - 1
-    active = np.zeros((int(reached.sum()), block.active.shape[1]), np.uint8)
     # Rows of one segment go to different places, and there are few segments: one vectorised step for each stretch.
     cuts = np.flatnonzero(np.diff(rows) <= 0) + 1
-    for first, end in zip([0, *cuts], [*cuts, rows.size], strict=True):
-        kept = np.flatnonzero(rows[first:end] >= 0) + first
-        active[place[rows[kept]]] |= np.asarray(block.active[first:end])[kept - first]
+
+    def joined(bits: UInt8Array | StoredArray) -> UInt8Array:
+        union = np.zeros((int(reached.sum()), bits.shape[1]), np.uint8)
+        for first, end in zip([0, *cuts], [*cuts, rows.size], strict=True):
+            kept = np.flatnonzero(rows[first:end] >= 0) + first
+            union[place[rows[kept]]] |= np.asarray(bits[first:end])[kept - first]
+        return union
+
     index = None if block.token_index is None else np.flatnonzero(reached).astype(np.int32)
-    return BlockTrace(block.n_neurons, active, index)
+    predicted = None if block.predicted is None else joined(block.predicted)
+    return BlockTrace(block.n_neurons, joined(block.active), index, predicted=predicted)
