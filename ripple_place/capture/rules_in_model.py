@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule, Tuning
-    from ripple_place.select.selected_block import Noise
+    from ripple_place.select.sight import Sight
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
 
@@ -162,7 +162,7 @@ class ModelText:
             yield writer.trace(blocks, self.scored.text, metadata)
 
     def run_rules(
-        self, runs: Mapping[str, RuleRun], device: DeviceProfile, params: SimulationParams, noise: Noise, track: Track,
+        self, runs: Mapping[str, RuleRun], device: DeviceProfile, params: SimulationParams, sight: Sight, track: Track,
         *, with_dropped: bool = False,
     ) -> dict[str, RuleOutcome]:  # fmt: skip
         """Run rules inside the model, each with a cache of its own, beside the exact model.
@@ -173,7 +173,8 @@ class ModelText:
             By any name.
         device : DeviceProfile
         params : SimulationParams
-        noise : Noise
+        sight : Sight
+            What rules see of what neurons put out.
         track : Track
             Receives progress updates.
         with_dropped : bool
@@ -194,7 +195,7 @@ class ModelText:
         blocks = {
             name: selected_blocks(
                 {block: RowTokens(n_tokens, None, n_tokens) for block in run.layout.blocks}, run.layout, device,
-                run.params or params, run.rule, run.tuning, noise, self.n_parts, self.unit,
+                run.params or params, run.rule, run.tuning, sight, self.n_parts, self.unit,
             )
             for name, run in runs.items()
         }  # fmt: skip
@@ -202,7 +203,7 @@ class ModelText:
         together: dict[str, list[str]] = {}
         first_of: dict[object, str] = {}
         for name, run in runs.items():
-            can_share = noise.sigma == 0 and all(block.sees_outputs_alone for block in blocks[name].values())
+            can_share = sight.is_the_same and all(block.sees_outputs_alone for block in blocks[name].values())
             same_rule = (run.rule, id(run.tuning), tuple(blocks[name])) if can_share else name
             together.setdefault(first_of.setdefault(run.choice or same_rule, name), []).append(name)
         inside = {

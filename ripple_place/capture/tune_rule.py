@@ -23,7 +23,7 @@ from ripple_place.capture.whole import forward, spread_batches
 from ripple_place.errors import UsageError
 from ripple_place.select.exact import Exact
 from ripple_place.select.rule import Tuning
-from ripple_place.select.selected_block import Noise
+from ripple_place.select.sight import Noise
 from ripple_place.trace.activity_rules import FIT_TOKENS
 
 if TYPE_CHECKING:

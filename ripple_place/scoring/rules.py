@@ -14,7 +14,8 @@ from ripple_place.scoring.parts import parts_of_layouts
 from ripple_place.select.registry import check_units, parse_rule
 from ripple_place.select.result import SelectionResult
 from ripple_place.select.rule import Tuning
-from ripple_place.select.selected_block import Noise, WorthCount
+from ripple_place.select.selected_block import WorthCount
+from ripple_place.select.sight import Noise
 from ripple_place.select.simulate import simulate_selected
 from ripple_place.select.tuned import ReaderNote, TunedRules, read_tuned
 

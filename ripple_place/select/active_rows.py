@@ -37,6 +37,13 @@ class ActiveRows:
         starts = np.searchsorted(row, np.arange(outputs.shape[0] + 1)).astype(np.int64)
         return cls(starts, neurons.astype(np.int32), outputs[row, neurons])
 
+    @classmethod
+    def from_mask(cls, is_in: BoolArray) -> ActiveRows:
+        """Return the neurons of a mask, shape (n_rows, n_neurons), with the value 1."""
+        row, neurons = np.nonzero(is_in)
+        starts = np.searchsorted(row, np.arange(is_in.shape[0] + 1)).astype(np.int64)
+        return cls(starts, neurons.astype(np.int32), np.ones(neurons.size, np.float32))
+
     @property
     def n_rows(self) -> int:
         """Rows."""
@@ -52,6 +59,13 @@ class ActiveRows:
         outputs = np.zeros((self.n_rows, n_neurons), np.float32)
         outputs[self.row, self.neurons] = self.values
         return outputs
+
+    def are_in(self, others: ActiveRows, n_neurons: int) -> BoolArray:
+        """Return which entries are also entries of others, whose rows are the same."""
+        is_in = np.zeros((self.n_rows, n_neurons), bool)
+        is_in[others.row, others.neurons] = True
+        found: BoolArray = is_in[self.row, self.neurons]
+        return found
 
     def only(self, is_kept: BoolArray) -> ActiveRows:
         """Return the entries that are kept."""

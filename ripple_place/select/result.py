@@ -28,6 +28,8 @@ class SelectionResult:
         Whether worth is known.
     loss : mapping of str to float, or None
         `LOSS_KEYS`, where the rule ran inside the model.
+    is_predicted : bool
+        Whether what is read was told by a predictor.
     """
 
     rule: str
@@ -36,6 +38,7 @@ class SelectionResult:
     n_tokens: int
     has_importance: bool
     loss: dict[str, Any] | None = None
+    is_predicted: bool = False
 
     def with_loss(self, loss: dict[str, Any]) -> SelectionResult:
         """Return the same with what the rule costs in loss."""
@@ -44,11 +47,15 @@ class SelectionResult:
     def to_json(self) -> dict[str, Any]:
         """Return the keys that an entry of ``layouts`` has beside those of flash."""
         worth, known = self.worth, self.has_importance
+        kept_share = 1 - worth.n_dropped / worth.n_active if worth.n_active else None
+        precision = (worth.n_active - worth.n_dropped) / worth.n_chosen if worth.n_chosen else None
         return {
             "select": self.rule,
             "needs": self.needs,
-            "kept_share": 1 - worth.n_dropped / worth.n_active if worth.n_active else None,
+            "kept_share": kept_share,
             "kept_value": 1 - worth.dropped / worth.active if known and worth.active else None,
             "predicted_loss": worth.dropped / self.n_tokens if known else None,
+            "recall": kept_share if self.is_predicted else None,
+            "precision": precision if self.is_predicted else None,
             **(self.loss or dict.fromkeys(LOSS_KEYS)),
         }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.blocks import NEURON
 from ripple_place.errors import UsageError
 from ripple_place.flash.block_tally import BlockTally
 from ripple_place.flash.caches.cache import Accesses
@@ -29,25 +27,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.results import BlockResult
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule, Tuning
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What a predictor of magnitudes gets wrong: it sees each output times ``exp(sigma z)``, z standard normal.
-
-    Parameters
-    ----------
-    sigma : float
-        0: it is exact.
-    seed : int
-    """
-
-    sigma: float = 0.0
-    seed: int = 0
-
-    def generator(self, block: str) -> np.random.Generator:
-        """Return where the noise of a block comes from, row after row."""
-        return np.random.default_rng([self.seed, zlib.crc32(block.encode())])
+    from ripple_place.select.sight import Ffn, Sight
 
 
 @dataclass(frozen=True)
@@ -59,29 +39,23 @@ class WorthCount:
     active, dropped : float
         Sums of ``c_i h_i^2`` over the tokens of a block, in nats; the sum of what was dropped predicts the loss.
     n_active, n_dropped : int
-        Neurons.
+        Neurons that fire, and those of them that were not chosen.
+    n_chosen : int
+        Neurons that were chosen, whether or not they fire.
     """
 
     active: float = 0.0
     dropped: float = 0.0
     n_active: int = 0
     n_dropped: int = 0
+    n_chosen: int = 0
 
     def __add__(self, other: WorthCount) -> WorthCount:
         """Return both together."""
         return WorthCount(
             self.active + other.active, self.dropped + other.dropped, self.n_active + other.n_active,
-            self.n_dropped + other.n_dropped,
+            self.n_dropped + other.n_dropped, self.n_chosen + other.n_chosen,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ffn:
-    """What a rule may know of the FFN that a block is a part of; attributes as of `BlockView`."""
-
-    unit: str = NEURON
-    is_gated: bool = True
-    n_opposite: int | None = None
 
 
 class SelectedBlock:
@@ -97,29 +71,32 @@ class SelectedBlock:
     rows : RowTokens
         All that will be served.
     tuning : Tuning
-    noise : Noise
+    sight : Sight
+        What the rule sees of the rows.
     ffn : Ffn
         What the block is a part of.
 
     Raises
     ------
     UsageError
-        If the rule lacks something that is fitted, or the reader's cache or planner does not go with it.
+        If the rule lacks something that is fitted or cannot be seen, or the reader's cache or planner does not go with
+        it.
     """
 
     def __init__(
         self, name: str, rule: Rule, layout: BlockLayout, device: DeviceProfile, params: SimulationParams,
-        rows: RowTokens, tuning: Tuning, noise: Noise, ffn: Ffn,
+        rows: RowTokens, tuning: Tuning, sight: Sight, ffn: Ffn,
     ) -> None:  # fmt: skip
         capacity, placement = params.capacity_neurons.get(name, 0), layout.placement
         cost = ReadCost.on_device(device, layout.extent.bundle_bytes, params.gap_of(name, layout, device))
-        self.name, self.uses_gate = name, rule.uses_gate
+        self.name, self._sight = name, sight.of_block(name, rule, layout.n_neurons, ffn)
+        self.uses_gate = rule.uses_gate and not self.is_predicted
         self._rule = rule.of_block(
             BlockView(name, layout.n_neurons, cost, tuning, ffn.unit, ffn.is_gated, ffn.n_opposite)
         )
         self._importance = tuning.importance.get(name)
         self._sensitivity = self._rule.sensitivity if isinstance(self._rule, PricedBlock) else None
-        self.uses_inputs = self._sensitivity is not None
+        self.uses_inputs = self.is_predicted or self._sensitivity is not None
         self._empties = bool(params.reset_tokens)
         self._placement, self._admission = placement, params.admission
         self._cache = find_policy(params.cache)(capacity, placement, cost)
@@ -135,7 +112,6 @@ class SelectedBlock:
             serving_kernel(params.cache.partition(":")[0], self._cache.kernels, rule.name, self._rule.choose)
             if isinstance(self._rule, PricedBlock) and self._cache.kernels is not None else None
         )  # fmt: skip
-        self._sigma, self._random = noise.sigma, noise.generator(name)
         self.tally = BlockTally(layout, device, params.reader_of(name, layout, device), rows, capacity)
         self._first_row = 0
         n_neurons = layout.n_neurons
@@ -162,23 +138,28 @@ class SelectedBlock:
         gate : ndarray of the same shape, optional
             Outputs of the activation function, for rules that use them.
         inputs : ndarray of shape (n_rows, hidden), float32, optional
-            Inputs of the FFN, where the tokens' sensitivity is known.
+            Inputs of the FFN, where the tokens' sensitivity is known, or a predictor says what fires.
 
         Returns
         -------
         ndarray of shape (n_rows, n_neurons), bool
-            Never where the output is 0.
+            Where the output is 0, only if a predictor said that it would not be.
         """
         weight = None if self._sensitivity is None or inputs is None else sensitivity_of(self._sensitivity, inputs)
         rows = ActiveRows.from_outputs(outputs)
-        in_order, is_used = self._serve(rows, weight, gate)
+        row, neurons = self._serve(rows, self._sight.see(rows, inputs), weight, gate)
         used = np.zeros(outputs.shape, bool)
-        used[rows.row[is_used], in_order[is_used]] = True
+        used[row, neurons] = True
         return used
 
     def serve(self, rows: ActiveRows) -> None:
         """Serve consecutive rows of which only the neurons that fire are known."""
-        self._serve(rows, None, None)
+        self._serve(rows, self._sight.see(rows, None), None, None)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether a predictor tells the rule what fires."""
+        return self._sight.is_predicted
 
     @property
     def sees_outputs_alone(self) -> bool:
@@ -190,44 +171,44 @@ class SelectedBlock:
         return self.tally.result()
 
     def _serve(
-        self, rows: ActiveRows, weight: Float32Array | None, gate: Float32Array | None
-    ) -> tuple[Int32Array, BoolArray]:
-        """Choose, serve and count rows; return the neurons of each, in some order, and which of them are used."""
-        seen = rows
-        if self._sigma > 0:
-            noise = np.exp(self._sigma * self._random.standard_normal(rows.values.shape, np.float32))
-            seen = replace(rows, values=rows.values * noise)
+        self, rows: ActiveRows, seen: ActiveRows, weight: Float32Array | None, gate: Float32Array | None
+    ) -> tuple[AnyArray, Int32Array]:
+        """Choose by what is seen of rows, serve and count it; return row and neuron of what was chosen."""
+        n_neurons = self._placement.n_neurons
         if isinstance(self._rule, MaskedBlock):
-            is_used: BoolArray = self._rule.mask(seen.spread_out(self._placement.n_neurons), gate)[
-                rows.row, rows.neurons
-            ]
-            self.serve_used(rows, is_used)
-            return rows.neurons, is_used
+            is_chosen: BoolArray = self._rule.mask(seen.spread_out(n_neurons), gate)[seen.row, seen.neurons]
+            chosen = seen.only(is_chosen)
+            self.serve_chosen(rows, chosen, rows.are_in(chosen, n_neurons) if self.is_predicted else is_chosen)
+            return chosen.row, chosen.neurons
         row_weight = np.ones(rows.n_rows, np.float32) if weight is None else weight
         slots, worth = self._list(seen, self._rule.weight, row_weight, is_squared=self._rule.is_squared)
-        is_used = self._serve_priced(self._rule, ScoredRows(slots, worth, rows.starts))
-        self._count_priced(self._rule, rows, seen, worth, row_weight, is_used)
-        return self._placement.order[slots], is_used
+        is_chosen = self._serve_priced(self._rule, ScoredRows(slots, worth, seen.starts))
+        chosen = ActiveRows(seen.starts, self._placement.order[slots], seen.values).only(is_chosen)
+        is_used = self._in_slot_order(rows).are_in(chosen, n_neurons) if self.is_predicted else is_chosen
+        self._count(self._worth_of_priced(self._rule, rows, seen, worth, row_weight), is_used, chosen)
+        return chosen.row, chosen.neurons
 
-    def _count_priced(
-        self, rule: PricedBlock, rows: ActiveRows, seen: ActiveRows, worth: Float64Array, row_weight: Float32Array,
-        is_used: BoolArray,
-    ) -> None:  # fmt: skip
-        """Count what a rule chose of rows in slot order, of which it saw `seen` and took `worth` for their values."""
-        counted: Float64Array | None = worth
+    def _worth_of_priced(
+        self, rule: PricedBlock, rows: ActiveRows, seen: ActiveRows, worth: Float64Array, row_weight: Float32Array
+    ) -> Float64Array | None:
+        """Return the worth of rows in slot order, of which a rule saw `seen` and took `worth` for their values."""
         if not rule.is_squared:
             ones = np.ones(rows.n_rows, np.float32)
             known = self._importance
-            counted = None if known is None else self._list(rows, known, ones, is_squared=True)[1]
-        elif seen is not rows:
-            _, counted = self._list(rows, rule.weight, row_weight, is_squared=True)
-        self._count(counted, is_used)
+            return None if known is None else self._list(rows, known, ones, is_squared=True)[1]
+        return worth if seen is rows else self._list(rows, rule.weight, row_weight, is_squared=True)[1]
 
-    def serve_used(self, rows: ActiveRows, is_used: BoolArray) -> None:
-        """Serve and count those neurons of rows that are used."""
-        kept = rows.only(is_used)
-        self._serve_masked(kept)
-        self._count(None if self._importance is None else self._importance[rows.neurons] * rows.values**2, is_used)
+    def serve_chosen(self, rows: ActiveRows, chosen: ActiveRows, is_used: BoolArray) -> None:
+        """Serve what was chosen, and count which of what fires is among it."""
+        self._serve_masked(chosen)
+        worth = None if self._importance is None else self._importance[rows.neurons] * rows.values**2
+        self._count(worth, is_used, chosen)
+
+    def _in_slot_order(self, rows: ActiveRows) -> ActiveRows:
+        """Return rows with their neurons in the order of their slots; values mean nothing then."""
+        ones = np.ones(max(rows.n_rows, self._placement.n_neurons), np.float32)
+        slots, _ = self._list(rows, ones, ones, is_squared=False)
+        return ActiveRows(rows.starts, self._placement.order[slots], rows.values)
 
     def _list(
         self, rows: ActiveRows, weight: Float32Array, row_weight: Float32Array, *, is_squared: bool
@@ -274,12 +255,13 @@ class SelectedBlock:
         self.tally.add(chunk)
         self._first_row += chunk.n_rows
 
-    def _count(self, worth: AnyArray | None, is_used: BoolArray) -> None:
-        """Add up what was active, and what of it was dropped; worth is None where it is unknown."""
+    def _count(self, worth: AnyArray | None, is_used: BoolArray, chosen: ActiveRows) -> None:
+        """Add up what was active, what of it was dropped, and what was chosen; worth is None where it is unknown."""
         total, dropped = 0.0, 0.0
         if worth is not None:
             total, dropped = (float(part.sum(dtype=np.float64)) for part in (worth, worth[~is_used]))
-        self.worth += WorthCount(total, dropped, is_used.size, is_used.size - int(np.count_nonzero(is_used)))
+        n_dropped = is_used.size - int(np.count_nonzero(is_used))
+        self.worth += WorthCount(total, dropped, is_used.size, n_dropped, chosen.neurons.size)
 
 
 def _check_reader(rule: Rule, layout: BlockLayout, device: DeviceProfile, params: SimulationParams) -> None:

@@ -37,8 +37,8 @@ class SharedChoice:
         """Choose as `SelectedBlock.choose`, and serve from each layout what was chosen."""
         used = self._first.choose(outputs, gate, inputs)
         if self._others:
-            rows = ActiveRows.from_outputs(outputs)
+            rows, chosen = ActiveRows.from_outputs(outputs), ActiveRows.from_mask(used)
             is_used = used[rows.row, rows.neurons]
             for block in self._others:
-                block.serve_used(rows, is_used)
+                block.serve_chosen(rows, chosen, is_used)
         return used

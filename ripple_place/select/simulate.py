@@ -21,7 +21,8 @@ from ripple_place.select.active_rows import ActiveRows
 from ripple_place.select.knowledge import sequential_read_us
 from ripple_place.select.registry import check_units
 from ripple_place.select.result import SelectionResult
-from ripple_place.select.selected_block import Ffn, Noise, SelectedBlock, WorthCount
+from ripple_place.select.selected_block import SelectedBlock, WorthCount
+from ripple_place.select.sight import Ffn, Noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule, Tuning
+    from ripple_place.select.sight import Sight
     from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 
 CHUNK_OUTPUTS = 1 << 19
@@ -109,7 +111,7 @@ def simulate_selected(
 
 def selected_blocks(
     rows: Mapping[str, RowTokens], layout: Layout, device: DeviceProfile, params: SimulationParams, rule: Rule,
-    tuning: Tuning, noise: Noise, n_parts: Mapping[str, int] | None = None, unit: str = NEURON,
+    tuning: Tuning, sight: Sight, n_parts: Mapping[str, int] | None = None, unit: str = NEURON,
 ) -> dict[str, SelectedBlock]:  # fmt: skip
     """Return a rule at work in each block, after charging what is read of every neuron to decide.
 
@@ -117,8 +119,10 @@ def selected_blocks(
     ----------
     rows : mapping of str to RowTokens
         By block, what will be served.
-    layout, device, params, rule, tuning, noise, n_parts
+    layout, device, params, rule, tuning, n_parts
         As for `simulate_selected`.
+    sight : Sight
+        What the rule sees of the rows.
     unit : str
         Of the blocks, one of `ripple_place.blocks.UNITS`.
     """
@@ -138,7 +142,7 @@ def selected_blocks(
             # What decides is stored apart; what it decides about lies in the layout's order.
             placed = BlockLayout(placed.placement, BlockExtent.packed(bundle_bytes - read_bytes))
         ffn = Ffn(unit, n_parts.get(ffn_of(name), 3) == 3, _n_opposite(name, layout))
-        blocks[name] = SelectedBlock(name, rule, placed, device, params, tokens, tuning, noise, ffn)
+        blocks[name] = SelectedBlock(name, rule, placed, device, params, tokens, tuning, sight, ffn)
         if read_bytes:
             blocks[name].tally.charge(*sequential_read_us(device, read_bytes * placed.n_neurons))
     return blocks
@@ -169,6 +173,7 @@ def gather_result(
         worth,
         n_tokens,
         all(block in tuning.importance for block in blocks),
+        is_predicted=any(block.is_predicted for block in blocks.values()),
     )
     result = LayoutResult(name, n_tokens, results, token_us, None if clock is None else clock.finish())
     return replace(result, selection=selection)

@@ -17,8 +17,8 @@ from ripple_place.placement import NeuronPlacement
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.rules import RuleScorer
 from ripple_place.select.registry import EXAMPLES, check_units, parse_rule
-from ripple_place.select.selected_block import Noise
 from ripple_place.select.shared_choice import SharedChoice
+from ripple_place.select.sight import Noise
 from ripple_place.select.simulate import gather_result, selected_blocks, simulate_selected
 from ripple_place.tracking import no_track
 from tests.flash.builders import linear_device

@@ -19,7 +19,8 @@ from ripple_place.placement import NeuronPlacement
 from ripple_place.select.dip_ca import Masking, choose
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import BlockView, PricedBlock, Tuning
-from ripple_place.select.selected_block import Ffn, Noise, SelectedBlock
+from ripple_place.select.selected_block import SelectedBlock
+from ripple_place.select.sight import Ffn, Noise
 from tests.flash.builders import linear_device
 from tests.reference import dip
 from tests.reference.selection import largest

@@ -16,7 +16,7 @@ from ripple_place.select.knowledge import sequential_read_us
 from ripple_place.select.partial_glu import PartialGlu
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
-from ripple_place.select.selected_block import Noise
+from ripple_place.select.sight import Noise
 from ripple_place.select.simulate import selected_blocks
 from tests.flash.builders import linear_device
 from tests.reference import dip

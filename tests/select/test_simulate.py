@@ -15,7 +15,7 @@ from ripple_place.flash.token_time import ComputeParams
 from ripple_place.select.knowledge import sequential_read_us
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
-from ripple_place.select.selected_block import Noise
+from ripple_place.select.sight import Noise
 from ripple_place.select.simulate import simulate_selected
 from ripple_place.trace.activity_rules import ActivityRule
 from tests.flash.builders import linear_device

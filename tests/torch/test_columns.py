@@ -30,7 +30,7 @@ from ripple_place.flash.simulator import SimulationParams
 from ripple_place.placement import NeuronPlacement
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
-from ripple_place.select.selected_block import Noise
+from ripple_place.select.sight import Noise
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.trace.dip import KeepLargest
 from ripple_place.trace.files import write_trace
