@@ -12,6 +12,7 @@ from ripple_place.cli.capture_options import capture_options
 from ripple_place.cli.options import BUNDLE_SIZE, PATH, Common, common_options
 from ripple_place.cli.profile_tables import profile_text
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
+from ripple_place.predict.params import ACTIVITIES
 from ripple_place.workflows.profile_params import MAX_NEIGHBORS, ProfileParams
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ Example:
 @capture_options
 @click.option("--union", type=click.IntRange(1), default=ProfileParams.union, show_default=True,
               help="Sequences served together: a neuron is active if any of them needs it.")  # fmt: skip
+@click.option("--activity", type=click.Choice(ACTIVITIES), default=ProfileParams.activity, show_default=True,
+              help="What is counted of traces: what fired, or what predictors said, where it is recorded.")  # fmt: skip
 @click.option("--append", is_flag=True, default=ProfileParams.append,
               help="Add to OUT, and go on with a capture that was interrupted.")  # fmt: skip
 @click.option("--neighbors", type=click.IntRange(1, MAX_NEIGHBORS), default=ProfileParams.n_neighbors,
@@ -51,8 +54,8 @@ Example:
 @click.option("--force", is_flag=True, default=ProfileParams.force, help="Overwrite existing output.")
 @common_options
 def profile(
-    sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, append: bool,
-    neighbors: int, graphml: Path | None, powerinfer: Path | None, verdict: bool, bundle_bytes: BundleBytes | None,
+    sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, activity: str,
+    append: bool, neighbors: int, graphml: Path | None, powerinfer: Path | None, verdict: bool, bundle_bytes: BundleBytes | None,
     device: str | None, break_even_gap: float | None, html: Path | None, force: bool, common: Common,
 ) -> None:  # fmt: skip
     """Count which FFN neurons fire, and fire together.
@@ -77,7 +80,8 @@ def profile(
     recording = capture.params(sources, common)
     costs = VerdictParams(device, bundle_bytes, break_even_gap)
     params = ProfileParams(
-        n_neighbors=neighbors, union=union, capture=recording, append=append, graphml=graphml, powerinfer=powerinfer,
+        n_neighbors=neighbors, union=union, activity=activity, capture=recording, append=append, graphml=graphml,
+        powerinfer=powerinfer,
         verdict=costs if verdict else None, html=html, command=shlex.join(["ripple-place", *sys.argv[1:]]), force=force,
     )  # fmt: skip
     report = run(sources, out, params, ProgressBars(quiet=common.quiet))

@@ -15,6 +15,7 @@ from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warni
 from ripple_place.cli.simulate_tables import device_list, simulate_text
 from ripple_place.cli.text_options import text_options, text_params
 from ripple_place.errors import UsageError
+from ripple_place.predict.params import ACTIVITIES, TRUE
 
 
 def _list_devices(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -56,14 +57,20 @@ Example:
 @click.option("--reset-at-segments", is_flag=True, help="Empty the cache where a segment of the trace begins.")
 @click.option("--bound", is_flag=True, help="Show how many hits the best replacement (Belady's) would have had; takes "
               "about twice as long.")  # fmt: skip
-@click.option("--profile", type=PATH, help="Profile whose firing counts decide what is pinned.  "
-              "[default: the counts that the layouts record]")  # fmt: skip
+@click.option("--profile", type=PATH, help="Profile whose firing counts decide what is pinned, and whose predictors "
+              "--activity predicted asks.  [default: what the layouts record]")  # fmt: skip
 @click.option("--select", metavar="RULE", multiple=True, help="What a token uses, chosen by exact, threshold=X, "
               "top-k=P%, cats=P%, teal=P%, partial-glu=KEEP, dip=KEEP, dip-ca=KEEP, glu-pruning=KEEP, chunk=KEEP, "
               "fisher=NATS or flash-aware=NATS (docs/selection.md); repeat to compare.  [default: everything that "
               "fires]")  # fmt: skip
 @click.option("--magnitude-noise", metavar="SIGMA", type=click.FloatRange(0), default=0.0, show_default=True,
               help="What a predictor of magnitudes gets wrong: rules see outputs times exp(SIGMA z).")  # fmt: skip
+@click.option("--activity", type=click.Choice(ACTIVITIES), default=TRUE, show_default=True,
+              help="What is read: what fires, or what predictors say: a model's now, or as a trace recorded "
+              "it.")  # fmt: skip
+@click.option("--recall", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+              help="Recall of a model's predictors, one that thresholds were set for.  [default: 0.99, or the "
+              "highest]")  # fmt: skip
 @text_options("--text", "--max-tokens", "Text for the model to read, where SOURCE is a model")
 @click.option("--unit", type=click.Choice(UNITS), help="What a model's blocks are made of: neurons, or the columns of "
               "up and gate, and those of down (DIP).  [default: neuron]")  # fmt: skip

@@ -26,6 +26,8 @@ def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
     else:
         table = _score_table(document["layouts"], "layout", is_timed=is_timed)
     parts = [_header(report, document), table]
+    if report.predicted is not None:
+        parts.append(report.predicted.sentences)
     if verbose:
         parts.append(_form_table(document["layouts"]))
         with_hits = report.params.cache != "none"

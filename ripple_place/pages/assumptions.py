@@ -23,6 +23,7 @@ def assumptions(report: Report) -> list[str]:
         f"{format_bytes(device.max_request_bytes)}; reads of different blocks never merge.",
         _gaps(report),
         _cache(report),
+        *([] if report.predicted is None else [report.predicted.sentences]),
         *rule_assumptions(report),
         "Effective bandwidth counts only the bytes of active neurons that were read from flash.",
         *(f"{key}: {source}." for key, source in device.sources.items()),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.flash.token_reads import TokenReads
+    from ripple_place.scoring.predictions import PredictedActivity
     from ripple_place.select.tuned import TunedRules
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -57,6 +58,8 @@ class Report:
         Under which they chose.
     tuned : mapping of str to TunedRules
         By layout, what was tuned for it.
+    predicted : PredictedActivity or None
+        That what is served was predicted; None if it is what fires.
     """
 
     results: Sequence[LayoutResult]
@@ -75,6 +78,7 @@ class Report:
     rules: Sequence[str] = ()
     magnitude_noise: float = 0.0
     tuned: Mapping[str, TunedRules] = field(default_factory=dict)
+    predicted: PredictedActivity | None = None
 
     @property
     def groups(self) -> list[ResultGroup]:
@@ -145,6 +149,7 @@ def make_report(
     rules: Sequence[str] = (),
     magnitude_noise: float = 0.0,
     tuned: Mapping[str, TunedRules] | None = None,
+    predicted: PredictedActivity | None = None,
 ) -> Report:
     """Choose the token that is drawn, replay it in every layout, and return the report.
 
@@ -152,7 +157,7 @@ def make_report(
     ----------
     trace, layouts, results, device, params
         A simulation: `results` has one entry for each of `layouts`; with rules, one for each layout and rule.
-    traces, command, warnings, rules, magnitude_noise, tuned
+    traces, command, warnings, rules, magnitude_noise, tuned, predicted
         As in `Report`.
     baseline : LayoutResult, optional
         Default: the first.
@@ -171,4 +176,5 @@ def make_report(
     return Report(
         results, baseline or results[0], device, params, block, token, token_reads, traces, command, warnings,
         gain_ladder(trace, layouts, device, params, of_layouts), surviving, sweep, rules, magnitude_noise, tuned or {},
+        predicted,
     )  # fmt: skip

@@ -25,7 +25,7 @@ def _charged(report: Report) -> list[str]:
     rules = [parse_rule(text) for text in report.rules]
     free = [str(rule) for rule in rules if rule.knowledge.sees == "predictor"]
     sentences = []
-    if free:
+    if free and report.predicted is None:
         sentences.append(
             f"Nothing is charged for deciding by {'; '.join(free)}: a predictor that lies in DRAM is assumed to know "
             "what these rules look at."
@@ -40,6 +40,8 @@ def _charged(report: Report) -> list[str]:
 
 
 def _seen(report: Report) -> str:
+    if report.predicted is not None:
+        return "What is predicted and does not fire is read as well; what fires and is not predicted is dropped."
     if report.magnitude_noise:
         return (
             f"Rules see each output times exp(s z), with z standard normal and s = {report.magnitude_noise:g}: "

@@ -45,6 +45,7 @@ def write_page(path: Path | str, scores: Scores, command: str, sweep: SweepRepor
         traces=scores.traces, command=command, baseline=scores.baseline, warnings=scores.warnings,
         hot_cold=hot_cold(scores.layouts[0]), sweep=None if sweep is None else sweep_curves(sweep),
         rules=scores.rules, magnitude_noise=scores.magnitude_noise, tuned=scores.tuned,
+        predicted=scores.predicted,
     )  # fmt: skip
     with replacing(path) as file:
         file.write(report_html(report).encode())

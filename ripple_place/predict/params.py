@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ripple_place.errors import UsageError
 
 PREDICTS = ACTIVITY, MAGNITUDE = ("activity", "magnitude")
+TRUE, PREDICTED = ACTIVITIES = ("true", "predicted")
+"""What is served, and counted: what fires, or what a predictor said would fire."""
 DEFAULT_RECALLS = (0.95, 0.99, 0.999)
 
 

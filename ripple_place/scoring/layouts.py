@@ -196,17 +196,22 @@ def firing_counts(
         If it is malformed.
     """
     if profile is not None:
-        if not Path(profile).exists():
-            raise UsageError(
-                f"--profile {profile}", found="nothing there", expected="a profile", remedy="correct the path"
-            )
-        return {name: block.frequency for name, block in read_profile(Path(profile)).blocks.items()}
+        return {name: block.frequency for name, block in read_profile(existing_profile(profile)).blocks.items()}
     counts: dict[str, Int64Array] = {}
     for placement in placements:
         for name, block in placement.blocks.items():
             if block.frequency is not None and name in trace.blocks:
                 counts.setdefault(name, block.frequency)
     return counts
+
+
+def existing_profile(profile: Path | str) -> Path:
+    """Return the path of a profile; raises UsageError if there is nothing."""
+    if not Path(profile).exists():
+        raise UsageError(
+            f"--profile {profile}", found="nothing there", expected="a profile", remedy="correct the path"
+        )  # fmt: skip
+    return Path(profile)
 
 
 def _complete(

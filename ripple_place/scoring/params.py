@@ -12,7 +12,9 @@ from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.placing.budget import check_budget
 from ripple_place.placing.recorded_dram import PLACEMENT
+from ripple_place.predict.params import ACTIVITIES, TRUE
 from ripple_place.select.registry import parse_rule
+from ripple_place.select.sight import check_told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,12 +76,17 @@ class SimulateParams:
         What a predictor of magnitudes gets wrong: rules see each output times ``exp(sigma z)``, z standard normal.
     capture : CaptureParams, optional
         How a model reads a text; for a model among the sources.
+    activity : str
+        ``predicted``: what predictors say is served in place of what fires. Of traces that is what they recorded; in a
+        model, rules see what the predictors of the profile say, or of the first output among the layouts that has some.
+    recall : float, optional
+        One of those that the predictors' thresholds were set for; for a model. Default: 0.99, or else the highest.
 
     Raises
     ------
     UsageError
         If a cache or an admission is named without a budget for it, a budget is neither share nor bytes, access
-        collapse is asked for a mapped file, or a rule is unknown or stands twice.
+        collapse is asked for a mapped file, or a rule is unknown, stands twice, or looks at what is not predicted.
     """
 
     device: str | Path = DEFAULT_DEVICE
@@ -100,6 +107,8 @@ class SimulateParams:
     select: tuple[str, ...] = ()
     magnitude_noise: float = 0.0
     capture: CaptureParams | None = None
+    activity: str = TRUE
+    recall: float | None = None
 
     def __post_init__(self) -> None:
         Admission.parse(self.admission)
@@ -134,6 +143,7 @@ class SimulateParams:
             )  # fmt: skip
         check_bundle_bytes(self.bundle_bytes)
         self._check_rules()
+        self._check_activity()
 
     def _check_rules(self) -> None:
         """Refuse rules that do not parse, or stand twice, and noise that nothing sees."""
@@ -157,3 +167,40 @@ class SimulateParams:
                 expected="one",
                 remedy="add --select RULE",
             )
+
+    def _check_activity(self) -> None:
+        """Refuse what does not go with predictions, as far as no file says it."""
+        if self.activity not in ACTIVITIES:
+            raise UsageError(
+                "--activity", found=repr(self.activity), expected=" or ".join(ACTIVITIES), remedy="name one of these"
+            )
+        if self.activity == TRUE:
+            if self.recall is not None:
+                raise UsageError(
+                    f"--recall {self.recall:g}", found="what fires, which no predictor says",
+                    expected="--activity predicted", remedy="add that, or leave --recall out",
+                )  # fmt: skip
+            return
+        if self.magnitude_noise > 0:
+            raise UsageError(
+                f"--magnitude-noise {self.magnitude_noise:g}", found="--activity predicted, whose predictors have "
+                "errors of their own", expected="one of them", remedy="leave one out",
+            )  # fmt: skip
+        rules = [parse_rule(text) for text in self.select]
+        check_told(rules)
+        if self.capture is not None and not rules:
+            raise UsageError(
+                "--activity predicted", found="a model and no rule that is told what will fire", expected="one",
+                remedy="add --select exact",
+            )  # fmt: skip
+        if self.capture is None and self.recall is not None:
+            raise UsageError(
+                f"--recall {self.recall:g}", found="traces, whose predictions were recorded at one recall",
+                expected="a model and --text FILE", remedy="leave --recall out, or name the model with --text",
+            )  # fmt: skip
+        blind = [rule for rule in rules if rule.knowledge.of != "activity"]
+        if self.capture is None and blind:
+            raise UsageError(
+                f"--activity predicted --select {blind[0]}", found="traces, which say which neurons were predicted, "
+                "not how much of each", expected="--select exact, or a model", remedy="name the model with --text",
+            )  # fmt: skip

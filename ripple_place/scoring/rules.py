@@ -11,6 +11,7 @@ from ripple_place.errors import UsageError
 from ripple_place.flash.simulator import simulate
 from ripple_place.graph.profile import read_importance
 from ripple_place.scoring.parts import parts_of_layouts
+from ripple_place.scoring.predictions import count_predictions
 from ripple_place.select.registry import check_units, parse_rule
 from ripple_place.select.result import SelectionResult
 from ripple_place.select.rule import Tuning
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.scoring.params import SimulateParams
     from ripple_place.select.rule import Rule
+    from ripple_place.select.sight import Predictions
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
 
@@ -58,12 +60,17 @@ class RuleScorer:
     params : SimulateParams
     model : ModelText or None
         Where rules are to run inside a model, for their loss.
+    predictions : Predictions, optional
+        What rules see inside the model; default what neurons put out, with the noise of `params`.
+    fired : ActivationTrace, optional
+        With predictions, of which the bits of `trace` are a copy: what fired and was missed is counted.
     """
 
     def __init__(
         self, trace: ActivationTrace, device: ConditionedDevice, simulation: SimulationParams, params: SimulateParams,
-        model: ModelText | None,
+        model: ModelText | None, *, predictions: Predictions | None = None, fired: ActivationTrace | None = None,
     ) -> None:  # fmt: skip
+        self._predictions, self._fired = predictions, fired
         self._trace, self._device, self._simulation, self._model = trace, device, simulation, model
         self._rules = [parse_rule(text) for text in params.select]
         check_units(self._rules, trace.unit)
@@ -121,15 +128,19 @@ class RuleScorer:
 
         assert self._model is not None
         runs = {str(at): RuleRun(rule, layout, tuning) for at, (layout, rule, tuning) in enumerate(pairs)}
-        outcomes = self._model.run_rules(runs, self._device, self._simulation, self._noise, track)
+        outcomes = self._model.run_rules(runs, self._device, self._simulation, self._predictions or self._noise, track)
         return [outcomes[str(at)].flash for at in range(len(pairs))]
 
     def _exact(self, layout: Layout, rule: Rule) -> LayoutResult:
-        """Simulate a rule that drops nothing: bits suffice."""
+        """Simulate a rule that drops nothing of what the bits say."""
         result = simulate(self._trace, layout, self._device, self._simulation)
         worth = WorthCount(n_active=result.totals.n_active)
+        if self._fired is not None:
+            worth = count_predictions(self._fired)
         needs = rule.knowledge.on(self._trace.unit).sentence
-        selection = SelectionResult(str(rule), needs, worth, self._trace.n_tokens, False)
+        selection = SelectionResult(
+            str(rule), needs, worth, self._trace.n_tokens, False, is_predicted=self._fired is not None
+        )
         return replace(result, selection=selection)
 
     def _tuning(self, layout: Layout, rule: Rule, tuned: TunedRules | None) -> Tuning:

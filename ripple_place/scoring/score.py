@@ -13,9 +13,11 @@ from ripple_place.flash.admission import Admission
 from ripple_place.flash.device.conditions import under
 from ripple_place.flash.device.files import load_device
 from ripple_place.flash.simulator import SimulationParams, simulate
+from ripple_place.predict.params import PREDICTED
 from ripple_place.scoring.dram import choose_dram, unused_dram_warnings
 from ripple_place.scoring.layouts import read_layouts
 from ripple_place.scoring.params import SimulateParams
+from ripple_place.scoring.predictions import PredictedActivity, activity_to_json, find_predictions, refuse_columns
 from ripple_place.scoring.rules import RuleScorer, tuned_for
 from ripple_place.scoring.source import open_source
 from ripple_place.tracking import Track, no_track
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
+    from ripple_place.select.sight import Predictions
     from ripple_place.select.tuned import TunedRules
     from ripple_place.trace.activation_trace import ActivationTrace
 
@@ -63,6 +66,8 @@ class Scores:
         Under which they chose.
     tuned : mapping of str to TunedRules
         By layout, what was tuned for it.
+    predicted : PredictedActivity or None
+        None: what fires is served. Otherwise the bits of `trace` are what was predicted, unless a model ran.
     """
 
     device: ConditionedDevice
@@ -77,6 +82,7 @@ class Scores:
     rules: tuple[str, ...] = ()
     magnitude_noise: float = 0.0
     tuned: Mapping[str, TunedRules] = field(default_factory=dict)
+    predicted: PredictedActivity | None = None
 
     @property
     def break_even_gap(self) -> float | None:
@@ -103,6 +109,7 @@ class Scores:
             "reset_at_segments": bool(self.params.reset_tokens),
             "select": list(self.rules),
             "magnitude_noise": self.magnitude_noise,
+            **activity_to_json(self.predicted),
             "baseline": self.baseline.label,
             "layouts": [result.to_json(self.baseline) for result in self.results],
             "warnings": list(self.warnings),
@@ -130,9 +137,10 @@ def score(
     Raises
     ------
     UsageError
-        If a path, device, cache policy or baseline is unknown, or nothing says how long bundles are.
+        If a path, device, cache policy or baseline is unknown, or nothing says how long bundles are; as
+        `find_predictions`.
     TraceFormatError, PlacementError, CheckpointError, DeviceConfigError
-        If a file is malformed, or a layout is of another model.
+        If a file is malformed, a layout is of another model, or a trace has no predictions to serve.
     OSError
         If a file cannot be read.
     """
@@ -141,17 +149,23 @@ def score(
     for what, given in (("traces", paths), ("layouts", names)):
         if not given:
             raise UsageError(what, found="none", expected="at least one", remedy="name a trace and a layout")
+    predictions = find_predictions(params, names)
     with open_source(paths, params, track) as (trace, model):
-        return _score(trace, model, paths, names, params, track)
+        return _score(trace, model, paths, names, params, predictions, track)
 
 
 def _score(
     trace: ActivationTrace, model: ModelText | None, paths: Sequence[Path], names: Sequence[str],
-    params: SimulateParams, track: Track,
+    params: SimulateParams, predictions: Predictions | None, track: Track,
 ) -> Scores:  # fmt: skip
     """Score layouts on a trace, or on what a model does with a text; see `score`."""
     device = under(load_device(str(params.device)), params.conditions)
     trace = trace.select(select_layers(trace.blocks, params.layers))
+    fired = predicted = None
+    if params.activity == PREDICTED:
+        refuse_columns(trace.unit)
+        if predictions is None:
+            fired, predicted, trace = trace, PredictedActivity(trace.predicted_recall), trace.as_predicted()
     read, recorded = read_layouts(
         names, trace, params.bundle_bytes, params.profile, None if model is None else model.bundle_bytes
     )
@@ -168,13 +182,16 @@ def _score(
     )  # fmt: skip
     tuned = tuned_for(read) if params.select else {}
     if params.select:
-        results = tuple(RuleScorer(trace, device, simulation, params, model).score(read, tuned, track))
+        scorer = RuleScorer(trace, device, simulation, params, model, predictions=predictions, fired=fired)
+        results = tuple(scorer.score(read, tuned, track))
     else:
         results = tuple(simulate(trace, layout, device, simulation) for layout in track(read, "simulating"))
+    if predictions is not None:
+        predicted = PredictedActivity(predictions.recall, predictions.n_bytes(trace.blocks))
     warnings = (*_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
-        dram.split_by, params.select, params.magnitude_noise, tuned,
+        dram.split_by, params.select, params.magnitude_noise, tuned, predicted,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ COLUMNS: dict[str, Column] = {
     "reads": ("reads_per_token", "{:,.2f}".format),
     "DRAM hits": ("cache_hit_ratio", "{:.1%}".format),
     "kept": ("kept_share", "{:.1%}".format),
+    "precision": ("precision", "{:.1%}".format),
     "kept value": ("kept_value", "{:.2%}".format),
     "predicted loss": ("predicted_loss", "{:.5f}".format),
     "NLL": ("nll", "{:.4f}".format),

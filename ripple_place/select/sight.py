@@ -215,13 +215,9 @@ class Predictions:
         UsageError
             If a rule reads weights to decide, or looks at magnitudes and none are predicted.
         """
+        rules = list(rules)
+        check_told(rules)
         for rule in rules:
-            if rule.knowledge.sees != "predictor":
-                raise UsageError(
-                    f"--activity predicted --select {rule}", found="a rule that reads weights to know what it looks at",
-                    expected="one that is told by a predictor",
-                    remedy="write sees=predictor, or leave --activity predicted out",
-                )  # fmt: skip
             if rule.knowledge.of != "activity" and self.predictor.note.predicts != MAGNITUDE:
                 raise UsageError(
                     f"--activity predicted --select {rule}", found="predictors of which neurons fire",
@@ -252,6 +248,23 @@ class Predictions:
                 expected="a rule that looks at |h|", remedy="take top-k, or leave --activity predicted out",
             )  # fmt: skip
         return PredictedOutputs(name, predictor, self._place, with_magnitudes=rule.knowledge.of != "activity")
+
+
+def check_told(rules: Iterable[Rule]) -> None:
+    """Refuse rules that no predictor tells what they look at.
+
+    Raises
+    ------
+    UsageError
+        If one reads weights to decide.
+    """
+    for rule in rules:
+        if rule.knowledge.sees != "predictor":
+            raise UsageError(
+                f"--activity predicted --select {rule}", found="a rule that reads weights to know what it looks at",
+                expected="one that is told by a predictor",
+                remedy="write sees=predictor, or leave --activity predicted out",
+            )  # fmt: skip
 
 
 def _of_another_model(name: str, found: str, expected: str) -> UsageError:

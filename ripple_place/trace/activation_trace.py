@@ -238,8 +238,9 @@ class ActivationTrace:
         for name, block in self.blocks.items():
             if block.predicted is None:
                 raise TraceFormatError(
-                    name, found="no predictions", expected="what a predictor said of each token, in every trace at one "
-                    "recall", remedy="record them with `ripple-place profile MODEL --text FILE --predictor-from PROFILE "
+                    name, found="no predictions",
+                    expected="what a predictor said of each token, in every trace at one recall",
+                    remedy="record them with `ripple-place profile MODEL --text FILE --predictor-from PROFILE "
                     "--record-predicted RECALL`",
                 )  # fmt: skip
             blocks[name] = BlockTrace(block.n_neurons, block.predicted, block.token_index)

@@ -15,6 +15,7 @@ from ripple_place.locks import one_writer
 from ripple_place.outputs import check_output_file
 from ripple_place.pages.profile_page import profile_page
 from ripple_place.paths import Paths, as_paths
+from ripple_place.predict.params import PREDICTED
 from ripple_place.tensorfile import replacing
 from ripple_place.trace.adapters import AdapterSource
 from ripple_place.trace.counts import is_counts, read_counts
@@ -197,10 +198,11 @@ def _profile_counts(sources: Sequence[Path], out: Path, params: ProfileParams) -
     """Write the profile of imported firing counts, which say nothing of which neurons fire together."""
     besides = (params.graphml, params.powerinfer, params.html)
     extras = params.append or params.union > 1 or any(path is not None for path in besides)
+    extras = extras or params.activity == PREDICTED
     if len(sources) > 1 or extras:
         raise UsageError(
             ", ".join(map(str, sources)), found="firing counts and something to join or draw them with",
-            expected="counts by themselves, without --append, --union, --graphml, --powerinfer or --html",
+            expected="counts by themselves, without --append, --union, --activity, --graphml, --powerinfer or --html",
             remedy="profile them alone",
         )  # fmt: skip
     counts = read_counts(AdapterSource.parse(str(sources[0])))

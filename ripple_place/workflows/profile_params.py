@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
+from ripple_place.predict.params import ACTIVITIES, PREDICTED, TRUE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,8 @@ class ProfileParams:
         statistics look at the best 8; the rest is for other tools.
     union : int
         Sequences that run together (`ripple_place.trace.union`): a neuron is active if any of them needs it.
+    activity : str
+        ``predicted``: of traces, what predictors said is counted in place of what fired.
     capture : CaptureParams, optional
         How to record the trace of the model among the sources.
     append : bool
@@ -59,6 +62,7 @@ class ProfileParams:
 
     n_neighbors: int = 64
     union: int = 1
+    activity: str = TRUE
     capture: CaptureParams | None = None
     append: bool = False
     graphml: str | Path | None = None
@@ -79,6 +83,16 @@ class ProfileParams:
             raise UsageError(
                 "--neighbors", found=str(self.n_neighbors), expected=f"1 to {MAX_NEIGHBORS}",
                 remedy="ask for a number in this range",
+            )  # fmt: skip
+        if self.activity not in ACTIVITIES:
+            raise UsageError(
+                "--activity", found=repr(self.activity), expected=" or ".join(ACTIVITIES), remedy="name one of these"
+            )
+        if self.activity == PREDICTED and self.capture is not None:
+            raise UsageError(
+                "--activity predicted", found="a model, of which what fires is recorded",
+                expected="traces with predictions",
+                remedy="profile the model with --record-predicted first, then profile that profile",
             )  # fmt: skip
         if self.union < 1:
             raise UsageError(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ripple_place.capture.source import capture_directory, capture_origin, capture_source, with_rule_of
 from ripple_place.capture.writer import is_capture
 from ripple_place.checkpoint.model.ffn import open_model
-from ripple_place.errors import UsageError
+from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.graph.importance import join_importance
 from ripple_place.graph.profile import read_importance, read_predictor
 from ripple_place.jsontext import parse_json
+from ripple_place.predict.params import PREDICTED
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.origin import origins
 from ripple_place.trace.sources import check_one_unit, join_traces, read_source
@@ -133,15 +134,17 @@ def gather_sources(
     Raises
     ------
     UsageError
-        If the profile has one of the sources already, or there is a text and no model.
+        If the profile has one of the sources already, or there is a text and no model; or if what fired would be
+        counted together with what was predicted.
     UnsupportedError, TraceFormatError, CheckpointError, OSError
         As for `read_source`, `capture_source` and, with a family, `open_model`.
     """
     earlier = read_trace(out) if params.append and out.exists() else None
     models = [path for path in sources if path.is_dir()]
-    traces = {path: read_source(path) for path in sources if path not in models}
+    traces = {path: _read(path, params) for path in sources if path not in models}
     read = traces if earlier is None else {out: earlier, **traces}
     check_one_unit([*read], [*read.values()])
+    _check_activity(read, params)
     if params.capture is not None and not models:
         raise UsageError(
             "--text", found="no model to read it", expected="a checkpoint directory among the sources",
@@ -188,6 +191,28 @@ def gather_sources(
         predictor=prediction.predictor if prediction is not None and is_fitted else last_predictor(paths),
         prediction=None if prediction is None else prediction.report,
     )  # fmt: skip
+
+
+def _read(path: Path, params: ProfileParams) -> ActivationTrace:
+    """Read a trace source: what fired, or what was predicted."""
+    trace = read_source(path)
+    try:
+        return trace.as_predicted() if params.activity == PREDICTED and not trace.is_as_predicted else trace
+    except TraceFormatError as cause:
+        raise TraceFormatError.relocated(cause, f"{path}: {cause.where}") from cause
+
+
+def _check_activity(read: Mapping[Path, ActivationTrace], params: ProfileParams) -> None:
+    """Refuse sources of what fired beside a profile of what was predicted, and the other way round."""
+    kinds = {trace.is_as_predicted for trace in read.values()}
+    if params.capture is not None:
+        kinds.add(False)
+    if len(kinds) > 1:
+        raise UsageError(
+            ", ".join(map(str, read)), found="counts of what fired, and of what was predicted",
+            expected="one of them in a profile",
+            remedy="give the same --activity as for the profile that is there, and profile the two kinds apart",
+        )  # fmt: skip
 
 
 def _importance_of(path: Path) -> ModelImportance | None:

@@ -54,6 +54,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "record_predicted": (CaptureParams, "record_predicted"),
     "seed": (CaptureParams, "seed"),
     "union": (ProfileParams, "union"),
+    "activity": (ProfileParams, "activity"),
     "append": (ProfileParams, "append"),
     "neighbors": (ProfileParams, "n_neighbors"),
     "graphml": (ProfileParams, "graphml"),

@@ -121,7 +121,7 @@ simulated_otherwise(
     f"--layout C {SIZE}", f"--layout P {SIZE}",
 )  # fmt: skip
 simulated_otherwise(
-    f"{_LAYOUTS}:firing_counts", "", "a profile that is not there: without", f"--layout P {SIZE} --profile profil",
+    f"{_LAYOUTS}:existing_profile", "", "a profile that is not there: without", f"--layout P {SIZE} --profile profil",
     f"--layout P {SIZE}",
 )  # fmt: skip
 simulated_otherwise(
