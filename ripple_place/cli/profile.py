@@ -54,8 +54,8 @@ Example:
 @click.option("--force", is_flag=True, default=ProfileParams.force, help="Overwrite existing output.")
 @common_options
 def profile(
-    sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, activity: str,
-    append: bool, neighbors: int, graphml: Path | None, powerinfer: Path | None, verdict: bool, bundle_bytes: BundleBytes | None,
+    sources: tuple[Path, ...], out: Path, capture: CaptureOptions, union: int, activity: str, append: bool,
+    neighbors: int, graphml: Path | None, powerinfer: Path | None, verdict: bool, bundle_bytes: BundleBytes | None,
     device: str | None, break_even_gap: float | None, html: Path | None, force: bool, common: Common,
 ) -> None:  # fmt: skip
     """Count which FFN neurons fire, and fire together.
@@ -81,8 +81,8 @@ def profile(
     costs = VerdictParams(device, bundle_bytes, break_even_gap)
     params = ProfileParams(
         n_neighbors=neighbors, union=union, activity=activity, capture=recording, append=append, graphml=graphml,
-        powerinfer=powerinfer,
-        verdict=costs if verdict else None, html=html, command=shlex.join(["ripple-place", *sys.argv[1:]]), force=force,
+        powerinfer=powerinfer, verdict=costs if verdict else None, html=html,
+        command=shlex.join(["ripple-place", *sys.argv[1:]]), force=force,
     )  # fmt: skip
     report = run(sources, out, params, ProgressBars(quiet=common.quiet))
     if common.as_json:
