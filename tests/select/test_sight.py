@@ -109,7 +109,7 @@ def test_what_is_predicted_wrongly() -> None:
 
 @pytest.mark.parametrize("rule", ["top-k=1", "cats=50%,sees=predictor", "partial-glu=0.125,sees=predictor"])
 def test_rules_see_predicted_magnitudes(rule: str) -> None:
-    """The largest prediction is used, though another neuron puts out more; without a gate, that is what stands for it."""
+    """The largest prediction is used, though another neuron puts out more; without a gate, also for its rules."""
     layout = layout_of(np.random.default_rng(1), {NAME: 8})
     tuning = replace(Tuning.nothing(), thresholds={NAME: 5.0})
     block = at_work(rule, told(8), layout, tuning, Ffn(is_gated=False), n_rows=1)

@@ -111,7 +111,10 @@ def test_one_after_the_other(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predictions_of(joined.blocks["layers.0"]), np.concatenate(expected))
     assert joined.blocks["layers.1"].predicted is None
     assert joined.predicted_recall == 0.99
-    for different in (replace(one, metadata={**one.metadata, "predicted_recall": "0.95"}), predicted_trace(recall=None)):
+    for different in (
+        replace(one, metadata={**one.metadata, "predicted_recall": "0.95"}),
+        predicted_trace(recall=None),
+    ):
         mixed = join_traces(paths, [one, different])
         assert not mixed.has_predictions
         assert "predicted_recall" not in mixed.metadata
