@@ -63,7 +63,8 @@ instead(
     lambda: BlockTrace(9, TWO_ROWS), lambda: BlockTrace(9, np.zeros((2, 2), np.uint8)),
 )  # fmt: skip
 instead(
-    _BLOCK, "zeros there", "a bit beyond the last neuron: in little order, or with as many neurons as there are",
+    "trace/activation_trace.py:_check_padding", "", "a bit beyond the last neuron: in little order, or with as "
+    "many neurons as there are",
     lambda: BlockTrace(4, np.array([[128]], np.uint8)), lambda: BlockTrace(4, np.array([[1]], np.uint8)),
     lambda: BlockTrace(8, np.array([[128]], np.uint8)),
 )  # fmt: skip
