@@ -28,7 +28,7 @@ from ripple_place.placement import ModelPlacement, read_placement
 from ripple_place.placing.params import PlacingParams
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
-from ripple_place.select.selected_block import Noise
+from ripple_place.select.sight import Noise
 from ripple_place.select.simulate import _chunks, selected_blocks, simulate_selected
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 from ripple_place.trace.files import read_trace, write_trace
