@@ -143,7 +143,8 @@ def test_without_the_verdict(run: Run, tmp_path: Path, trace: str) -> None:
     write_torch_file(tmp_path / "counts" / "activation_0.pt", np.array([3, 9], "f4"))
     outcome = run("profile", "powerinfer:counts", "--out", "r", "--html", "page.html")
     assert outcome.code == 2
-    assert "expected counts by themselves, without --append, --union, --activity, --graphml, --powerinfer or --html" in outcome.stderr
+    extras = "--append, --union, --activity, --graphml, --powerinfer or --html"
+    assert f"expected counts by themselves, without {extras}" in outcome.stderr
     assert not (tmp_path / "page.html").exists()
 
 
