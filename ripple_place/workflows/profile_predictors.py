@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,8 @@ from ripple_place.outputs import check_input
 from ripple_place.predict.examples import Examples, split_examples
 from ripple_place.predict.fit import FittedPredictor, fit_predictor
 from ripple_place.predict.predictor import ModelPredictor, PredictorNote
-from ripple_place.predict.report import PredictionReport, judge_predictor
+from ripple_place.predict.report import PredictionReport, judge_predictor, predicted_bits
+from ripple_place.trace.activation_trace import PREDICTED_RECALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ripple_place.capture.run import Capture
     from ripple_place.flash.read_cost import ReadCost
     from ripple_place.predict.report import BlockPrediction
-    from ripple_place.trace.activation_trace import BlockTrace
+    from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
     from ripple_place.tracking import Track
 
 
@@ -38,10 +39,13 @@ class Prediction:
     ----------
     predictor : ModelPredictor
     report : PredictionReport
+    trace : ActivationTrace
+        That of the capture; with what is predicted, if that is to be recorded.
     """
 
     predictor: ModelPredictor
     report: PredictionReport
+    trace: ActivationTrace
 
 
 def predict_capture(
@@ -113,7 +117,23 @@ def predict_capture(
         given = ModelPredictor({name: one.predictor for name, one in found.items()}, note)
     unpredicted = tuple(name for name in observed.blocks if name not in found)
     unit = costs[names[0]].unit
-    return Prediction(given, PredictionReport(given.note, n_judged, judged, unit, unpredicted, is_fitted))
+    trace = _with_predictions(capture, given, params)
+    report = PredictionReport(given.note, n_judged, judged, unit, unpredicted, is_fitted)
+    return Prediction(given, report, trace)
+
+
+def _with_predictions(capture: Capture, predictor: ModelPredictor, params: CaptureParams) -> ActivationTrace:
+    """Return the trace of a capture with what is predicted of its rows, if that is to be recorded."""
+    if params.record_predicted is None:
+        return capture.trace
+    place = predictor.note.place_of(params.record_predicted)
+    blocks = dict(capture.trace.blocks)
+    for name, block_predictor in predictor.blocks.items():
+        rows = Examples(capture.inputs[name], blocks[name], np.arange(blocks[name].n_rows))
+        bits = predicted_bits(block_predictor, rows, float(block_predictor.threshold[place]))
+        blocks[name] = replace(blocks[name], predicted=bits)
+    metadata = {**capture.trace.metadata, PREDICTED_RECALL: f"{params.record_predicted:g}"}
+    return replace(capture.trace, blocks=blocks, metadata=metadata)
 
 
 def _fitted(capture: Capture, name: str, params: CaptureParams) -> tuple[FittedPredictor, Examples]:

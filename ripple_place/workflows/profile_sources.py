@@ -173,6 +173,7 @@ def gather_sources(
         if recording is not None and recording.predicts:
             costs = verdict_costs(params, sources, capture.trace.unit).read_costs(capture.trace)
             prediction = predict_capture(capture, recording, given, costs, track)
+            traces[models[0]] = prediction.trace
     work = _work_of(sources, digests, params, captures=bool(models))
     paths, parts = list(sources), [traces[path] for path in sources]
     held: tuple[str, ...] = ()

@@ -132,6 +132,24 @@ def test_what_misses_cost_is_known_with_importance(tmp_path):
     assert judged.prediction.overall.at_thresholds[0].count.missed_nats > 0
 
 
+def test_what_is_predicted_can_be_recorded(tmp_path):
+    """The bits that the predictor of the profile gives of the recorded inputs; counts made on them are of them."""
+    path, text = written(tmp_path, "mixtral")
+    report = profiled(path, text, tmp_path / "p", predictor=PredictorParams(8), record_predicted=0.99)
+    trace = read_profile(tmp_path / "p").trace
+    assert trace.predicted_recall == 0.99
+    predicted = trace.as_predicted()
+    for name, block in trace.blocks.items():
+        hits = bits(block) & bits(predicted.blocks[name])
+        assert hits.sum() > 0.9 * bits(block).sum()
+    n_predicted = sum(bits(block).sum() for block in predicted.blocks.values())
+    assert n_predicted > sum(bits(block).sum() for block in trace.blocks.values())
+    assert report.prediction.overall.at_thresholds[1].count.precision < 1
+    profile(tmp_path / "p", tmp_path / "q", ProfileParams(verdict=None, activity="predicted"))
+    counted = read_profile(tmp_path / "q")
+    assert sum(block.frequency.sum() for block in counted.blocks.values()) == n_predicted
+
+
 def test_predictors_of_another_model_are_refused(tmp_path):
     """Nothing of the capture is left behind."""
     path, text = written(tmp_path, "opt")
