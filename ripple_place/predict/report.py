@@ -83,7 +83,7 @@ class BlockPrediction:
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """How good predictors are on text that they were not fitted on.
+    """How good predictors are, on text that they were not fitted on where there is enough of it.
 
     Attributes
     ----------
@@ -98,6 +98,8 @@ class PredictionReport:
         Blocks without a predictor.
     sets_thresholds : bool
         Thresholds were set on the tokens that judge, so that they reach their recall there.
+    is_held_out : bool
+        Predictors were not fitted on these tokens; of a text too short to hold any out, they were.
     """
 
     note: PredictorNote
@@ -106,6 +108,7 @@ class PredictionReport:
     unit: str
     unpredicted: tuple[str, ...] = ()
     sets_thresholds: bool = False
+    is_held_out: bool = True
 
     @property
     def overall(self) -> BlockPrediction:
@@ -125,6 +128,7 @@ class PredictionReport:
             "recalls": list(self.note.recalls),
             "judged_tokens": self.n_rows,
             "sets_thresholds": self.sets_thresholds,
+            "held_out": self.is_held_out,
             "cost_unit": self.unit,
             "overall": {key: value for key, value in self.overall.to_json().items() if key != "method"},
             "blocks": {name: block.to_json() for name, block in self.blocks.items()},

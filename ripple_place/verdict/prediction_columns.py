@@ -18,11 +18,15 @@ def prediction_sentences(report: PredictionReport) -> list[str]:
     """Return on how many tokens predictors were judged, what they take, and what they miss."""
     overall = report.overall
     what = "what fires and how much it puts out" if report.note.predicts == "magnitude" else "what fires"
-    set_here = " Thresholds were set on these; --predictor-from judges them on other text."
-    sentences = [
-        f"The predictors tell {what}, and take {format_bytes(overall.n_bytes)} of DRAM. They were judged on "
-        f"{report.n_rows:,} tokens that they were not fitted on.{set_here if report.sets_thresholds else ''}"
-    ]
+    judged = f"They were judged on {report.n_rows:,} tokens"
+    judged += (
+        " that they were not fitted on."
+        if report.is_held_out
+        else ", in some blocks those that they were fitted on: the text is too short to hold any out."
+    )
+    if report.sets_thresholds:
+        judged += " Thresholds were set on these; --predictor-from judges them on other text."
+    sentences = [f"The predictors tell {what}, and take {format_bytes(overall.n_bytes)} of DRAM. {judged}"]
     middle = point_nearest(overall.at_thresholds, 0.99)
     costs = _more(middle.cost, overall.cost)
     if costs is not None:

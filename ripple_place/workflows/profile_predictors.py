@@ -96,12 +96,13 @@ def predict_capture(
     importance = {} if measured is None else measured.values
     found: dict[str, FittedPredictor] = {}
     judged: dict[str, BlockPrediction] = {}
-    n_judged = 0
+    n_judged, is_held_out = 0, True
     names = [name for name in capture.inputs if given is None or name in given.blocks]
     for name in track(names, "fitting predictors" if given is None else "judging predictors"):
         block = observed.blocks[name]
         if given is None:
             found[name], rows = _fitted(capture, name, params)
+            is_held_out &= len(rows) < block.n_rows
         else:
             found[name] = FittedPredictor(given.blocks[name], given.note.methods[name])
             rows = Examples(capture.inputs[name], block, np.arange(block.n_rows))
@@ -118,7 +119,7 @@ def predict_capture(
     unpredicted = tuple(name for name in observed.blocks if name not in found)
     unit = costs[names[0]].unit
     trace = _with_predictions(capture, given, params)
-    report = PredictionReport(given.note, n_judged, judged, unit, unpredicted, is_fitted)
+    report = PredictionReport(given.note, n_judged, judged, unit, unpredicted, is_fitted, is_held_out)
     return Prediction(given, report, trace)
 
 
