@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.simulator import SimulationParams
     from ripple_place.select.rule import Rule
+    from ripple_place.select.sight import Sight
     from ripple_place.tracking import Track
 
 FIRST_PRICES = (0.5, 2.0, 8.0, 32.0)
@@ -73,12 +74,16 @@ class RuleTuner:
     layout : Layout
         Of the blocks in which the rules work.
     track : Track
+    sight : Sight, optional
+        What the rules see; default what neurons put out.
     """
 
     def __init__(
-        self, model: ModelText, device: DeviceProfile, params: SimulationParams, layout: Layout, track: Track
-    ) -> None:
+        self, model: ModelText, device: DeviceProfile, params: SimulationParams, layout: Layout, track: Track,
+        sight: Sight | None = None,
+    ) -> None:  # fmt: skip
         self._model, self._device, self._params, self._layout, self._track = model, device, params, layout, track
+        self._sight = sight or Noise()
         self._exact_us: float | None = None
         self._compensates = True
         self._sites = {site.block: site for site in model.scored.sites if site.block in layout.blocks}
@@ -153,7 +158,7 @@ class RuleTuner:
     def _run(self, rule: Rule, tunings: Sequence[Tuning]) -> list[RuleOutcome]:
         """Run a rule with each of some tunings, all beside one exact run."""
         runs = {str(i): RuleRun(rule, self._layout, tuning) for i, tuning in enumerate(tunings)}
-        outcomes = self._model.run_rules(runs, self._device, self._params, Noise(), self._track, with_dropped=True)
+        outcomes = self._model.run_rules(runs, self._device, self._params, self._sight, self._track, with_dropped=True)
         return [outcomes[name] for name in runs]
 
     def _exact_flash_us(self) -> float:

@@ -13,6 +13,7 @@ from ripple_place.cli.reorder_text import plan_figures, reorder_text
 from ripple_place.cli.text_options import text_options, text_params
 from ripple_place.errors import UsageError
 from ripple_place.ordering.registry import AUTO, ORDERINGS
+from ripple_place.predict.params import ACTIVITIES, TRUE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,11 @@ _ORDERINGS = (
 @click.option("--select", "rules", metavar="RULE", multiple=True, help="Tune a rule that chooses what a token uses, "
               "such as flash-aware=0.001 (wanted rise of the loss, in nats a token), for the output; repeatable; needs "
               "the capture extra.")  # fmt: skip
+@click.option("--activity", type=click.Choice(ACTIVITIES), default=TRUE, show_default=True,
+              help="What rules see when they are tuned: what fires, or what the profile's predictors say.")  # fmt: skip
+@click.option("--recall", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+              help="Recall of the predictors, one that thresholds were set for.  [default: 0.99, or the "
+              "highest]")  # fmt: skip
 @text_options("--tune-text", "--tune-tokens", "Text that rules are tuned on, other than what they are judged on")
 @click.option("--dry-run", is_flag=True, help="Order, print the plan, write nothing.")
 @click.option("--force", is_flag=True, help="Replace an earlier output.")
@@ -96,6 +102,8 @@ def reorder(
     resume: bool,
     time_limit: float | None,
     rules: tuple[str, ...],
+    activity: str,
+    recall: float | None,
     text: dict[str, Any],
     common: Common,
     **placing: Any,
@@ -119,7 +127,7 @@ def reorder(
     limit_s = None if time_limit is None else time_limit / 1e6
     params = PlacingParams(**placing, seed=common.seed, n_threads=common.n_threads, time_limit_s=limit_s)
     track = ProgressBars(quiet=common.quiet)
-    selection = _selection(rules, text_params(text, common, family=family), placement)
+    selection = _selection(rules, text_params(text, common, family=family), placement, activity, recall)
     if placement is not None and checkpoint is not None:
         report = apply_placement(checkpoint, placement, out, writing, layers=params.layers, track=track)
     elif profile is not None:
@@ -132,11 +140,19 @@ def reorder(
     echo_warnings(report.warnings, quiet=common.quiet)
 
 
-def _selection(rules: tuple[str, ...], capture: CaptureParams | None, placement: Path | None) -> TuneParams | None:
+def _selection(
+    rules: tuple[str, ...], capture: CaptureParams | None, placement: Path | None, activity: str, recall: float | None
+) -> TuneParams | None:
     """Return which rules to tune, and on what; None if there are none."""
     from ripple_place.workflows.tune_selection import TuneParams
 
     if not rules and capture is None:
+        for option, is_given in ((f"--activity {activity}", activity != TRUE), ("--recall", recall is not None)):
+            if is_given:
+                raise UsageError(
+                    option, found="nothing to tune", expected="--select and --tune-text",
+                    remedy=f"add them, or leave {option.split()[0]} out",
+                )  # fmt: skip
         return None
     if not rules:
         raise _selection_error("no rule to tune", "add --select, or leave --tune-text out")
@@ -144,7 +160,7 @@ def _selection(rules: tuple[str, ...], capture: CaptureParams | None, placement:
         raise _selection_error("no text to tune on", "add --tune-text FILE")
     if placement is not None:
         raise _selection_error("--placement", "order by the --profile that the placement was made from")
-    return TuneParams(rules, capture)
+    return TuneParams(rules, capture, activity, recall)
 
 
 def _selection_error(found: str, remedy: str) -> UsageError:

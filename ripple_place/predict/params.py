@@ -79,3 +79,21 @@ def place_of_recall(recall: float, recalls: tuple[float, ...]) -> int:
             remedy="name one of these, or fit the predictors for it with `ripple-place profile --recall`",
         )  # fmt: skip
     return recalls.index(recall)
+
+
+def check_activity(activity: str, recall: float | None = None) -> None:
+    """Refuse an activity that is none of `ACTIVITIES`, and a recall of what is not predicted.
+
+    Raises
+    ------
+    UsageError
+    """
+    if activity not in ACTIVITIES:
+        raise UsageError(
+            "--activity", found=repr(activity), expected=" or ".join(ACTIVITIES), remedy="name one of these"
+        )
+    if activity == TRUE and recall is not None:
+        raise UsageError(
+            f"--recall {recall:g}", found="what fires, which no predictor says", expected="--activity predicted",
+            remedy="add that, or leave --recall out",
+        )  # fmt: skip

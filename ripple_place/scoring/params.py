@@ -12,7 +12,7 @@ from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.placing.budget import check_budget
 from ripple_place.placing.recorded_dram import PLACEMENT
-from ripple_place.predict.params import ACTIVITIES, TRUE
+from ripple_place.predict.params import TRUE, check_activity
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.sight import check_told
 
@@ -170,16 +170,8 @@ class SimulateParams:
 
     def _check_activity(self) -> None:
         """Refuse what does not go with predictions, as far as no file says it."""
-        if self.activity not in ACTIVITIES:
-            raise UsageError(
-                "--activity", found=repr(self.activity), expected=" or ".join(ACTIVITIES), remedy="name one of these"
-            )
+        check_activity(self.activity, self.recall)
         if self.activity == TRUE:
-            if self.recall is not None:
-                raise UsageError(
-                    f"--recall {self.recall:g}", found="what fires, which no predictor says",
-                    expected="--activity predicted", remedy="add that, or leave --recall out",
-                )  # fmt: skip
             return
         if self.magnitude_noise > 0:
             raise UsageError(

@@ -10,6 +10,7 @@ from ripple_place.blocks import COLUMN
 from ripple_place.errors import UsageError
 from ripple_place.flash.simulator import simulate
 from ripple_place.graph.profile import read_importance
+from ripple_place.predict.params import TRUE
 from ripple_place.scoring.parts import parts_of_layouts
 from ripple_place.scoring.predictions import count_predictions
 from ripple_place.select.registry import check_units, parse_rule
@@ -147,7 +148,8 @@ class RuleScorer:
         """Return what was fitted for a rule on a layout, else what the profile knows of the neurons."""
         if tuned is None:
             return self._untuned
-        reader = ReaderNote.of(self._device, self._simulation, layout)
+        activity = TRUE if self._predictions is None else self._predictions.note
+        reader = ReaderNote.of(self._device, self._simulation, layout, activity)
         found = tuned.tuning_for(layout.name, rule, reader)
         if found is not None:
             return found

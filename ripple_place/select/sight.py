@@ -203,6 +203,11 @@ class Predictions:
             recall = DEFAULT_RECALL if DEFAULT_RECALL in recalls else recalls[-1]
         return cls(predictor, recall)
 
+    @property
+    def note(self) -> str:
+        """What is noted of a rule that was tuned with these predictions."""
+        return f"predicted at {self.recall:g}"
+
     def n_bytes(self, blocks: Iterable[str]) -> int:
         """Return the DRAM that the predictors of some blocks take."""
         return sum(self.predictor.blocks[name].n_bytes for name in blocks)

@@ -18,6 +18,7 @@ from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
+from ripple_place.predict.params import TRUE
 from ripple_place.printable import listed
 from ripple_place.select.rule import Tuning
 from ripple_place.tensorfile import TensorFile, TensorSource, tensor_file_pieces
@@ -51,20 +52,27 @@ class ReaderNote:
         Policy.
     capacity_neurons : mapping of str to int
         By block in which rules work.
+    activity : str
+        ``true`` where rules see what fires, or ``predicted at`` a recall.
     """
 
     device: str
     collapse: str
     cache: str
     capacity_neurons: Mapping[str, int]
+    activity: str = TRUE
 
     @classmethod
-    def of(cls, device: ConditionedDevice, simulation: SimulationParams, layout: Layout) -> ReaderNote:
+    def of(
+        cls, device: ConditionedDevice, simulation: SimulationParams, layout: Layout, activity: str = TRUE
+    ) -> ReaderNote:
         """Return the note of a simulated reader."""
         capacity = {name: simulation.capacity_neurons.get(name, 0) for name in layout.blocks}
         is_usual = device.conditions == ReadConditions()
         name = device.name if is_usual else f"{device.name} under {json.dumps(asdict(device.conditions))}"
-        return cls(name, "auto" if simulation.gap is None else str(simulation.gap), simulation.cache, capacity)
+        return cls(
+            name, "auto" if simulation.gap is None else str(simulation.gap), simulation.cache, capacity, activity
+        )
 
     def difference(self, other: ReaderNote) -> tuple[str, str] | None:
         """Return what differs, as this one has it and as the other has it; None if nothing does."""
@@ -74,6 +82,8 @@ class ReaderNote:
             return f"collapse {self.collapse}", f"collapse {other.collapse}"
         if self.cache != other.cache:
             return f"cache {self.cache}", f"cache {other.cache}"
+        if self.activity != other.activity:
+            return f"activity that is {self.activity}", f"activity that is {other.activity}"
         if self.capacity_neurons.keys() != other.capacity_neurons.keys():
             return f"blocks {listed([*self.capacity_neurons])}", f"blocks {listed([*other.capacity_neurons])}"
         for block, capacity in self.capacity_neurons.items():
@@ -145,6 +155,7 @@ class TunedRules:
                 "collapse": tuned.reader.collapse,
                 "cache": tuned.reader.cache,
                 "capacity_neurons": dict(tuned.reader.capacity_neurons),
+                **({} if tuned.reader.activity == TRUE else {"activity": tuned.reader.activity}),
                 "compensated_blocks": list(tuned.tuning.compensation),
                 "tuning": dict(tuned.report),
             }
@@ -167,7 +178,8 @@ class TunedRules:
             raise UsageError(
                 f"--layout {where} --select {rule}", found=f"a rule that was tuned for {difference[0]}",
                 expected=f"one that was tuned for {difference[1]}, as simulated",
-                remedy="simulate with the --device, --cache, --dram-budget and --layers of then, or tune it again",
+                remedy="simulate with the --device, --cache, --dram-budget, --layers and --activity of then, or tune "
+                "it again",
             )  # fmt: skip
         return tuned.tuning
 
@@ -244,11 +256,12 @@ def _tuned_rule(entry: Mapping[str, Any], known: Tuning) -> TunedRule:
     if not all(type(number) in (int, float) and 0 <= number <= sys.float_info.max for number in numbers):
         raise ValueError(f"{entry['rule']}: a price, threshold or capacity that is no number")
     texts = [entry[key] for key in ("rule", "device", "collapse", "cache", "importance")]
+    texts.append(entry.get("activity", TRUE))
     if not all(isinstance(text, str) for text in texts) or not isinstance(entry["tuning"], dict):
         raise ValueError(f"rule {texts[0]!r}: a value that is no text, or no object")
-    rule, device, collapse, cache, method = texts
+    rule, device, collapse, cache, method, activity = texts
     tuning = replace(known, price=price, thresholds=thresholds)
-    return TunedRule(rule, ReaderNote(device, collapse, cache, capacity), tuning, method, entry["tuning"])
+    return TunedRule(rule, ReaderNote(device, collapse, cache, capacity, activity), tuning, method, entry["tuning"])
 
 
 def _ending(file: TensorFile, ending: str) -> dict[str, Float32Array]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
-from ripple_place.predict.params import ACTIVITIES, PREDICTED, TRUE
+from ripple_place.predict.params import PREDICTED, TRUE, check_activity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,10 +84,7 @@ class ProfileParams:
                 "--neighbors", found=str(self.n_neighbors), expected=f"1 to {MAX_NEIGHBORS}",
                 remedy="ask for a number in this range",
             )  # fmt: skip
-        if self.activity not in ACTIVITIES:
-            raise UsageError(
-                "--activity", found=repr(self.activity), expected=" or ".join(ACTIVITIES), remedy="name one of these"
-            )
+        check_activity(self.activity)
         if self.activity == PREDICTED and self.capture is not None:
             raise UsageError(
                 "--activity predicted", found="a model, of which what fires is recorded",

@@ -13,8 +13,10 @@ from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.placement import ModelPlacement
 from ripple_place.placing.recorded_dram import RecordedDram
+from ripple_place.predict.params import TRUE, check_activity
 from ripple_place.select.registry import check_units, parse_rule
 from ripple_place.select.rule import Tuning
+from ripple_place.select.sight import Predictions
 from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules
 
 if TYPE_CHECKING:
@@ -38,17 +40,24 @@ class TuneParams:
         See `ripple_place.select.registry.parse_rule`.
     capture : CaptureParams
         The text, and how the model reads it.
+    activity : str
+        ``predicted``: rules see what the predictors of the profile say, as they will when the model is served.
+    recall : float, optional
+        One of those that the predictors' thresholds were set for. Default: 0.99, or else the highest.
 
     Raises
     ------
     UsageError
-        If a rule is unknown, stands twice, or drops nothing.
+        If a rule is unknown, stands twice, or drops nothing; or there is a recall and nothing is predicted.
     """
 
     rules: tuple[str, ...]
     capture: CaptureParams
+    activity: str = TRUE
+    recall: float | None = None
 
     def __post_init__(self) -> None:
+        check_activity(self.activity, self.recall)
         rules = [parse_rule(text) for text in self.rules]
         names = [str(rule) for rule in rules]
         for rule in rules:
@@ -80,14 +89,34 @@ class TuneParams:
         ------
         UsageError
             If a rule is not one of the profile's unit, or columns come without importance: sizes of weights do not
-            compare the two spaces.
+            compare the two spaces. Or if the profile has no predictors for rules that are to see what they say.
         """
+        self.sight(profile)
         check_units(map(parse_rule, self.rules), profile.unit)
         if profile.unit != NEURON and any(profile.blocks[name].importance is None for name in names):
             raise UsageError(
                 f"--select {self.rules[0]}", found=f"a profile of {profile.unit}s without importance",
                 expected="what dropping each costs", remedy="profile the model with --importance",
             )  # fmt: skip
+
+    def sight(self, profile: Profile) -> Predictions | None:
+        """Return what rules see where that is predicted; None where it is what neurons put out.
+
+        Raises
+        ------
+        UsageError
+            If the profile has no predictors, or none that say what the rules look at.
+        """
+        if self.activity == TRUE:
+            return None
+        if profile.predictor is None:
+            raise UsageError(
+                "--activity predicted", found="a profile without predictors", expected="one that has some",
+                remedy="fit them with `ripple-place profile --predictor RANK`, or leave --activity out",
+            )  # fmt: skip
+        sight = Predictions.at(profile.predictor, self.recall)
+        sight.check(map(parse_rule, self.rules))
+        return sight
 
 
 def tune_selection(
@@ -126,8 +155,9 @@ def tune_selection(
     device = replace(under(placing.device_profile, ReadConditions()), span_bytes=layout.span_bytes)
     model = ModelText.load(plan.model.checkpoint.path, replace(params.capture, unit=profile.unit))
     known, method = _known(profile, layout, model)
-    reader = ReaderNote.of(device, simulation, layout)
-    tuner = RuleTuner(model, device, simulation, layout, track)
+    sight = params.sight(profile)
+    reader = ReaderNote.of(device, simulation, layout, TRUE if sight is None else sight.note)
+    tuner = RuleTuner(model, device, simulation, layout, track, sight)
     rules = {}
     for text in params.rules:
         rule = parse_rule(text)

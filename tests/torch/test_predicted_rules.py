@@ -15,8 +15,9 @@ from ripple_place.graph.profile import read_profile, write_profile
 from ripple_place.placement import read_placement
 from ripple_place.predict.files import predictors_content
 from ripple_place.predict.predictor import BlockPredictor, ModelPredictor, PredictorNote
+from ripple_place.select.tuned import read_tuned
 from tests.torch.capture_models import CAUSAL, write_model, write_text
-from tests.torch.test_selection import DEVICE, WINDOWS, louder, run, simulated
+from tests.torch.test_selection import DEVICE, TUNING, WINDOWS, louder, run, simulated
 
 NAMES = ("layers.0", "layers.1")
 PREDICTED = ("--activity", "predicted")
@@ -167,3 +168,24 @@ def test_sweeps_run_the_model_at_each_value():
         run(*command("--layout", "out", "--profile", "activity", *EXACT, *PREDICTED, "--sweep", "collapse=off,2"))
     )
     assert [point["layouts"][0]["precision"] < 1 for point in document["sweep"]["points"]] == [True, True]
+
+
+def test_rules_are_tuned_on_what_is_predicted(tmp_path):
+    """So that the loss is as wanted when predictions are served; for nothing else is the price good."""
+    tune = ("reorder", "model", "--device", "small.toml", "--effort", "0", "--select", "fisher=0.01", *TUNING)
+    run(*tune, "--profile", "magnitude", "--out", tmp_path / "true")
+    told = (*PREDICTED, "--recall", "0.9")
+    run(*tune, "--profile", "magnitude", *told, "--out", tmp_path / "told")
+    prices = [read_tuned(tmp_path / name).rules["fisher=0.01"] for name in ("true", "told")]
+    assert prices[1].tuning.price != prices[0].tuning.price
+    assert [tuned.reader.activity for tuned in prices] == ["true", "predicted at 0.9"]
+    assert 0.3 * 0.01 < prices[1].report["kl"] < 2 * 0.01
+    assert "activity" not in json.loads((tmp_path / "true/ripple_place/selection.json").read_text())["rules"][0]
+    layouts = ("--layout", tmp_path / "told", "--select", "fisher=0.01")
+    (layout,) = simulated(*layouts, *told).values()
+    assert layout["kl"] < 0.03
+    for other in ((), (*PREDICTED, "--recall", "0.99")):
+        with pytest.raises(UsageError, match="activity that is predicted"):
+            simulated(*layouts, *other)
+    with pytest.raises(UsageError, match="without predictors"):
+        run(*tune, "--profile", "p", *told, "--out", tmp_path / "none")

@@ -75,7 +75,7 @@ def counts_of_two_kinds(folder: Path) -> Attempts:
 
 _PROFILE = "workflows/profile_params.py:ProfileParams.__post_init__"
 instead(
-    _PROFILE, "name one of these", "activity that is neither true nor predicted: one of them",
+    "predict/params.py:check_activity", "name one of these", "activity that is neither true nor predicted: one of them",
     lambda: ProfileParams(activity="guessed"), lambda: ProfileParams(activity="predicted"),
 )  # fmt: skip
 instead(
@@ -93,15 +93,13 @@ def asked(words: str, story: str, bad: dict[str, Any], *good: dict[str, Any]) ->
     instead("scoring/params.py:SimulateParams._check_activity", words, story, *attempts)
 
 
-EXACT = {"select": ("exact",)}
-asked(
-    "name one of these", "activity that is neither true nor predicted: one of them", {"activity": "guessed"},
-    {"activity": "true"}, {},
-)  # fmt: skip
-asked(
-    "add that, or leave --recall out", "a recall of what fires: of predictions, or none",
-    {"activity": "true", "recall": 0.99, "capture": TEXT, **EXACT}, {"recall": 0.99, "capture": TEXT, **EXACT},
-    {"activity": "true", "capture": TEXT, **EXACT},
+EXACT: dict[str, Any] = {"select": ("exact",)}
+instead(
+    "predict/params.py:check_activity", "add that, or leave --recall out",
+    "a recall of what fires: of predictions, or none",
+    lambda: SimulateParams(recall=0.99, capture=TEXT, **EXACT),
+    lambda: SimulateParams(activity="predicted", recall=0.99, capture=TEXT, **EXACT),
+    lambda: SimulateParams(capture=TEXT, **EXACT),
 )  # fmt: skip
 asked(
     "leave one out", "noise beside predictors: either",

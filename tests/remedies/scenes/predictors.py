@@ -83,9 +83,8 @@ def profile_that_is_not_there(folder: Path) -> Attempts:
 def captured(n_inputs: int, *, is_seen: bool = True) -> Any:
     """Return a capture of one block whose FFN reads so many inputs."""
     inputs = {"layers.0": np.ones((16, n_inputs), np.float32)} if is_seen else {}
-    return cast(
-        "Any", SimpleNamespace(observed=trace_of(np.eye(16, 8)), inputs=inputs, importance=None)
-    )  # fmt: skip
+    trace = trace_of(np.eye(16, 8))
+    return cast("Any", SimpleNamespace(observed=trace, trace=trace, inputs=inputs, importance=None))
 
 
 def judged(capture: Any, folder: Path) -> None:

@@ -18,6 +18,7 @@ from ripple_place.graph.importance import ImportanceNote, ModelImportance
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import NeuronPlacement
 from ripple_place.placing.params import PlacingParams
+from ripple_place.predict.predictor import ModelPredictor
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
@@ -32,6 +33,7 @@ from tests.builders import llama_config, llama_tensors, write_checkpoint
 from tests.flash.builders import LINEAR_SOURCES, linear_device
 from tests.remedies.bench import output_at, placement_at, profile_at
 from tests.remedies.cases import case, instead, run
+from tests.remedies.scenes import predictors as predicted
 from tests.remedies.scenes.captures import with_torch
 from tests.remedies.scenes.running import model_of
 from tests.select.builders import known_of, outputs_of, trace_of
@@ -296,6 +298,24 @@ _selected(
     "--placement", "a rule to tune for a placement: for a profile",
     ("--placement", "placement", *_SELECT, "--tune-text", "text"), (*_PROFILE, *_SELECT, "--tune-text", "text"),
 )  # fmt: skip
+_selected(
+    "add them", "what rules shall see, and no rule to tune: with one, or not", (*_PROFILE, "--recall", "0.9"),
+    _PROFILE,
+)  # fmt: skip
+
+
+@case(f"{_TUNE}:TuneParams.sight")
+def predictions_of_no_predictor(folder: Path) -> Attempts:
+    """Rules that shall see predictions, and a profile without predictors: with some, or what fires."""
+    learned = read_profile(predicted.profile_at(folder / "p", with_predictor=False))
+    rules = ("fisher=0.001",)
+    told = TuneParams(rules, TEXT, "predicted", 0.9)
+    yield lambda: told.check_profile(learned, [*learned.blocks])
+    predictor = predicted.predictor_of()
+    block = replace(predictor.blocks["layers.0"], scale=np.ones(8, np.float32))
+    fitted = ModelPredictor({"layers.0": block}, replace(predictor.note, predicts="magnitude"))
+    yield lambda: told.check_profile(replace(learned, predictor=fitted), [*learned.blocks])
+    yield lambda: TuneParams(rules, TEXT).check_profile(learned, [*learned.blocks])
 
 
 # A model, or traces.
