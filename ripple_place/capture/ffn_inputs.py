@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.capture.tensor_names import TensorNames
@@ -48,6 +49,22 @@ def ffn_input_names(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> 
             if paths and all(path and path in modules for path in paths):
                 found[site.block] = tuple(dict.fromkeys(paths))
     return found
+
+
+def own_input_names(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> dict[str, str]:
+    """Return, by `Site.block`, the name of the first module that reads the input of an FFN.
+
+    FFNs of which that is not known are missing, and those whose weights several layers share: each has inputs of its
+    own.
+    """
+    n_sites = Counter(site.block for site in sites)
+    names = ffn_input_names(model, [site for site in sites if n_sites[site.block] == 1], ffn)
+    return {block: first for block, (first, *_) in names.items()}
+
+
+def first_argument(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Return what a module was called with first, by place or by name."""
+    return arguments[0] if arguments else next(iter(named.values()))
 
 
 def with_inputs(model: Any, sites: Sequence[Site], ffn: FfnModel | None, where: object) -> tuple[Site, ...]:
@@ -107,7 +124,7 @@ def watch_input(site: Site, see: Callable[[Any], Any]) -> Callable[[], None]:
     held: list[Any] = [None, None]
 
     def look(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        came = arguments[0] if arguments else next(iter(named.values()))
+        came = first_argument(arguments, named)
         if not _is_same(came, held[0]):
             if held[0] is not None:
                 raise UnsupportedError(

@@ -6,7 +6,6 @@ predictions to those without it, to second order. With `SensitivityFit`, also ho
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from ripple_place.blocks import sorted_blocks
 from ripple_place.capture.batches import layout_of
-from ripple_place.capture.ffn_inputs import ffn_input_names
+from ripple_place.capture.ffn_inputs import own_input_names
 from ripple_place.capture.gradients import Gradients
 from ripple_place.capture.model import n_embeddings
 from ripple_place.capture.run_errors import explained
@@ -163,10 +162,7 @@ def _drawn(logits: Any, draws: Any) -> Any:
 def _ups(setup: Setup) -> dict[str, str]:
     """Return, by block, the module whose input a sensitivity is fitted on: of dense blocks with one site each."""
     sites = setup.sites_of_whole
-    n_sites = Counter(site.block for site in sites)
-    single = [site for site in sites if not site.n_experts and n_sites[site.block] == 1]
-    names = ffn_input_names(setup.whole, single, setup.weights.ffn)
-    return {block: first for block, (first, *_) in names.items()}
+    return own_input_names(setup.whole, [site for site in sites if not site.n_experts], setup.weights.ffn)
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.capture.ffn_inputs import ffn_input_names, rows_of_expert
+from ripple_place.capture.ffn_inputs import first_argument, own_input_names, rows_of_expert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,14 +16,8 @@ if TYPE_CHECKING:
 
 
 def input_modules(model: Any, sites: Sequence[Site], ffn: FfnModel | None) -> dict[str, Any]:
-    """Return, by `Site.block`, the module whose first argument is the input of the FFN.
-
-    FFNs of which that is not known are missing, and those whose weights several layers share: each has inputs of its
-    own.
-    """
-    n_sites = Counter(site.block for site in sites)
-    names = ffn_input_names(model, [site for site in sites if n_sites[site.block] == 1], ffn)
-    return {block: model.get_submodule(first) for block, (first, *_) in names.items()}
+    """Return, by `Site.block`, the module whose first argument is the input of the FFN: of `own_input_names`."""
+    return {block: model.get_submodule(name) for block, name in own_input_names(model, sites, ffn).items()}
 
 
 class InputRecorder:
@@ -73,5 +66,4 @@ class InputRecorder:
         self._writer.append_inputs(block, inputs[positions].float().cpu().numpy())
 
     def _see(self, block: str, module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        first = arguments[0] if arguments else next(iter(named.values()))
-        self._seen[block] = first.detach().flatten(0, -2)
+        self._seen[block] = first_argument(arguments, named).detach().flatten(0, -2)

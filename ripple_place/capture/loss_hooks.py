@@ -10,7 +10,7 @@ import numpy as np
 
 from ripple_place.blocks import input_block_of
 from ripple_place.capture.experts import watch_experts
-from ripple_place.capture.ffn_inputs import rows_of_expert, watch_input
+from ripple_place.capture.ffn_inputs import first_argument, rows_of_expert, watch_input
 from ripple_place.capture.recorder import check_positions
 from ripple_place.trace.activity_rules import check_finite
 
@@ -105,8 +105,7 @@ class LossHooks:
 
     def _see_input(self, site: Site, module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self._active is not None:
-            first = arguments[0] if arguments else next(iter(named.values()))
-            self._inputs[site.block] = first.detach().flatten(0, -2)
+            self._inputs[site.block] = first_argument(arguments, named).detach().flatten(0, -2)
 
     def _see_down(self, site: Site, module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Pre-hook of a down projection."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ripple_place.blocks import COLUMN, NEURON, UNITS
 from ripple_place.errors import UsageError
 from ripple_place.paths import Paths, as_paths
-from ripple_place.predict.params import MAGNITUDE, PredictorParams
+from ripple_place.predict.params import MAGNITUDE, PredictorParams, place_of_recall
 from ripple_place.trace.activity_rules import ActivityRule
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class CaptureParams:
                 remedy="add one of them",
             )  # fmt: skip
         if self.record_predicted is not None and self.predictor is not None:
-            self.predictor.place_of(self.record_predicted)
+            place_of_recall(self.record_predicted, self.predictor.recalls)
 
     @property
     def named_rule(self) -> ActivityRule | None:

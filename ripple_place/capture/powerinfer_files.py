@@ -10,6 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ripple_place.capture.extra import require_torch
+from ripple_place.checkpoint.carriers.predictor import CONFIG_FILE
 from ripple_place.errors import UsageError
 from ripple_place.outputs import FILE_SUFFIX_BYTES, check_place, check_replaceable
 from ripple_place.predict.powerinfer import (
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from ripple_place.predict.predictor import BlockPredictor, ModelPredictor
 
-CONFIG_FILE = "config.json"
 _OURS = re.compile(r"model_(0|[1-9]\d*)\.pt|config\.json")
 
 

@@ -53,16 +53,6 @@ class PredictorParams:
             raise UsageError("--recall", found="one twice", expected="each once", remedy="leave one out")
         object.__setattr__(self, "recalls", tuple(sorted(self.recalls)))
 
-    def place_of(self, recall: float) -> int:
-        """Return the place of a recall among those that thresholds are set for.
-
-        Raises
-        ------
-        UsageError
-            If it is none of them.
-        """
-        return place_of_recall(recall, self.recalls)
-
 
 def place_of_recall(recall: float, recalls: tuple[float, ...]) -> int:
     """Return the place of a recall among those that predictors have thresholds for.

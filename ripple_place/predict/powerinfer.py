@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray
     from ripple_place.predict.predictor import BlockPredictor, ModelPredictor
 
-RECALL = 0.99
-"""Of the thresholds, that of this recall is taken; where there is none for it, that of the highest."""
 SPARSE_THRESHOLD = 0.0
 _RANK_MULTIPLE = 32
 """ggml quantises that many numbers of a row together; rows of zeros fill the rank up and change nothing."""
@@ -62,9 +60,8 @@ def powerinfer_layers(predictor: ModelPredictor) -> dict[int, BlockPredictor]:
 
 
 def powerinfer_place(predictor: ModelPredictor) -> int:
-    """Return the place of the recall whose threshold is taken."""
-    recalls = predictor.note.recalls
-    return recalls.index(RECALL) if RECALL in recalls else len(recalls) - 1
+    """Return the place of the recall whose threshold is taken: `PredictorNote.default_recall`."""
+    return predictor.note.place_of(predictor.note.default_recall)
 
 
 def powerinfer_matrices(block: BlockPredictor, place: int) -> tuple[AnyArray, AnyArray]:

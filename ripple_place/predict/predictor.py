@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 REGRESSION, LOGISTIC, POISSON = METHODS = ("regression", "logistic", "poisson")
 """By which a predictor was fitted (`ripple_place.predict.fit`)."""
+DEFAULT_RECALL = 0.99
 MAX_SCORE = 30.0
 """Beyond it a score says no more; float32 holds ``exp(30)``."""
 
@@ -133,6 +134,11 @@ class PredictorNote:
     recalls: tuple[float, ...]
     n_tokens: int
     methods: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def default_recall(self) -> float:
+        """`DEFAULT_RECALL` where thresholds were set for it, else the highest of the recalls."""
+        return DEFAULT_RECALL if DEFAULT_RECALL in self.recalls else self.recalls[-1]
 
     def place_of(self, recall: float) -> int:
         """Return the place of a recall among those that thresholds were set for.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RIDGE = 1e-3
 """Penalty on the squared weights, relative to the mean of the diagonal in the normal equations."""
 _LEAST_SPREAD = 1e-3
-"""Of an input, relative to the root mean square of all: below it an input is as good as constant."""
+"""Of an input, relative to the root mean square of all: below it, an input counts as constant."""
 
 
 @dataclass(frozen=True, eq=False)

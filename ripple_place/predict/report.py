@@ -158,16 +158,17 @@ def judge_predictor(
 
     Notes
     -----
-    A pass over the rows for each threshold where there is a `cost_of`, else two.
+    A few passes over the rows, whatever the number of thresholds; packed bits of the rows for each of them.
     """
     predictor = found.predictor
 
     def points(recalls: tuple[float, ...], at: Float32Array) -> tuple[PredictionPoint, ...]:
         counts = count_predictions(predictor, examples, at, importance)
+        if cost_of is None:
+            return tuple(map(PredictionPoint, recalls, counts))
         costs = [
-            None if cost_of is None else cost_of(_rows(predictor.n_neurons, predicted_bits(predictor, examples, t)))
-            for t in at.tolist()
-        ]
+            cost_of(BlockTrace(predictor.n_neurons, bits)) for bits in predicted_bits(predictor, examples, at)
+        ]  # fmt: skip
         return tuple(map(PredictionPoint, recalls, counts, costs))
 
     on_curve = tuple(sorted({*CURVE_RECALLS, *recalls}))
@@ -175,21 +176,18 @@ def judge_predictor(
     return BlockPrediction(
         found.method, predictor.rank, predictor.n_bytes, points(recalls, predictor.threshold),
         points(on_curve, thresholds(predictor, examples, on_curve)),
-        None if cost_of is None else cost_of(_rows(predictor.n_neurons, fires)), share,
+        None if cost_of is None else cost_of(BlockTrace(predictor.n_neurons, fires)), share,
     )  # fmt: skip
 
 
-def predicted_bits(predictor: BlockPredictor, examples: Examples, threshold: float) -> UInt8Array:
-    """Return which neurons are predicted to fire in rows, packed as `BlockTrace.active` is."""
-    parts = [
-        np.packbits(predictor.scores(examples.inputs(some)) >= np.float32(threshold), axis=1, bitorder="little")
-        for some in examples.chunks()
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, (predictor.n_neurons + 7) // 8), np.uint8)
-
-
-def _rows(n_neurons: int, packed: UInt8Array) -> BlockTrace:
-    return BlockTrace(n_neurons, packed)
+def predicted_bits(predictor: BlockPredictor, examples: Examples, at: Float32Array) -> list[UInt8Array]:
+    """Return which neurons are predicted to fire in rows, packed as `BlockTrace.active` is, for each threshold."""
+    bits = [np.empty((len(examples), (predictor.n_neurons + 7) // 8), np.uint8) for _ in at]
+    for some in examples.chunks():
+        scores = predictor.scores(examples.inputs(some))
+        for predicted, threshold in zip(bits, at, strict=True):
+            predicted[some] = np.packbits(scores >= threshold, axis=1, bitorder="little")
+    return bits
 
 
 def _point_to_json(point: PredictionPoint, share: float) -> dict[str, Any]:

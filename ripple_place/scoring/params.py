@@ -182,7 +182,7 @@ class SimulateParams:
         check_told(rules)
         if self.capture is not None and not rules:
             raise UsageError(
-                "--activity predicted", found="a model and no rule that is told what will fire", expected="one",
+                "--activity predicted", found="a model and no rule to run in it", expected="at least one",
                 remedy="add --select exact",
             )  # fmt: skip
         if self.capture is None and self.recall is not None:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from ripple_place.predict.predictor import BlockPredictor, ModelPredictor
     from ripple_place.select.rule import Rule
 
-DEFAULT_RECALL = 0.99
-"""Where thresholds were set for it; otherwise the highest recall that they were set for."""
-
 
 @dataclass(frozen=True)
 class Ffn:
@@ -47,7 +44,7 @@ class BlockSight(Protocol):
     Attributes
     ----------
     is_predicted : bool
-        Whether it is told from the inputs of the FFN: other neurons may be seen than those that fire, and no gate.
+        Whether a predictor says what fires: it may name neurons that do not, and knows nothing of gates.
     """
 
     is_predicted: bool
@@ -197,11 +194,8 @@ class Predictions:
 
     @classmethod
     def at(cls, predictor: ModelPredictor, recall: float | None) -> Predictions:
-        """Return predictions at a recall; None takes `DEFAULT_RECALL` if it is known, else the highest."""
-        recalls = predictor.note.recalls
-        if recall is None:
-            recall = DEFAULT_RECALL if DEFAULT_RECALL in recalls else recalls[-1]
-        return cls(predictor, recall)
+        """Return predictions at a recall; None takes `PredictorNote.default_recall`."""
+        return cls(predictor, predictor.note.default_recall if recall is None else recall)
 
     @property
     def note(self) -> str:
@@ -267,7 +261,7 @@ def check_told(rules: Iterable[Rule]) -> None:
         if rule.knowledge.sees != "predictor":
             raise UsageError(
                 f"--activity predicted --select {rule}", found="a rule that reads weights to know what it looks at",
-                expected="one that is told by a predictor",
+                expected="one that decides by a predictor",
                 remedy="write sees=predictor, or leave --activity predicted out",
             )  # fmt: skip
 

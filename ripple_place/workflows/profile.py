@@ -162,8 +162,9 @@ def _profile_trace(
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     elif lock.was_left:
         warnings = (*warnings, f"an earlier run on {out} was killed before it ended; this one did all of the work")
-    costs = verdict_costs(params, sources, trace.unit)
-    verdict = None if params.verdict is None else judge(trace, statistics, costs, track)
+    verdict = None
+    if params.verdict is not None:
+        verdict = judge(trace, statistics, verdict_costs(params, sources, trace.unit), track)
     if verdict is not None and params.html is not None:
         _write_page(params, verdict, counted, sources, warnings, gathered.prediction)
     return ProfileReport(

@@ -131,7 +131,7 @@ def _with_predictions(capture: Capture, predictor: ModelPredictor, params: Captu
     blocks = dict(capture.trace.blocks)
     for name, block_predictor in predictor.blocks.items():
         rows = Examples(capture.inputs[name], blocks[name], np.arange(blocks[name].n_rows))
-        bits = predicted_bits(block_predictor, rows, float(block_predictor.threshold[place]))
+        (bits,) = predicted_bits(block_predictor, rows, block_predictor.threshold[place : place + 1])
         blocks[name] = replace(blocks[name], predicted=bits)
     metadata = {**capture.trace.metadata, PREDICTED_RECALL: f"{params.record_predicted:g}"}
     return replace(capture.trace, blocks=blocks, metadata=metadata)

@@ -156,7 +156,7 @@ def test_predictors_of_an_output(folder, tmp_path):
 
 def test_what_is_refused():
     """Before the model runs."""
-    with pytest.raises(UsageError, match="found a model and no rule that is told what will fire"):
+    with pytest.raises(UsageError, match="found a model and no rule to run in it"):
         run(*command("--layout", "out", "--profile", "activity", *PREDICTED))
     with pytest.raises(UsageError, match="found blocks of columns, whose magnitudes a reader knows"):
         run(*command("--layout", "original", "--profile", "activity", "--unit", "column", *EXACT, *PREDICTED))
