@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ripple_place.predict.constant import constant_direction
 from ripple_place.predict.judging import count_predictions, lost_square, thresholds
@@ -43,6 +44,8 @@ class FittedPredictor:
     method: str
 
 
+# Products are cut up by how many threads the library has, and then add up otherwise. Threads of ours take fixed shares.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_predictor(
     fitted: Examples, held_out: Examples, params: PredictorParams, *, seed: int = 0, n_threads: int = 1
 ) -> FittedPredictor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ripple_place.predict.judging import PredictionCount, count_predictions, thresholds
 from ripple_place.trace.activation_trace import BlockTrace
@@ -180,6 +181,7 @@ def judge_predictor(
     )  # fmt: skip
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # As predictors are fitted: see `ripple_place.predict.fit`.
 def predicted_bits(predictor: BlockPredictor, examples: Examples, at: Float32Array) -> list[UInt8Array]:
     """Return which neurons are predicted to fire in rows, packed as `BlockTrace.active` is, for each threshold."""
     bits = [np.empty((len(examples), (predictor.n_neurons + 7) // 8), np.uint8) for _ in at]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from ripple_place.predict import training
 from ripple_place.predict.examples import Examples
@@ -118,6 +119,19 @@ def test_what_follows_a_rule_is_predicted() -> None:
         assert [count.recall for count in counts] == pytest.approx([0.95, 0.99, 0.999], abs=2e-3)
         precision.append(counts[1].precision)
     assert precision[0] > 0.9 > precision[1]
+
+
+def test_fitting_does_not_depend_on_the_threads_of_the_library() -> None:
+    """However many it may use: the same bytes."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((1500, 256)).astype(np.float32)
+    examples = everything(x, x @ random.standard_normal((256, 1200)) > 20)
+    found = []
+    for n_threads in (1, 2):
+        with threadpool_limits(limits=n_threads, user_api="blas"):
+            found.append(fit_predictor(examples, examples, PredictorParams(16)).predictor)
+    for part in ("down", "up", "bias", "threshold"):
+        assert getattr(found[0], part).tobytes() == getattr(found[1], part).tobytes()
 
 
 def test_thresholds_leave_as_much_below_as_they_may() -> None:
