@@ -157,7 +157,10 @@ def run_kills(case: Case, n_kills: int, seed: int) -> tuple[int, int]:
         case.check_killed(*allowed)
         journal = case.root / "out.partial" / JOURNAL_FILE
         n_finished += journal.exists() and journal.read_bytes().count(b"\n") > 1
-        while rng.random() < 0.4 and case.kill("two", *options, "--resume", after_seconds=rng.random() * case.seconds):
+        # A kill between the last rename and the end leaves the whole output: there is nothing to continue then.
+        while (replacing or not case.out.exists()) and rng.random() < 0.4:
+            if not case.kill("two", *options, "--resume", after_seconds=rng.random() * case.seconds):
+                break
             n_hit += 1
             case.check_killed(*allowed)
         if not case.out.exists() or hashes(case.out) != case.new:
