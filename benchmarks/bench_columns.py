@@ -34,7 +34,7 @@ from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placeme
 from ripple_place.placing.params import PlacingParams
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
-from ripple_place.select.selected_block import Noise
+from ripple_place.select.sight import Noise
 from ripple_place.trace.activity_rules import ActivityRule
 from ripple_place.tracking import no_track
 from ripple_place.workflows.profile import profile
