@@ -22,8 +22,9 @@ _OPTIONS = (
     click.option("--queue-depth", type=click.IntRange(1), help="Reads kept in flight.  [default: a full queue]"),
     click.option("--thermal", type=click.Choice(["cold", "warm"]), default="cold", show_default=True,
                  help="Temperature of the device."),
-    click.option("--access", type=click.Choice(["direct", "mmap"]), default="direct", show_default=True,
-                 help="Requests past the page cache, or page faults in a mapped file."),
+    click.option("--access", type=click.Choice(["direct", "mmap", "sync"]), default="direct", show_default=True,
+                 help="Requests past the page cache, page faults in a mapped file, or one request at a time, each "
+                 "waiting for the one before."),
     click.option("--compute-us-per-layer", metavar="TIME", type=TIME,
                  help="Time to compute a layer for one token, such as 800us: adds the time of a token end to end."),
     click.option("--overlap", type=click.Choice(["serial", "layer", "cluster"]), default=None,

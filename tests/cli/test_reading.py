@@ -46,6 +46,16 @@ def test_conditions_reach_the_simulator() -> None:
     assert document("--device", "desktop-nvme", "--queue-depth", "1")["conditions"]["queue_depth"] == 1
 
 
+def test_synchronous_reads_reach_the_simulator() -> None:
+    """43 us a page and about a microsecond for the next: no reads but those, one after the other."""
+    changed = document("--device", "ufs4-oneplus12-powerinfer2", "--access", "sync", "--collapse", "off")
+    assert (changed["conditions"]["access"], changed["conditions"]["queue_depth"]) == ("sync", 1)
+    layout = changed["layouts"][0]
+    lengths_us = layout["requests_per_token"] * 43 + (layout["bytes_read_per_token"] / 4096
+                                                      - layout["requests_per_token"]) * 4096 / 4e9 * 1e6  # fmt: skip
+    assert layout["flash_time_us_per_token"] == pytest.approx(lengths_us, rel=1e-4)
+
+
 def test_planners_are_ordered() -> None:
     """Optimal is no slower than adaptive, auto or off."""
     times = {

@@ -9,7 +9,7 @@ ones 35 us: a factor of 1.95 and of 1.08). Heat is different: it lowers the band
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ripple_place.arrays import Float64Array
+    from ripple_place.flash.device.forms.form import Form
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,24 @@ class ReadConditions:
     core : str, optional
         Core that issues the reads; None: that of the profile.
     queue_depth : int, optional
-        Reads kept in flight; None: enough to saturate the device, or one where the file is memory-mapped and the
-        profile knows depths (a thread that faults waits).
+        Reads kept in flight; None: enough to saturate the device; one where reads are synchronous, or where the file
+        is memory-mapped and the profile knows depths (a thread that faults waits).
     thermal : {"cold", "warm"}
-    access : {"direct", "mmap"}
-        By request, or by faults in a memory-mapped file.
+    access : {"direct", "mmap", "sync"}
+        By request, by faults in a memory-mapped file, or by one thread that issues one request at a time and waits.
     """
 
     core: str | None = None
     queue_depth: int | None = None
     thermal: str = "cold"
     access: str = "direct"
+
+
+_ISSUED = {
+    "direct": "by direct requests", "mmap": "by page faults of a mapped file", "sync": "by one synchronous thread",
+}  # fmt: skip
+SYNC_DEPTH = 1
+"""Queue depth of reads that wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,21 @@ class ConditionedDevice(DeviceProfile):
         return self.conditions.access == "mmap"
 
     @property
+    def is_sync(self) -> bool:
+        """Whether each read waits for the one before."""
+        return self.conditions.access == "sync"
+
+    @property
+    def latency_form(self) -> Form:
+        """The form that reads are charged by: the profile's own times of lone reads, where it has some."""
+        return self.sync_form if self.is_sync and self.sync_form is not None else self.queued_form
+
+    @property
+    def times_add_up(self) -> bool:
+        """Whether the time of a token is the sum over its requests: of synchronous ones whatever the form."""
+        return self.is_sync or super().times_add_up
+
+    @property
     def one_page_throughput(self) -> dict[str, float]:
         """Throughput of one-page reads under each condition that applies, relative to that of the form."""
         factors = {name: effect(self) for name, effect in EFFECTS.items()}
@@ -77,9 +100,9 @@ class ConditionedDevice(DeviceProfile):
     @property
     def extra_us(self) -> float:
         """Time that each request takes more than the form says; negative in a range smaller than the form's."""
-        page_us = float(super().request_us(self.page_bytes))
+        page_us = self._queued_us(self.page_bytes)
         # What a small range saves are operations: in the ceiling form, a page takes no less time for its bytes.
-        operation_us = min(page_us, float(super().request_us(self.latency_form.shortest_bytes(self.page_bytes))))
+        operation_us = min(page_us, self._queued_us(self.queued_form.shortest_bytes(self.page_bytes)))
         return sum(
             (page_us if factor <= 1 else operation_us) * (1 / factor - 1)
             for factor in self.one_page_throughput.values()
@@ -92,15 +115,19 @@ class ConditionedDevice(DeviceProfile):
         if self.conditions.thermal == "cold":
             return time_us
         assert self.warm_bandwidth_factor is not None
-        cold_bandwidth = self.max_request_bytes / float(super().request_us(self.max_request_bytes))
+        cold_bandwidth = self.max_request_bytes / self._queued_us(self.max_request_bytes)
         return np.maximum(time_us, size / (self.warm_bandwidth_factor * cold_bandwidth))
+
+    def _queued_us(self, size_bytes: int) -> float:
+        """Return the time of a request at a full queue, whatever the conditions."""
+        return float(self.queued_form.request_us(np.asarray(size_bytes, np.float64), 0.0))
 
     def describe(self) -> str:
         """Return the conditions as a phrase: how reads are issued."""
         depth, core = self.conditions.queue_depth, self.conditions.core
         return ", ".join(
             [
-                "by page faults of a mapped file" if self.is_mapped else "by direct requests",
+                _ISSUED[self.conditions.access],
                 "at a queue depth that saturates the device" if depth is None else f"at queue depth {depth}",
                 *([] if core is None else [f"from a {core} core"]),
                 f"on a {self.conditions.thermal} device",
@@ -134,9 +161,9 @@ class ConditionedDevice(DeviceProfile):
 def range_effect(device: ConditionedDevice) -> float | None:
     """Return the throughput over the range of addresses: straight lines over its logarithm, flat outside.
 
-    The papers give two points.
+    The papers give two points. They are of full queues: times of lone reads stand as the profile has them.
     """
-    if not device.range_bytes or device.span_bytes is None:
+    if not device.range_bytes or device.span_bytes is None or device.latency_form is not device.queued_form:
         return None
     ranges = np.log(np.array(device.range_bytes, np.float64))
     return float(np.interp(np.log(device.span_bytes), ranges, device.range_factor))
@@ -151,7 +178,7 @@ def core_effect(device: ConditionedDevice) -> float | None:
 def queue_effect(device: ConditionedDevice) -> float | None:
     """Return the throughput of the reads kept in flight."""
     depth = device.conditions.queue_depth
-    return None if depth is None else float(np.interp(depth, device.queue_depths, device.queue_factor))
+    return None if depth is None or device.latency_form is not device.queued_form else float(np.interp(depth, device.queue_depths, device.queue_factor))
 
 
 EFFECTS: dict[str, Callable[[ConditionedDevice], float | None]] = {
@@ -181,14 +208,26 @@ def under(
         If the profile knows nothing of a condition.
     """
     conditions = conditions or ReadConditions()
-    known_access = ["direct"] + (["mmap"] if device.read_ahead_bytes is not None else [])
+    depths, has_sync = device.queue_depths, device.sync_form is not None
+    known_access = [
+        "direct",
+        *(["mmap"] if device.read_ahead_bytes is not None else []),
+        *(["sync"] if has_sync or SYNC_DEPTH in depths else []),
+    ]
     known_thermal = ["cold"] + (["warm"] if device.warm_bandwidth_factor is not None else [])
     if conditions.core is not None:
         _check_known(device, "--core", conditions.core, device.cores)
     _check_known(device, "--thermal", conditions.thermal, known_thermal)
     _check_known(device, "--access", conditions.access, known_access)
-    depth, depths = conditions.queue_depth, device.queue_depths
-    if depth is not None and not (depths and depth >= depths[0]):
+    if conditions.access == "sync":
+        if conditions.queue_depth not in (None, SYNC_DEPTH):
+            raise UsageError(
+                f"--access sync --queue-depth {conditions.queue_depth}", found="reads that wait for each other",
+                expected="a queue depth of 1", remedy="leave --queue-depth or --access sync out",
+            )  # fmt: skip
+        conditions = replace(conditions, queue_depth=SYNC_DEPTH)
+    depth = conditions.queue_depth
+    if depth is not None and not (depths and depth >= depths[0]) and not (conditions.access == "sync" and has_sync):
         raise UsageError(
             f"--queue-depth {depth}",
             found=f"device {device.name} knows " + (f"depths from {depths[0]} on" if depths else "no queue depths"),
@@ -196,7 +235,7 @@ def under(
             remedy="give a depth that the profile knows" if depths else "leave it out, or choose another device",
         )
     if depth is None and conditions.access == "mmap" and depths:
-        conditions = ReadConditions(conditions.core, depths[0], conditions.thermal, conditions.access)
+        conditions = replace(conditions, queue_depth=depths[0])
     own = {entry.name: getattr(device, entry.name) for entry in fields(DeviceProfile)}
     return ConditionedDevice(**own, conditions=conditions, span_bytes=span_bytes)
 

@@ -10,9 +10,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from ripple_place.flash.device.checks import check_sources, refuse
+from ripple_place.flash.device.compute import ComputeRates
 from ripple_place.flash.device.forms.registry import FORMS, describe_forms, form_problems
 from ripple_place.flash.device.latency import Ceiling, LatencyLine
 from ripple_place.flash.device.numbers import ConditionNumbers, SizeNumbers
+from ripple_place.flash.device.synchronous import SyncNumbers
 from ripple_place.kernels import read_state
 from ripple_place.units import whole_gap
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from ripple_place.arrays import Float64Array, Int64Array
     from ripple_place.flash.device.forms.form import Form
+    from ripple_place.flash.device.part import ProfilePart
 
 
 __all__ = ["LINE_BUNDLES", "DeviceProfile", "LatencyLine"]
@@ -35,6 +38,8 @@ LINE_DIGITS = 12
 """Significant digits of a fitted line."""
 MAX_LINE_LENGTHS = 4096
 """Lengths that a line is fitted to: bundles of a few bytes make millions of them."""
+_OPTIONAL_PARTS: tuple[type[ProfilePart], ...] = (ConditionNumbers, SyncNumbers, ComputeRates)
+"""What a profile may lack altogether."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class DeviceProfile:
         Bandwidth of the longest requests on a warm device, relative to a cold one.
     read_ahead_bytes : int, optional
         What the kernel fetches for a page fault in a memory-mapped file; without it there is no access mode ``mmap``.
+    sync_size_bytes, sync_latency_us : tuple of int, tuple of float
+        Time of a read that is issued alone, by its size (`ripple_place.flash.device.synchronous.SyncNumbers`).
+    dram_bytes_per_s, npu_bytes_per_s, cpu_bytes_per_s, cpu_sparse_bytes_per_s, compute_threads : optional
+        What computes beside the flash (`ripple_place.flash.device.compute.ComputeRates`).
     estimated : bool
         True where fewer than three sizes have a source of their own.
     sources : mapping of str to str
@@ -100,6 +109,13 @@ class DeviceProfile:
     queue_factor: tuple[float, ...] = ()
     warm_bandwidth_factor: float | None = None
     read_ahead_bytes: int | None = None
+    sync_size_bytes: tuple[int, ...] = ()
+    sync_latency_us: tuple[float, ...] = ()
+    dram_bytes_per_s: float | None = None
+    npu_bytes_per_s: float | None = None
+    cpu_bytes_per_s: float | None = None
+    cpu_sparse_bytes_per_s: float | None = None
+    compute_threads: int | None = None
     estimated: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -109,17 +125,32 @@ class DeviceProfile:
             *([] if self.name else ["name is empty"]),
             *SizeNumbers.problems_in(numbers),
             *form_problems(self.form, numbers),
-            *ConditionNumbers.problems_in(numbers),
+            *(problem for part in _OPTIONAL_PARTS for problem in part.problems_in(numbers)),
         ]
         expected = f"positive sizes and times in form {describe_forms()}, and conditions in range"
         refuse(f"device {self.name}", problems, expected)
-        parts = (SizeNumbers.from_numbers(numbers), self.latency_form, ConditionNumbers.from_numbers(numbers))
-        check_sources(f"device {self.name}", self.sources, {name for part in parts for name in part.sourced})
+        parts = [part.from_numbers(numbers) for part in (SizeNumbers, *_OPTIONAL_PARTS)]
+        check_sources(f"device {self.name}", self.sources, {name for part in (self.queued_form, *parts) for name in part.sourced})
 
     @cached_property
-    def latency_form(self) -> Form:
-        """The form with its numbers."""
+    def queued_form(self) -> Form:
+        """The form with its numbers: the times of requests at a full queue."""
         return FORMS[self.form].from_numbers(vars(self))
+
+    @property
+    def latency_form(self) -> Form:
+        """The form that reads are charged by."""
+        return self.queued_form
+
+    @cached_property
+    def sync_form(self) -> Form | None:
+        """The times of reads that are issued one at a time; None where the profile has none."""
+        return SyncNumbers.from_numbers(vars(self)).form()
+
+    @cached_property
+    def compute_rates(self) -> ComputeRates:
+        """What computes beside the flash."""
+        return ComputeRates.from_numbers(vars(self))
 
     @property
     def times_add_up(self) -> bool:

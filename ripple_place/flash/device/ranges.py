@@ -24,6 +24,7 @@ class Range(NamedTuple):
 
 
 _FACTOR, _SHARE = Range(0.001, 1000), Range(0.001, 1)
+_COMPUTE_RATE = Range(1e6, 1e14)
 RANGES = {
     "page_bytes": Range(64, 2**20),
     "max_request_bytes": Range(64, 2**26),
@@ -39,6 +40,13 @@ RANGES = {
     "queue_depths": Range(1, 2**16),
     "queue_factor": _SHARE,
     "warm_bandwidth_factor": _SHARE,
+    "sync_size_bytes": Range(1, 2**30),
+    "sync_latency_us": Range(0.001, 1e9),
+    "dram_bytes_per_s": _COMPUTE_RATE,
+    "npu_bytes_per_s": _COMPUTE_RATE,
+    "cpu_bytes_per_s": _COMPUTE_RATE,
+    "cpu_sparse_bytes_per_s": _COMPUTE_RATE,
+    "compute_threads": Range(1, 1024),
 }
 """By key of a device file; of lists, each number."""
 MAX_PAGES = 2**16

@@ -19,6 +19,7 @@ MADE_UP = "remembered: made up for tests"
 CONDITION_SOURCES = dict.fromkeys(
     ("range_factor", "core_factor", "queue_factor", "warm_bandwidth_factor", "read_ahead_bytes"), MADE_UP
 )
+SYNC_SOURCES = {"sync_latency_us": MADE_UP}
 
 
 def rich_device() -> DeviceProfile:
@@ -146,6 +147,76 @@ def test_mapped_reads_default_to_one_in_flight() -> None:
     assert device.describe() == "by page faults of a mapped file, at queue depth 1, on a cold device"
 
 
+def lone_reader(**changes: object) -> DeviceProfile:
+    """Return the device of every condition, which also knows lone reads: 40 us a page, 4 us a page beyond."""
+    return replace(
+        rich_device(), sync_size_bytes=(4096, 16384), sync_latency_us=(40.0, 52.0),
+        sources=LINEAR_SOURCES | CONDITION_SOURCES | SYNC_SOURCES, **changes,
+    )  # fmt: skip
+
+
+def test_synchronous_reads_have_their_own_times() -> None:
+    """40 us a page and 4 us for each further one, in any range; a slow core takes its 11 us more."""
+    device = under(lone_reader(), ReadConditions(access="sync"), span_bytes=2**40)
+    assert (device.is_sync, device.is_mapped, device.conditions.queue_depth) == (True, False, 1)
+    assert device.request_us([4096, 8192, 16384, 65536]).tolist() == [40.0, 44.0, 52.0, 100.0]
+    line = device.line(4096)
+    assert (line.overhead_us, line.bandwidth_bytes_per_s) == pytest.approx((36.0, 4096e6 / 4))
+    assert device.break_even_gap(4096) == pytest.approx(9.0)
+    assert under(lone_reader(), ReadConditions(access="sync", queue_depth=1)) == replace(device, span_bytes=None)
+    slow = under(lone_reader(), ReadConditions(core="little", access="sync"))
+    assert slow.request_us([4096, 16384]).tolist() == [51.0, 63.0]
+    assert device.describe() == "by one synchronous thread, at queue depth 1, on a cold device"
+    # Without being asked for, nothing of it shows.
+    assert under(lone_reader()).request_us([4096]).tolist() == under(rich_device()).request_us([4096]).tolist()
+
+
+def test_lone_reads_of_a_profile_that_knows_depth_one() -> None:
+    """A quarter of the throughput at depth 1: a page takes 44 us, and every longer request 33 us more than queued."""
+    device = under(rich_device(), ReadConditions(access="sync"))
+    assert device.request_us([4096, 65536]).tolist() == [44.0, 59.0]
+    deeper = replace(rich_device(), queue_depths=(4, 8))
+    with pytest.raises(UsageError, match="--access sync: found device linear knows direct, mmap"):
+        under(deeper, ReadConditions(access="sync"))
+
+
+def test_lone_reads_add_up_whatever_the_form() -> None:
+    """A read that waits for the one before does not hide under its bytes."""
+    waits = replace(
+        ceiling_device(), sync_size_bytes=(4096,), sync_latency_us=(40.0,),
+        sources={**ceiling_device().sources, **SYNC_SOURCES},
+    )  # fmt: skip
+    assert not under(waits).times_add_up
+    device = under(waits, ReadConditions(access="sync"))
+    assert device.times_add_up
+    assert not device.charged_ceiling().is_own_form
+    assert device.request_us([4096, 8192]).tolist() == [40.0, 80.0]
+
+
+def test_heat_bounds_lone_reads_by_the_warm_bandwidth() -> None:
+    """Warm, nothing is faster than 3.25 us a page (see above): lone reads of 16 pages are slower than that anyway."""
+    device = under(lone_reader(), ReadConditions(thermal="warm", access="sync"))
+    assert device.request_us([4096, 65536]).tolist() == [40.0, 100.0]
+    fast = replace(lone_reader(), sync_latency_us=(40.0, 40.3))
+    assert under(fast, ReadConditions(thermal="warm", access="sync")).request_us([65536]).tolist() == [52.0]
+
+
+@pytest.mark.parametrize("name", ["ufs4-oneplus12-powerinfer2", "ufs4-oneplus12-neuralink", "desktop-nvme"])
+def test_no_lone_read_is_faster_than_one_of_many(name: str) -> None:
+    """A full queue hides latency, it does not add any."""
+    profile = load_device(name)
+    sizes = np.arange(1, profile.max_request_bytes // 4096 + 1) * 4096
+    assert (under(profile, ReadConditions(access="sync")).request_us(sizes) >= profile.request_us(sizes)).all()
+
+
+def test_the_first_steps_of_the_ladder() -> None:
+    """One 8 KiB bundle takes as long as one 4 KiB read, within 3 %, and three reads about 2.92 times as long."""
+    device = under(load_device("ufs4-oneplus12-powerinfer2"), ReadConditions(access="sync"))
+    page_us, bundle_us = device.request_us([4096, 8192]).tolist()
+    assert 32 <= page_us <= 53
+    assert 3 * page_us / bundle_us == pytest.approx(2.92, rel=0.03)
+
+
 def test_warnings_say_where_the_profile_ends() -> None:
     """A range beyond the largest known, and faults at an unknown depth."""
     assert under(rich_device(), span_bytes=2**30).condition_warnings == ()
@@ -158,17 +229,19 @@ def test_warnings_say_where_the_profile_ends() -> None:
     st.sampled_from(list_devices()),
     st.sampled_from([None, 2**20, 2**28, 2**40]),
     st.sampled_from(["cold", "warm"]),
-    st.sampled_from(["direct", "mmap"]),
+    st.sampled_from(["direct", "mmap", "sync"]),
 )
 @settings(max_examples=40, deadline=None)
 def test_shipped_profiles_stay_sound_under_conditions(name: str, span: int | None, thermal: str, access: str) -> None:
     """Whatever they know, times are positive and do not fall with size, and warm is never faster than cold."""
     profile = load_device(name)
+    can_wait = profile.sync_form is not None or profile.queue_depths
+    access = {"mmap": profile.read_ahead_bytes, "sync": can_wait}.get(access) and access or "direct"
     known = ReadConditions(
         profile.cores[-1] if profile.cores else None,
         1 if profile.queue_depths else None,
         thermal if profile.warm_bandwidth_factor else "cold",
-        access if profile.read_ahead_bytes else "direct",
+        access,
     )
     device = under(profile, known, span)
     table_us = device.request_table_us()
@@ -183,7 +256,8 @@ def test_shipped_profiles_stay_sound_under_conditions(name: str, span: int | Non
     [
         (ReadConditions(core="mid"), "--core mid: found device linear knows big, little; expected one of big, little"),
         (ReadConditions(thermal="hot"), "--thermal hot: found device linear knows cold, warm"),
-        (ReadConditions(access="uring"), "--access uring: found device linear knows direct, mmap"),
+        (ReadConditions(access="uring"), "--access uring: found device linear knows direct, mmap, sync"),
+        (ReadConditions(access="sync", queue_depth=5), "--access sync --queue-depth 5: found reads that wait"),
     ],
 )
 def test_unknown_values_of_known_conditions(conditions: ReadConditions, match: str) -> None:
@@ -199,6 +273,7 @@ def test_unknown_values_of_known_conditions(conditions: ReadConditions, match: s
         (ReadConditions(queue_depth=4), "--queue-depth 4: found device linear knows no queue depths"),
         (ReadConditions(thermal="warm"), "--thermal warm: found device linear knows cold"),
         (ReadConditions(access="mmap"), "--access mmap: found device linear knows direct"),
+        (ReadConditions(access="sync"), "--access sync: found device linear knows direct"),
     ],
 )
 def test_conditions_that_a_profile_has_no_numbers_for(conditions: ReadConditions, match: str) -> None:
@@ -230,6 +305,10 @@ def test_a_depth_below_the_first_known() -> None:
         ({"warm_bandwidth_factor": 1.2}, r"warm_bandwidth_factor = 1\.2 is no share"),
         ({"read_ahead_bytes": 5000}, "read_ahead_bytes = 5000 is no multiple of page_bytes"),
         ({"max_iops": 0}, "max_iops = 0 is no rate"),
+        ({"sync_size_bytes": (4096,)}, "1 sync_size_bytes and 0 sync_latency_us"),
+        ({"sync_size_bytes": (8192, 4096), "sync_latency_us": (1.0, 2.0)}, "sync_size_bytes do not ascend"),
+        ({"sync_size_bytes": (4096, 8192), "sync_latency_us": (2.0, 2.0)}, "sync_latency_us .* do not rise at the end"),
+        ({"sync_size_bytes": (4096,), "sync_latency_us": (2.0,)}, "a sentence for each of .*sync_latency_us"),
         ({"sources": LINEAR_SOURCES}, "expected a sentence for each of .*core_factor.*warm_bandwidth_factor"),
     ],
 )

@@ -157,6 +157,13 @@ instead(
 )  # fmt: skip
 
 
+instead(
+    _UNDER, "leave --queue-depth", "four reads in flight that wait for each other: one, or four that do not",
+    lambda: on(DEPTHS, access="sync", queue_depth=4), lambda: on(DEPTHS, access="sync"),
+    lambda: on(DEPTHS, queue_depth=4),
+)  # fmt: skip
+
+
 @case(_UNDER, "give a depth")
 def depth_below_the_known(folder: Path) -> Attempts:
     """A queue depth below those that the profile knows: one that it knows."""

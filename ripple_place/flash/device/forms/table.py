@@ -43,14 +43,7 @@ class TableForm(Form):
 
     def problems(self) -> Iterator[str]:
         """Name each number that is missing or out of range."""
-        sizes, times = self.size_bytes, self.latency_us
-        if not sizes or len(sizes) != len(times):
-            yield f"{len(sizes)} size_bytes and {len(times)} latency_us"
-        if not ascend("size_bytes", sizes):
-            yield f"size_bytes do not ascend ({RANGES['size_bytes']})"
-        rises = are_in_range("latency_us", times) and all(a <= b for a, b in pairwise(times))
-        if not (rises and (len(times) < 2 or times[-2] < times[-1])):
-            yield f"latency_us are not positive, fall, or do not rise at the end ({RANGES['latency_us']})"
+        yield from table_problems("", self.size_bytes, self.latency_us)
         yield from rate_problems("max_iops", self.max_iops, is_optional=True)
 
     def request_us(self, size_bytes: Float64Array, extra_us: float) -> Float64Array:
@@ -64,3 +57,15 @@ class TableForm(Form):
             return np.asarray(latency_us[0] * np.maximum(1.0, size_bytes / knots[0]))
         slope = (latency_us[-1] - latency_us[-2]) / (knots[-1] - knots[-2])
         return np.asarray(np.interp(size_bytes, knots, latency_us) + slope * np.maximum(0.0, size_bytes - knots[-1]))
+
+
+def table_problems(prefix: str, sizes: tuple[int, ...], times: tuple[float, ...]) -> Iterator[str]:
+    """Name what keeps sizes and times from being a table, under the keys ``{prefix}size_bytes`` and its like."""
+    size_key, time_key = f"{prefix}size_bytes", f"{prefix}latency_us"
+    if not sizes or len(sizes) != len(times):
+        yield f"{len(sizes)} {size_key} and {len(times)} {time_key}"
+    if not ascend(size_key, sizes):
+        yield f"{size_key} do not ascend ({RANGES[size_key]})"
+    rises = are_in_range(time_key, times) and all(a <= b for a, b in pairwise(times))
+    if not (rises and (len(times) < 2 or times[-2] < times[-1])):
+        yield f"{time_key} are not positive, fall, or do not rise at the end ({RANGES[time_key]})"
