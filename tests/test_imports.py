@@ -22,8 +22,8 @@ FOUNDATION = {"errors", "units", "blocks", "bundle_sizes", "jsontext", "tensorfi
               "tracking", "outputs", "version", "paths", "arrays", "locks", "newfile", "printable", "extras",
               "inputfile", "storedarray", "torchpickle", "hub", "foreign"}  # fmt: skip
 LAYERS = [
-    {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"placing", "capture"}, {"ordering", "select"},
-    {"checkpoint", "flash", "graph"}, {"predict"}, {"trace"}, FOUNDATION, {"kernels"},
+    {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"systems"}, {"placing", "capture"},
+    {"ordering", "select"}, {"checkpoint", "flash", "graph"}, {"predict"}, {"trace"}, FOUNDATION, {"kernels"},
 ]  # fmt: skip
 """From the top down: a module may import what lies below it, and its own room; those in one row do not see each other,
 but for the foundation, whose modules build on each other."""

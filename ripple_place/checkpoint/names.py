@@ -13,5 +13,8 @@ JOURNAL_FORMAT = "ripple-place.journal/1"
 SELECTION_FILE = f"{OWN_DIRECTORY}/selection.json"
 COMPENSATION_FILE = f"{OWN_DIRECTORY}/compensation.safetensors"
 PREDICTORS_FILE = f"{OWN_DIRECTORY}/predictors.safetensors"
-ADDITIONS = {SELECTION_FILE: "selection", COMPENSATION_FILE: "compensation", PREDICTORS_FILE: "predictors"}
+PLAN_FILE = f"{OWN_DIRECTORY}/plan.json"
+ADDITIONS = {
+    SELECTION_FILE: "selection", COMPENSATION_FILE: "compensation", PREDICTORS_FILE: "predictors", PLAN_FILE: "plan",
+}  # fmt: skip
 """Files beside the model, and what they are: readers that choose what they read may use them. The model does not."""

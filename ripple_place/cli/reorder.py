@@ -73,6 +73,9 @@ _ORDERINGS = (
 @click.option("--copies", type=click.IntRange(1, 2), default=1, show_default=True,
               help="2: the bundled file has each neuron twice, the second time in an order made for what the first "
               "leaves fragmented; simulate reads from either.")  # fmt: skip
+@click.option("--plan", "neuron_plan", metavar="PLAN", help="powerinfer2[,batches=1-4][,cold-share=50%]...: the "
+              "hottest neurons first and in sequence, as many as PowerInfer-2's planner computes densely and keeps in "
+              "--dram-budget; the others as --ordering places them (docs/systems.md).")  # fmt: skip
 @click.option("--select", "rules", metavar="RULE", multiple=True, help="Tune a rule that chooses what a token uses, "
               "such as flash-aware=0.001 (wanted rise of the loss, in nats a token), for the output; repeatable; needs "
               "the capture extra.")  # fmt: skip
@@ -101,6 +104,7 @@ def reorder(
     force: bool,
     resume: bool,
     time_limit: float | None,
+    neuron_plan: str | None,
     rules: tuple[str, ...],
     activity: str,
     recall: float | None,
@@ -118,10 +122,14 @@ def reorder(
     from ripple_place.checkpoint.output.plan import FORMATS
     from ripple_place.checkpoint.writing import WritingParams
     from ripple_place.placing.params import PlacingParams
+    from ripple_place.systems.plan_params import PlanParams
     from ripple_place.workflows.reorder import apply_placement
     from ripple_place.workflows.reorder import reorder as run
 
     _check_source_of_order(checkpoint, profile, placement)
+    planned = None if neuron_plan is None else PlanParams.parse(neuron_plan)
+    if planned is not None and placement is not None:
+        raise _order_error("--plan as well", "leave --plan out: the placement is the order")
     formats = FORMATS if format_ == "both" else (format_,)
     writing = WritingParams(formats, stride, adapter, carriers, gguf, family, dry_run, force, resume)
     limit_s = None if time_limit is None else time_limit / 1e6
@@ -131,7 +139,7 @@ def reorder(
     if placement is not None and checkpoint is not None:
         report = apply_placement(checkpoint, placement, out, writing, layers=params.layers, track=track)
     elif profile is not None:
-        report = run(checkpoint, profile, out, params, writing, track, selection)
+        report = run(checkpoint, profile, out, params, writing, track, selection, planned)
     if common.as_json:
         figures = {"plan": plan_figures(report.plan)} if dry_run and report.plan is not None else {}
         echo_json({"out": str(out), "dry_run": dry_run, **report.to_json(), **figures})

@@ -16,6 +16,7 @@ from ripple_place.cli.ordering_tables import (
     reorder_table,
     tried_table,
 )
+from ripple_place.cli.plan_text import plan_text
 from ripple_place.printable import listed, one_line
 from ripple_place.units import format_bytes, format_rate, format_time_us
 
@@ -45,6 +46,8 @@ def reorder_text(report: ReorderReport, out: Path, *, dry_run: bool, verbose: bo
         parts.append(copies_table(report.copies))
     if report.tuned is not None:
         parts.append(_tuned_text(report.tuned))
+    if report.neuron_plan is not None:
+        parts.append(plan_text(report.neuron_plan))
     return "\n\n".join([*parts, "\n".join(_summary(report, out, dry_run=dry_run))])
 
 

@@ -46,6 +46,8 @@ class ReorderReport:
         Whether orders were made once more on all rows after they were judged.
     tuned : TunedRules or None
         Rules that were tuned for the output.
+    neuron_plan : mapping of str to anything JSON has, or None
+        Which neurons are hot, as ``plan.json`` has it, if that was planned.
     """
 
     ordering: str
@@ -60,6 +62,7 @@ class ReorderReport:
     copies: CopiesReport | None = None
     is_refitted: bool = False
     tuned: TunedRules | None = None
+    neuron_plan: Mapping[str, Any] | None = None
 
     @classmethod
     def of_placed(cls, params: PlacingParams, placed: Placed) -> ReorderReport:
@@ -95,5 +98,6 @@ class ReorderReport:
             "bytes_of_predictors": self._bytes_of_predictors,
             "verified": self.verification.as_json() if self.verification else None,
             "selection": self.tuned.to_json() if self.tuned else None,
+            "neuron_plan": self.neuron_plan,
             "warnings": list(self.warnings),
         }

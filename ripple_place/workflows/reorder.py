@@ -11,7 +11,8 @@ from ripple_place.blocks import select_layers, unit_metadata
 from ripple_place.bundle_sizes import sizes_of_blocks, sizes_to_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.checkpoint.model.ffn import open_model
-from ripple_place.checkpoint.output.additions import check_predictors_of, predictors_file
+from ripple_place.checkpoint.names import PLAN_FILE
+from ripple_place.checkpoint.output.additions import Addition, check_predictors_of, predictors_file
 from ripple_place.checkpoint.output.gguf_export import export_gguf
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
@@ -26,6 +27,7 @@ from ripple_place.placing.params import PlacingParams
 from ripple_place.placing.place import place_neurons
 from ripple_place.placing.reorder_report import ReorderReport
 from ripple_place.placing.stride import choose_stride
+from ripple_place.systems.place import check_plan, place_by_plan
 from ripple_place.tracking import Track, no_track
 from ripple_place.workflows.tune_selection import TuneParams, tune_selection
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.graph.profile import Profile
+    from ripple_place.systems.plan_params import PlanParams
 
 
 def reorder(
@@ -45,6 +48,7 @@ def reorder(
     writing: WritingParams | None = None,
     track: Track = no_track,
     selection: TuneParams | None = None,
+    neuron_plan: PlanParams | None = None,
 ) -> ReorderReport:
     """Order the neurons of every profiled block and write the placement, or the checkpoint in that order.
 
@@ -64,6 +68,8 @@ def reorder(
         Receives progress.
     selection : TuneParams, optional
         Rules to tune for the output, which keeps what was fitted beside the model.
+    neuron_plan : PlanParams, optional
+        Hot neurons first, as PowerInfer-2 plans them for the DRAM budget; the plan is kept beside the model.
 
     Raises
     ------
@@ -82,6 +88,8 @@ def reorder(
     placing, writing = placing or PlacingParams(), writing or WritingParams()
     profile, out = Path(profile), Path(out)
     _check_together(checkpoint, profile, out, placing, writing)
+    if neuron_plan is not None:
+        check_plan(placing, tunes=selection is not None)
     if selection is not None:
         selection.check(placing, checkpoint)
         if not writing.dry_run:
@@ -94,7 +102,8 @@ def reorder(
     sizes = _bundle_bytes(model, learned, names, placing)
     placing = placing.resolved(
         has_rows=learned.trace is not None, has_sizes=bool(sizes),
-        needs_device=model is not None and (writing.stride == "auto" or selection is not None),
+        needs_device=neuron_plan is not None
+        or (model is not None and (writing.stride == "auto" or selection is not None)),
     )  # fmt: skip
     # Everything that can be refused is refused before the long part.
     if model is None:
@@ -103,17 +112,24 @@ def reorder(
         _check_rewrite(model, learned, names, placing, writing, out)
 
     costs = ReadCosts(placing.device_profile, placing.break_even_gap, sizes)
-    placed = place_neurons(learned, names, placing, costs, track)
-    report = ReorderReport.of_placed(placing, placed)
+    additions: dict[str, Addition] = {}
+    if neuron_plan is None:
+        placed = place_neurons(learned, names, placing, costs, track)
+        placement, report = placed.placement, ReorderReport.of_placed(placing, placed)
+    else:
+        placed, placement, planned = place_by_plan(learned, names, placing, costs, neuron_plan, track)
+        report = replace(ReorderReport.of_placed(placing, placed), neuron_plan=planned.to_json())
+        additions = {PLAN_FILE: Addition.of_bytes(planned.to_bytes())}
     if model is None:
         if not writing.dry_run:
-            write_placement(out, placed.placement)
+            write_placement(out, placement)
     else:
         report = replace(report, warnings=(*model_warnings(model, learned), *report.warnings))
         stride = None
         if writing.stride == "auto" and "bundled" in writing.formats:
             stride = choose_stride(learned.trace, placed, placing.device_profile, sizes)
-        plan = _with_predictors(writing.plan(model, placed.placement, out, stride), learned)
+        plan = _with_predictors(writing.plan(model, placement, out, stride), learned)
+        plan = replace(plan, additions={**plan.additions, **additions})
         if selection is not None and not writing.dry_run:
             plan, tuned = tune_selection(plan, learned, placing, selection, track)
             report = replace(report, tuned=tuned)
