@@ -52,15 +52,15 @@ class BlockTally:
     reader : BlockReader
         Plans the reads of each chunk.
     rows : RowTokens
-    capacity : int
-        Neurons that DRAM holds.
+    capacity : int or None
+        Neurons that DRAM holds; None in a pool of all blocks.
     has_bound : bool
         Whether chunks come with the hits of the best replacement.
     """
 
     def __init__(
-        self, layout: BlockLayout, device: DeviceProfile, reader: BlockReader, rows: RowTokens, capacity: int,
-        has_bound: bool = False,
+        self, layout: BlockLayout, device: DeviceProfile, reader: BlockReader, rows: RowTokens,
+        capacity: int | None, has_bound: bool = False,
     ) -> None:  # fmt: skip
         self._bundle_bytes, self._page_bytes = layout.extent.bundle_bytes, device.page_bytes
         self._reader, self._rows, self._capacity = reader, rows, capacity

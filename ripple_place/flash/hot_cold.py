@@ -82,8 +82,8 @@ def surviving_gains(
     """
     capacity = {name: hottest_neurons(HOT_SHARE, block.n_neurons) for name, block in hot_cold.blocks.items()}
     settings = (
-        replace(params, cache="none", capacity_neurons={}),
-        replace(params, cache=Pinned.policy, capacity_neurons=capacity),
+        replace(params, cache="none", capacity_neurons={}, pool_neurons=None),
+        replace(params, cache=Pinned.policy, capacity_neurons=capacity, pool_neurons=None),
     )
 
     def times_us(layout: Layout) -> list[float]:

@@ -43,10 +43,10 @@ def gain_ladder(
     results : sequence of LayoutResult, optional
         What simulating `params` gave, one a layout: the last step, which need not be simulated again.
     """
-    bare = replace(params, cache="none", capacity_neurons={}, gap=0)
+    bare = replace(params, cache="none", capacity_neurons={}, pool_neurons=None, gap=0)
     steps = [("single reads", bare)]
     if params.gap != 0:
-        steps.append(("+ access collapse", replace(params, cache="none", capacity_neurons={})))
+        steps.append(("+ access collapse", replace(bare, gap=params.gap)))
     if params.cache != "none":
         steps.append((f"+ DRAM cache ({params.cache})", params))
     *earlier, (last_title, _) = steps
@@ -57,9 +57,10 @@ def gain_ladder(
             Step(title, tuple(_flash_time_us(trace, layout, device, step) for layout in layouts))
             for title, step in earlier
         ),
-        Step(last_title, tuple(result.totals.flash_time_us / trace.n_tokens for result in results)),
+        Step(last_title, tuple(result.totals.flash_time_us / result.n_tokens for result in results)),
     )
 
 
 def _flash_time_us(trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams) -> float:
-    return simulate(trace, layout, device, params).totals.flash_time_us / trace.n_tokens
+    result = simulate(trace, layout, device, params)
+    return result.totals.flash_time_us / result.n_tokens

@@ -107,23 +107,23 @@ def list_requests(
     bases = block_bases(extents, {name: layout.blocks[name].span_bytes for name in trace.blocks}, device.page_bytes)
     parts: dict[tuple[int, int], tuple[Int64Array, Int64Array]] = {}
     predicted_us = 0.0
-    for place, (name, block) in enumerate(trace.blocks.items()):
+    places = {name: place for place, name in enumerate(trace.blocks)}
+    rows_of = {
+        name: tokens if block.token_index is None else np.flatnonzero(np.isin(block.token_index, tokens))
+        for name, block in trace.blocks.items()
+    }
+    readers = {name: params.reader_of(name, layout.blocks[name], device) for name in trace.blocks}
+    for name, chunk in params.replay_blocks(trace, layout, device, list(trace.blocks)):
+        index_of, rows = trace.blocks[name].token_index, rows_of[name]
         shift_bytes = bases[name] - extents[name].base_offset_bytes
-        rows = tokens
-        if block.token_index is not None:
-            rows = np.flatnonzero(np.isin(block.token_index, tokens))
-        reader = params.reader_of(name, layout.blocks[name], device)
-        for chunk in params.replay(name, block, layout.blocks[name], device):
-            reads = reader.read(chunk)
-            first, stop = np.searchsorted(rows, (chunk.first_row, chunk.first_row + chunk.n_rows))
-            for row in rows[first:stop].tolist():
-                token = row if block.token_index is None else int(block.token_index[row])
-                index = row - chunk.first_row
-                offset_bytes, length_bytes = _requests_of_row(reads, index, layout.blocks[name], device)
-                parts[token, place] = (offset_bytes + shift_bytes, length_bytes)
-                predicted_us += float(reads.row_us[index])
-            if stop == rows.size:
-                break
+        reads = readers[name].read(chunk)
+        first, stop = np.searchsorted(rows, (chunk.first_row, chunk.first_row + chunk.n_rows))
+        for row in rows[first:stop].tolist():
+            token = row if index_of is None else int(index_of[row])
+            index = row - chunk.first_row
+            offset_bytes, length_bytes = _requests_of_row(reads, index, layout.blocks[name], device)
+            parts[token, places[name]] = (offset_bytes + shift_bytes, length_bytes)
+            predicted_us += float(reads.row_us[index])
     batches = [parts[key] for key in sorted(parts) if parts[key][0].size]
     sizes = [offsets.size for offsets, _ in batches]
     return RequestList(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,7 +122,8 @@ class BlockResult:
     n_rows : int
         Tokens that reach the block.
     bundle_bytes, gap, capacity_neurons : int
-        Under which it was simulated; `gap` is None where there was not one gap for all tokens.
+        Under which it was simulated; `gap` is None where there was not one gap for all tokens, `capacity_neurons`
+        where all blocks shared a pool, of which a block has now more and now less.
     totals : FlashTotals
     percentiles_us : tuple of float
         Of the flash time of a token, at `PERCENTILES`; tokens that do not reach the block count 0.
@@ -131,7 +132,7 @@ class BlockResult:
     n_rows: int
     bundle_bytes: int
     gap: int | None
-    capacity_neurons: int
+    capacity_neurons: int | None
     totals: FlashTotals
     percentiles_us: tuple[float, ...]
 
@@ -153,6 +154,28 @@ class Selection(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class StepScores:
+    """What consecutive steps of one batch size took, on average.
+
+    Attributes
+    ----------
+    batch, n_steps : int
+    flash_time_us_per_step : float
+    step_time_us_per_step : float or None
+        Reading and computing together; None where the cost of computing is unknown.
+    """
+
+    batch: int
+    n_steps: int
+    flash_time_us_per_step: float
+    step_time_us_per_step: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of ``steps``."""
+        return {**asdict(self), "flash_time_us_per_token": self.flash_time_us_per_step / self.batch}
+
+
 @dataclass(frozen=True, eq=False)
 class LayoutResult:
     """What a layout cost on a trace.
@@ -169,6 +192,9 @@ class LayoutResult:
         Reading and computing together, if the cost of computing was given.
     selection : Selection, optional
         What a rule dropped, if one chose what is read.
+    steps : tuple of StepScores
+        Of each stretch of steps with one batch size, where sequences ran together; tokens above are then those of all
+        sequences, each with the time of its step over their number.
     """
 
     name: str
@@ -177,6 +203,7 @@ class LayoutResult:
     token_us: Float64Array
     token_time: TokenTime | None = None
     selection: Selection | None = None
+    steps: tuple[StepScores, ...] = ()
 
     @property
     def label(self) -> str:
@@ -203,6 +230,7 @@ class LayoutResult:
             **self.totals.scores(self.n_tokens),
             "flash_time_us_percentiles": _by_percentile(percentiles_us(self.token_us)),
             **self._token_time_scores(),
+            **({"steps": [each.to_json() for each in self.steps]} if self.steps else {}),
             "speedup": _speedup(self.totals, baseline.totals if baseline else None),
             "token_speedup": self._token_speedup(baseline),
             "blocks": {

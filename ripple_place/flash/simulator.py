@@ -1,7 +1,7 @@
 """The simulator: what it costs to serve an activation trace from a layout on a device.
 
-For each token and block: the active neurons, in slot order, are requested from the DRAM cache one by one; reads are
-planned on the misses, merged across small gaps, rounded out to pages, split at the device's maximum request, and
+For each token and block: the active neurons, in slot order, are requested from the DRAM cache one by one, each block
+having its own or all blocks sharing one; reads are planned on the misses, merged across small gaps, rounded out to pages, split at the device's maximum request, and
 charged by size. Reads of different blocks never merge; a neuron in DRAM that lies inside a gap is read through.
 """
 
@@ -9,124 +9,25 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.errors import PlacementError, UsageError
-from ripple_place.flash.admission import Admission
-from ripple_place.flash.block_reader import BlockReader
+from ripple_place.errors import PlacementError
 from ripple_place.flash.block_tally import BlockTally, RowTokens
-from ripple_place.flash.caches.belady import Belady
-from ripple_place.flash.caches.registry import find_policy
-from ripple_place.flash.planners.registry import find_planner
-from ripple_place.flash.read_cost import ReadCost
-from ripple_place.flash.replay import replay_block
-from ripple_place.flash.results import BlockResult, LayoutResult
+from ripple_place.flash.results import BlockResult, LayoutResult, percentiles_us
+from ripple_place.flash.simulation_params import SimulationParams as SimulationParams
+from ripple_place.flash.step_times import per_sequence, per_token
 from ripple_place.flash.token_time import TokenClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout, Layout
-    from ripple_place.flash.replay import Chunk
-    from ripple_place.flash.token_time import ComputeParams
     from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
-
-
-@dataclass(frozen=True)
-class SimulationParams:
-    """How a simulated reader works.
-
-    Parameters
-    ----------
-    cache : str
-        DRAM cache policy (`ripple_place.flash.caches.registry.find_policy`).
-    capacity_neurons : mapping of str to int
-        Neurons of each block that DRAM holds; a block that is not named has none.
-    gap : int, mapping of str to int or str, optional
-        Unwanted neurons between two wanted ones that are read through, for all blocks or by block; None takes the
-        device's whole break-even gap for each block's bundles. Or ``adaptive`` or ``optimal``: a planner that decides
-        token by token (`ripple_place.flash.planners.registry`).
-    compute : ComputeParams, optional
-        What computing a layer costs; without it, only reading is timed.
-    n_threads : int
-        Blocks simulated at a time. Results do not depend on it.
-    admission : Admission
-        Which misses may enter the cache.
-    reset_tokens : tuple of int
-        Ascending tokens before which the cache is emptied, such as the first of each text segment.
-    with_bound : bool
-        Whether to count the hits of Belady's replacement at the same capacity beside those of a cache.
-
-    Raises
-    ------
-    UsageError
-        If a number is negative or the policy unknown.
-    """
-
-    cache: str = "none"
-    capacity_neurons: Mapping[str, int] = field(default_factory=dict)
-    gap: int | Mapping[str, int] | str | None = None
-    n_threads: int = 1
-    compute: ComputeParams | None = None
-    admission: Admission = field(default_factory=Admission)
-    reset_tokens: tuple[int, ...] = ()
-    with_bound: bool = False
-
-    def __post_init__(self) -> None:
-        find_policy(self.cache)
-        find_planner(self.planner)
-        if self.gap is None or isinstance(self.gap, int | str):
-            gaps = [self.gap] if isinstance(self.gap, int) else []
-        else:
-            gaps = list(self.gap.values())
-        if min([*gaps, *self.capacity_neurons.values(), self.n_threads - 1]) < 0:
-            raise UsageError(
-                "simulation", found=f"gap {self.gap}, {self.n_threads} threads, or a negative capacity",
-                expected="gaps and capacities of at least 0, one thread or more", remedy="correct the number",
-            )  # fmt: skip
-
-    @property
-    def planner(self) -> str:
-        """Name of the read planner."""
-        return self.gap if isinstance(self.gap, str) else "fixed"
-
-    def gap_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> int:
-        """Return the gap of block `name`; for a planner that decides token by token, the device's."""
-        gap = None if self.gap is None or isinstance(self.gap, str) else self.gap
-        if gap is not None and not isinstance(gap, int):
-            gap = gap.get(name)
-        return device.gap(layout.extent.bundle_bytes) if gap is None else gap
-
-    def reader_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> BlockReader:
-        """Return what reads block `name`."""
-        return BlockReader(layout, device, self.planner, self.gap_of(name, layout, device))
-
-    def has_bound(self, name: str) -> bool:
-        """Return whether the hits of the best replacement are counted in block `name`."""
-        return self.with_bound and self.cache != "none" and self.capacity_neurons.get(name, 0) > 0
-
-    def replay(self, name: str, trace: BlockTrace, layout: BlockLayout, device: DeviceProfile) -> Iterator[Chunk]:
-        """Yield the accesses of block `name`, a chunk of rows at a time, and what of them was in DRAM.
-
-        Raises
-        ------
-        UsageError
-            If the cache cannot serve the placement.
-        """
-        capacity, placement = self.capacity_neurons.get(name, 0), layout.placement
-        reads = ReadCost.on_device(device, layout.extent.bundle_bytes, self.gap_of(name, layout, device))
-        cache = find_policy(self.cache)(capacity, placement, reads)
-        bound = Belady(capacity, placement) if self.has_bound(name) else None
-        tokens = np.asarray(self.reset_tokens, np.int64)
-        rows = tokens if trace.token_index is None else np.unique(np.searchsorted(trace.token_index, tokens))
-        return replay_block(
-            trace, placement, cache, name=name, admission=self.admission, reset_rows=rows.tolist(), bound=bound
-        )
 
 
 def simulate(
@@ -150,7 +51,7 @@ def simulate(
     PlacementError
         If the layout lacks a block of the trace, or has another number of neurons there.
     UsageError
-        If the cache cannot serve the placement.
+        If the cache cannot serve the placement, or blocks cannot share one.
 
     Notes
     -----
@@ -160,28 +61,60 @@ def simulate(
     """
     params = params or SimulationParams()
     check_layout(trace, layout)
+    with ThreadPoolExecutor(params.n_threads) as pool:
+        served = _serve_apart if params.pool_neurons is None else _serve_together
+        result = _add_up(trace, layout, params, served(trace, layout, device, params, pool))
+    return result if params.batch_of_step is None else per_token(result, params.batch_of_step)
 
+
+def _add_up(
+    trace: ActivationTrace, layout: Layout, params: SimulationParams,
+    served: Iterable[tuple[BlockResult, Float64Array]],
+) -> LayoutResult:  # fmt: skip
+    """Return what all blocks cost together, from what each costs, in model order."""
+    blocks = {}
+    token_us = np.zeros(trace.n_tokens)
+    clock = None if params.compute is None else TokenClock(params.compute, trace.n_tokens)
+    # In model order, so that times are added up in the same order whatever the number of threads.
+    for name, (block, block_token_us) in zip(trace.blocks, served, strict=True):
+        if params.batch_of_step is not None:
+            block = replace(block, percentiles_us=percentiles_us(per_sequence(block_token_us, params.batch_of_step)))
+        blocks[name] = block
+        token_us += block_token_us
+        if clock is not None:
+            clock.add(name, block_token_us)
+    token_time = None if clock is None else clock.finish()
+    return LayoutResult(layout.name, trace.n_tokens, blocks, token_us, token_time)
+
+
+def _serve_apart(
+    trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams, pool: ThreadPoolExecutor
+) -> Iterator[tuple[BlockResult, Float64Array]]:
+    """Yield what each block costs with a cache of its own."""
     stop = threading.Event()
 
     def simulate_one(name: str) -> tuple[BlockResult, Float64Array]:
         return simulate_block(name, trace.blocks[name], layout.blocks[name], device, params, trace.n_tokens, stop)
 
-    blocks = {}
-    token_us = np.zeros(trace.n_tokens)
-    clock = None if params.compute is None else TokenClock(params.compute, trace.n_tokens)
-    with ThreadPoolExecutor(params.n_threads) as pool:
-        try:
-            # In model order, so that times are added up in the same order whatever the number of threads.
-            for name, (block, block_token_us) in zip(trace.blocks, pool.map(simulate_one, trace.blocks), strict=True):
-                blocks[name] = block
-                token_us += block_token_us
-                if clock is not None:
-                    clock.add(name, block_token_us)
-        except BaseException:
-            stop.set()  # The end of the run must not wait for the blocks under way.
-            raise
-    token_time = None if clock is None else clock.finish()
-    return LayoutResult(layout.name, trace.n_tokens, blocks, token_us, token_time)
+    try:
+        yield from pool.map(simulate_one, trace.blocks)
+    except BaseException:
+        stop.set()  # The end of the run must not wait for the blocks under way.
+        raise
+
+
+def _serve_together(
+    trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams, pool: ThreadPoolExecutor
+) -> Iterator[tuple[BlockResult, Float64Array]]:
+    """Yield what each block costs with a cache that all share, whose replay is one thread's work."""
+    tallies = {
+        name: _tally(name, block, layout.blocks[name], device, params, trace.n_tokens)
+        for name, block in trace.blocks.items()
+    }
+    for chunks in params.replay_pool(trace, layout, device):
+        for _ in pool.map(lambda tally, chunk: tally.add(chunk), map(tallies.__getitem__, chunks), chunks.values()):
+            pass
+    yield from (tally.result() for tally in tallies.values())
 
 
 def check_layout(trace: ActivationTrace, layout: Layout) -> None:
@@ -217,11 +150,18 @@ def simulate_block(
     CancelledError
         Once `stop` is set: nobody waits for the result any more.
     """
-    capacity = params.capacity_neurons.get(name, 0)
-    rows = RowTokens(trace.n_rows, trace.token_index, n_tokens)
-    tally = BlockTally(layout, device, params.reader_of(name, layout, device), rows, capacity, params.has_bound(name))
+    tally = _tally(name, trace, layout, device, params, n_tokens)
     for chunk in params.replay(name, trace, layout, device):
         if stop is not None and stop.is_set():
             raise CancelledError
         tally.add(chunk)
     return tally.result()
+
+
+def _tally(
+    name: str, trace: BlockTrace, layout: BlockLayout, device: DeviceProfile, params: SimulationParams, n_tokens: int
+) -> BlockTally:
+    """Return what adds up a block's costs."""
+    rows = RowTokens(trace.n_rows, trace.token_index, n_tokens)
+    reader = params.reader_of(name, layout, device)
+    return BlockTally(layout, device, reader, rows, params.capacity_of(name), params.has_bound(name))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.results import LayoutResult
     from ripple_place.flash.simulator import SimulationParams
-    from ripple_place.trace.activation_trace import BlockTrace
+    from ripple_place.trace.activation_trace import ActivationTrace
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,12 @@ def busiest_block(result: LayoutResult) -> str:
 
 
 def median_row(
-    name: str, trace: BlockTrace, layout: BlockLayout, device: DeviceProfile, params: SimulationParams
+    name: str, trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams
 ) -> int:
     """Return the row of block `name` with the median number of reads (the lower one of two, the first of equals)."""
-    reader = params.reader_of(name, layout, device)
-    counts = [np.diff(reader.read(chunk).read_starts) for chunk in params.replay(name, trace, layout, device)]
+    reader = params.reader_of(name, layout.blocks[name], device)
+    chunks = params.replay_blocks(trace, layout, device, [name])
+    counts = [np.diff(reader.read(chunk).read_starts) for _, chunk in chunks]
     if not counts:
         return 0
     n_reads = np.concatenate(counts)
@@ -62,13 +63,7 @@ def median_row(
 
 
 def reads_of_row(
-    layout_name: str,
-    name: str,
-    trace: BlockTrace,
-    layout: BlockLayout,
-    device: DeviceProfile,
-    params: SimulationParams,
-    row: int,
+    name: str, trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams, row: int
 ) -> TokenReads:
     """Return the reads of one row of block `name`, its cache as the rows before left it.
 
@@ -77,17 +72,18 @@ def reads_of_row(
     IndexError
         If the block has no such row.
     """
-    reader = params.reader_of(name, layout, device)
-    for chunk in params.replay(name, trace, layout, device):
+    block = layout.blocks[name]
+    reader = params.reader_of(name, block, device)
+    for _, chunk in params.replay_blocks(trace, layout, device, [name]):
         reads = reader.read(chunk)
         if row < chunk.first_row + chunk.n_rows:
             slots, is_hit = chunk.row(row)
             start, stop = reads.read_starts[row - chunk.first_row], reads.read_starts[row - chunk.first_row + 1]
             first_slot, last_slot = reads.first_slot[start:stop].copy(), reads.last_slot[start:stop].copy()
-            if layout.n_copies == 2:
-                slots, is_hit = _slots_read(slots, is_hit, first_slot, last_slot, layout)
-            n_slots = layout.n_copies * layout.n_neurons
-            return TokenReads(layout_name, n_slots, slots, is_hit, first_slot, last_slot)
+            if block.n_copies == 2:
+                slots, is_hit = _slots_read(slots, is_hit, first_slot, last_slot, block)
+            n_slots = block.n_copies * block.n_neurons
+            return TokenReads(layout.name, n_slots, slots, is_hit, first_slot, last_slot)
     raise IndexError(f"{name} has no row {row}")
 
 
@@ -109,20 +105,16 @@ def _slots_read(
 
 
 def reads_of_median_token(
-    block: str, trace: BlockTrace, layouts: Sequence[Layout], device: DeviceProfile, params: SimulationParams
+    block: str, trace: ActivationTrace, layouts: Sequence[Layout], device: DeviceProfile, params: SimulationParams
 ) -> tuple[int, list[TokenReads]]:
     """Return the token with the median number of reads in the first layout, and its reads in each.
 
     Parameters
     ----------
     block : str
-    trace : BlockTrace
-        Of the block.
-    layouts, device, params
+    trace, layouts, device, params
         As for `ripple_place.flash.simulator.simulate`.
     """
-    row = median_row(block, trace, layouts[0].blocks[block], device, params)
-    token = row if trace.token_index is None else int(trace.token_index[row])
-    return token, [
-        reads_of_row(layout.name, block, trace, layout.blocks[block], device, params, row) for layout in layouts
-    ]
+    row, tokens = median_row(block, trace, layouts[0], device, params), trace.blocks[block].token_index
+    token = row if tokens is None else int(tokens[row])
+    return token, [reads_of_row(block, trace, layout, device, params, row) for layout in layouts]

@@ -59,8 +59,12 @@ def _gaps(report: Report) -> str:
 
 
 def _cache(report: Report) -> str:
-    cache = report.params.cache
-    dram_bytes = sum(block.capacity_neurons * block.bundle_bytes for block in report.results[0].blocks.values())
+    cache, pool, blocks = report.params.cache, report.params.pool_neurons, report.results[0].blocks.values()
+    if pool is None:
+        dram_bytes = sum((block.capacity_neurons or 0) * block.bundle_bytes for block in blocks)
+    else:
+        dram_bytes = pool * next(iter(blocks)).bundle_bytes
     if dram_bytes and cache != "none":
-        return f"DRAM cache: {cache}, {format_bytes(dram_bytes)} in all, empty at first."
+        shared = "" if pool is None else ", one pool of all blocks"
+        return f"DRAM cache: {cache}, {format_bytes(dram_bytes)} in all{shared}, empty at first."
     return f"DRAM cache: {cache}."

@@ -171,7 +171,7 @@ def make_report(
     # Pictures of layouts show what all that fires takes to read, whatever rules drop.
     of_layouts = [simulate(trace, layout, device, params) for layout in layouts] if rules else results
     block = block or busiest_block(of_layouts[0])
-    token, token_reads = reads_of_median_token(block, trace.blocks[block], layouts, device, params)
+    token, token_reads = reads_of_median_token(block, trace, layouts, device, params)
     surviving = surviving_gains(trace, hot_cold, layouts, device, params) if hot_cold is not None else ()
     return Report(
         results, baseline or results[0], device, params, block, token, token_reads, traces, command, warnings,

@@ -65,7 +65,7 @@ def write_picture(path: Path | str, scores: Scores) -> None:
     if scores.rules:
         first = simulate(scores.trace, scores.layouts[0], scores.device, scores.params)
     block = busiest_block(first)
-    _, reads = reads_of_median_token(block, scores.trace.blocks[block], scores.layouts, scores.device, scores.params)
+    _, reads = reads_of_median_token(block, scores.trace, scores.layouts, scores.device, scores.params)
     with replacing(path) as file:
         file.write(standalone(token_picture(reads)).encode())
 

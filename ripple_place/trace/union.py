@@ -10,7 +10,9 @@ from ripple_place.errors import UsageError
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 
 if TYPE_CHECKING:
-    from ripple_place.arrays import Int64Array, UInt8Array
+    from collections.abc import Sequence
+
+    from ripple_place.arrays import Int32Array, Int64Array, UInt8Array
     from ripple_place.storedarray import StoredArray
 
 _MARK = ", union of "
@@ -49,37 +51,78 @@ def union_of_segments(trace: ActivationTrace, batch_size: int) -> ActivationTrac
     -----
     Costs as much memory as the trace's bits, those of predictions included, divided by B.
     """
-    if batch_size == 1:
-        return trace
+    return trace if batch_size == 1 else batch_steps(trace, (batch_size,), option="--union")[0]
+
+
+def batch_steps(
+    trace: ActivationTrace, batches: Sequence[int], *, option: str = "--batch"
+) -> tuple[ActivationTrace, Int32Array]:
+    """Return the steps in which the segments of a trace are served, some sequences at once in each.
+
+    Parameters
+    ----------
+    trace : ActivationTrace
+    batches : sequence of int
+        Batch sizes, each at least 1. The trace's segments are divided into as many stretches, equal to within one, and
+        the segments of each stretch are served in groups of its batch size, as `union_of_segments` joins them.
+    option : str
+        That gave the sizes, for messages.
+
+    Returns
+    -------
+    steps : ActivationTrace
+        Its tokens are the steps.
+    batch_of_step : ndarray of shape (n_steps,), int32
+        Sequences of each step.
+
+    Raises
+    ------
+    UsageError
+        If a stretch has fewer segments than its batch size, or the trace's rows are of several sequences already.
+
+    Notes
+    -----
+    Costs as much memory as the bits of the steps.
+    """
+    if set(batches) == {1}:
+        return trace, np.ones(trace.n_tokens, np.int32)
+    text = f"{option} {','.join(map(str, batches))}"
     activity = trace.metadata.get("activity", "unknown")
     if _MARK in activity:
         raise UsageError(
-            f"--union {batch_size}", found=f"sequences that were joined before (activity {activity})",
+            text, found=f"sequences that were joined before (activity {activity})",
             expected="single ones", remedy="profile all single sequences in one run, to a new profile",
         )  # fmt: skip
     n_segments = trace.segment_starts.size
-    if n_segments < batch_size:
-        raise UsageError(
-            f"--union {batch_size}", found=f"a trace of {n_segments} segments", expected=f"at least {batch_size}",
-            remedy="record more, or shorter, segments (--max-tokens, --segment-length), or give more traces",
-        )  # fmt: skip
-    n_groups = n_segments // batch_size
+    groups: list[Int64Array] = []
+    for place, batch in enumerate(batches):
+        first, stop = (n_segments * edge // len(batches) for edge in (place, place + 1))
+        if stop - first < batch:
+            part = "a trace" if len(batches) == 1 else f"stretch {place + 1} of the trace:"
+            joined = "of " if len(batches) == 1 else ""
+            raise UsageError(
+                text, found=f"{part} {joined}{stop - first} segments", expected=f"at least {batch}",
+                remedy="record more, or shorter, segments (--max-tokens, --segment-length), or give more traces",
+            )  # fmt: skip
+        n_groups = (stop - first) // batch
+        groups += [first + group + n_groups * np.arange(batch) for group in range(n_groups)]
     ends = np.append(trace.segment_starts[1:], trace.n_tokens)
     lengths = ends - trace.segment_starts
-    members = np.arange(n_groups * batch_size).reshape(batch_size, n_groups)
-    sizes = lengths[members].min(axis=0)
+    sizes = np.array([lengths[group].min() for group in groups], np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     # Where each token of the trace goes; -1: nowhere.
     row_of = np.full(trace.n_tokens, -1, np.int64)
-    for group in range(n_groups):
-        for segment in members[:, group]:
+    for group, start, size in zip(groups, starts, sizes, strict=False):
+        for segment in group:
             first = int(trace.segment_starts[segment])
-            row_of[first : first + sizes[group]] = np.arange(starts[group], starts[group + 1])
-    return ActivationTrace(
+            row_of[first : first + size] = np.arange(start, start + size)
+    numbers = " and then ".join(map(str, batches))
+    steps = ActivationTrace(
         {name: _union(block, row_of, int(starts[-1])) for name, block in trace.blocks.items()},
         int(starts[-1]), starts[:-1].astype(np.int64), None,
-        {**trace.metadata, "activity": f"{activity}{_MARK}{batch_size} sequences"},
+        {**trace.metadata, "activity": f"{activity}{_MARK}{numbers} sequences"},
     )  # fmt: skip
+    return steps, np.repeat([group.size for group in groups], sizes).astype(np.int32)
 
 
 def _union(block: BlockTrace, row_of: Int64Array, n_rows: int) -> BlockTrace:

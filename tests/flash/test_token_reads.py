@@ -21,9 +21,10 @@ NO_GAP = SimulationParams(gap=0)
 def test_median_row_of_known_counts(device: DeviceProfile) -> None:
     """Rows of 0, 3, 1, 1 and 2 reads: the median is 1, and the first row that has it is shown."""
     active = np.array([[0, 0, 0, 0, 0], [1, 0, 1, 0, 1], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [1, 0, 0, 1, 1]])
-    layout = layout_of({"layers.0": [0, 1, 2, 3, 4]}).blocks["layers.0"]
-    assert median_row("layers.0", block_trace(active), layout, device, NO_GAP) == 2
-    assert median_row("layers.0", block_trace(active[:0]), layout, device, NO_GAP) == 0
+    layout, expert = layout_of({"layers.0": [0, 1, 2, 3, 4]}), "layers.0.experts.1"
+    assert median_row("layers.0", trace_of({"layers.0": block_trace(active)}, 5), layout, device, NO_GAP) == 2
+    layout = layout_of({expert: [0, 1, 2, 3, 4]})
+    assert median_row(expert, trace_of({expert: block_trace(active[:0], [])}, 5), layout, device, NO_GAP) == 0
 
 
 def test_rows_add_up_to_the_simulator_s_reads(device: DeviceProfile) -> None:
@@ -33,23 +34,21 @@ def test_rows_add_up_to_the_simulator_s_reads(device: DeviceProfile) -> None:
     trace = trace_of({"layers.0": block}, 9)
     layout = layout_of({"layers.0": rng.permutation(40).tolist()})
     params = SimulationParams(cache="lru", capacity_neurons={"layers.0": 12}, gap=1)
-    rows = [
-        reads_of_row("tested", "layers.0", block, layout.blocks["layers.0"], device, params, row) for row in range(9)
-    ]
+    rows = [reads_of_row("layers.0", trace, layout, device, params, row) for row in range(9)]
     totals = simulate(trace, layout, device, params).totals
     assert sum(row.first_slot.size for row in rows) == totals.n_reads
     assert sum(int(row.is_hit.sum()) for row in rows) == totals.n_hits
     assert sum(row.slots.size for row in rows) == totals.n_active
-    shown = median_row("layers.0", block, layout.blocks["layers.0"], device, params)
+    shown = median_row("layers.0", trace, layout, device, params)
     counts = sorted(row.first_slot.size for row in rows)
     assert rows[shown].first_slot.size == counts[4]
 
 
 def test_unknown_row(four_neurons: ActivationTrace, device: DeviceProfile) -> None:
     """A row past the end is an error, no empty picture."""
-    layout = layout_of({"layers.0": [0, 1, 2, 3]}).blocks["layers.0"]
+    layout = layout_of({"layers.0": [0, 1, 2, 3]})
     with pytest.raises(IndexError, match=r"layers\.0 has no row 3"):
-        reads_of_row("tested", "layers.0", four_neurons.blocks["layers.0"], layout, device, NO_GAP, 3)
+        reads_of_row("layers.0", four_neurons, layout, device, NO_GAP, 3)
 
 
 def test_busiest_block(device: DeviceProfile) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
+
 from ripple_place.flash.read_cost import ReadCost
 
 if TYPE_CHECKING:
@@ -30,13 +32,22 @@ class Accesses:
         1 where a neuron that misses may enter the cache.
     next_row : ndarray of shape (n_accesses,), int32, optional
         Row of the whole trace that asks for the neuron next, its number of rows where none does. Only for policies
-        with `Cache.needs_future`.
+        with `Cache.needs_future`. Of a pool int64: it has rows of many blocks.
+    token_ends : ndarray of shape (n_rows,), uint8, optional
+        1 where the row is the last one of its token. None: each row is a token. A pool has a row for each token and
+        block.
     """
 
     neurons: AnyArray
     row_starts: AnyArray
     admitted: AnyArray
     next_row: AnyArray | None = None
+    token_ends: AnyArray | None = None
+
+    @property
+    def ends(self) -> AnyArray:
+        """`token_ends`, written out where each row is a token."""
+        return np.ones(self.row_starts.size - 1, np.uint8) if self.token_ends is None else self.token_ends
 
 
 class CacheKernels(NamedTuple):
@@ -59,7 +70,7 @@ class CacheKernels(NamedTuple):
 
 
 class Cache(Protocol):
-    """What keeps some of one block's neurons in DRAM."""
+    """What keeps some neurons of one block, or of a pool of blocks, in DRAM."""
 
     @property
     def kernels(self) -> CacheKernels | None:

@@ -18,7 +18,9 @@ finds no room for that reason is not admitted. Of equal worth, the lower slot st
 Classic GreedyDual [1]_ ages by adding the worth of the last one evicted to what comes in; here the weight of an access
 grows with every token instead, which cost 5 to 6 % less per token and needs no constant but the spans of memory.
 The constants were chosen on training traces (docs/caches.md). Replay is by token: the misses of a token are planned
-into reads on what is resident when it begins. O(capacity + active neurons) per token.
+into reads on what is resident when it begins. O(capacity + active neurons) per token. In a pool, a token has a row for
+each block: each row is judged so, among the residents of all blocks, which costs O(capacity + active neurons) per row,
+and memory is still of tokens.
 
 References
 ----------
@@ -289,7 +291,7 @@ def _age(weight: Any, accesses: Any) -> None:
 
 @compiled
 def replay(
-    neurons: Any, row_starts: Any, admitted: Any, is_hit: Any, slot_of: Any, prior: Any, gap: int,
+    neurons: Any, row_starts: Any, token_ends: Any, admitted: Any, is_hit: Any, slot_of: Any, prior: Any, gap: int,
     break_even_gap: float, scratch: TokenScratch, state: GreedyDualState,
 ) -> None:  # fmt: skip
     """Count each row's accesses, choose who is to stay, then get and admit in turn; writes `is_hit`, state in place."""
@@ -314,7 +316,8 @@ def replay(
             if fate[candidates[k]] != _OUT:
                 residents[n_resident[0]] = candidates[k]
                 n_resident[0] += 1
-        _age(weight, accesses)
+        if token_ends[i]:
+            _age(weight, accesses)
 
 
 @compiled
@@ -324,7 +327,8 @@ def access(
 ) -> None:  # fmt: skip
     """Replay one row."""
     row_starts = np.array([0, neurons.size])
-    replay(neurons, row_starts, admitted, is_hit, slot_of, prior, gap, break_even_gap, scratch, state)
+    ends = np.ones(1, np.uint8)
+    replay(neurons, row_starts, ends, admitted, is_hit, slot_of, prior, gap, break_even_gap, scratch, state)
 
 
 @compiled
@@ -357,4 +361,4 @@ class GreedyDual(ArrayCache):
 
     def replay(self, accesses: Accesses, is_hit: AnyArray) -> None:
         """Access neurons in order and write 1 to `is_hit` where one was in DRAM."""
-        replay(accesses.neurons, accesses.row_starts, accesses.admitted, is_hit, *self.arguments)
+        replay(accesses.neurons, accesses.row_starts, accesses.ends, accesses.admitted, is_hit, *self.arguments)

@@ -17,6 +17,10 @@ mask when room is made, but its use counts: `mask-first-lfu` counts it, and it i
 
 A token takes time linear in its mask and the residents.
 
+In a pool of blocks, what is judged as a whole is a row: the mask of one block for one token. An engine knows no more
+when it reads a block, and DIP's caches are per layer; judging all masks of a token at once would let the first block
+see the last.
+
 References
 ----------
 .. [1] Federici et al., "Efficient LLM Inference using Dynamic Input Pruning and Cache-Aware Masking", 2024,

@@ -18,6 +18,7 @@ from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.caches.pinned import Pinned
 from ripple_place.flash.caches.pinned_lru import PinnedLru
 from ripple_place.flash.caches.s3fifo import S3Fifo
+from ripple_place.flash.caches.segmented import Segmented
 from ripple_place.flash.caches.sieve import Sieve
 from ripple_place.flash.caches.window import Window
 from ripple_place.units import parse_count
@@ -48,7 +49,7 @@ def find_policy(policy: str) -> CacheFactory:
     Raises
     ------
     UsageError
-        If there is none by that name, or its parameter is no number.
+        If there is none by that name, its parameter is no number, or it needs more than a name (``segmented``).
     """
     name, has_parameter, parameter = policy.partition(":")
     if name == Window.policy:
@@ -59,6 +60,12 @@ def find_policy(policy: str) -> CacheFactory:
                 expected="a whole number of at least 1", remedy="write, for instance, window:4",
             )  # fmt: skip
         return partial(Window, n_tokens=n_tokens)
+    if policy == Segmented.policy:
+        raise UsageError(
+            f"cache {policy}", found="no plan of hot clusters, or no pool",
+            expected="both: SimulationParams(pool_neurons=N, segments=HotSegments(...))",
+            remedy="name a policy that needs no plan, such as pinned+lru, or give both from Python",
+        )  # fmt: skip
     if policy not in POLICIES:
         raise UsageError(
             f"cache {policy}", found="no policy by that name", expected=f"one of {', '.join(POLICY_NAMES)}",

@@ -106,9 +106,9 @@ def test_pictures_show_both_copies() -> None:
     rng = np.random.default_rng(7)
     active = random_activity(rng, 9, N, 0.2)
     layout, params = layout_of_two(*orders(2)), SimulationParams("pinned", {"layers.0": 10}, gap=1)
-    block, seconds = layout.blocks["layers.0"], 0
+    block, seconds, trace = layout.blocks["layers.0"], 0, trace_of({"layers.0": block_trace(active)}, 9)
     for row in range(9):
-        reads = reads_of_row("tested", "layers.0", block_trace(active), block, linear_device(), params, row)
+        reads = reads_of_row("layers.0", trace, layout, linear_device(), params, row)
         assert reads.n_slots == 2 * N
         orders_of_both = np.concatenate([block.placement.order, block.placement.order_2])
         assert sorted(orders_of_both[reads.slots]) == np.flatnonzero(active[row]).tolist()
