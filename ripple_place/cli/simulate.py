@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,15 @@ from ripple_place.cli.options import BUDGET, BUNDLE_SIZE, PATH, Common, adapter_
 from ripple_place.cli.reading import reading_options, reading_params
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.simulate_tables import device_list, simulate_text
+from ripple_place.cli.system_options import check_systems, system_options, system_params
+from ripple_place.cli.system_table import systems_text
 from ripple_place.cli.text_options import text_options, text_params
 from ripple_place.errors import UsageError
 from ripple_place.predict.params import ACTIVITIES, TRUE
+
+if TYPE_CHECKING:
+    from ripple_place.capture.params import CaptureParams
+    from ripple_place.scoring.extras import SimulateExtras
 
 
 def _list_devices(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -37,7 +43,7 @@ Example:
 
 @click.command(epilog=_EXAMPLE)
 @click.argument("traces", metavar="SOURCE...", nargs=-1, required=True, type=PATH)
-@click.option("--layout", "layouts", metavar="LAYOUT", multiple=True, required=True,
+@click.option("--layout", "layouts", metavar="LAYOUT", multiple=True,
               help="An output of reorder, a placement file, or `original`; repeat to compare.")  # fmt: skip
 @click.option(
     "--device", default="ufs4-oneplus12-neuralink", show_default=True, help="Device profile: a name or a TOML file."
@@ -45,6 +51,7 @@ Example:
 @click.option("--layers", metavar="0-3,7", help="Simulate only these layers.")
 @click.option("--bundle-bytes", type=BUNDLE_SIZE, help="Bytes of a neuron's weights, or of an input column and a down "
               "column, packed; overrides what layouts know.")  # fmt: skip
+@system_options
 @reading_options
 @click.option("--dram-budget", type=BUDGET, help="DRAM for neurons: 10% of each block, or 512MiB in all; placement: "
               "what the layouts were made for.")  # fmt: skip
@@ -57,8 +64,9 @@ Example:
 @click.option("--reset-at-segments", is_flag=True, help="Empty the cache where a segment of the trace begins.")
 @click.option("--bound", is_flag=True, help="Show how many hits the best replacement (Belady's) would have had; takes "
               "about twice as long.")  # fmt: skip
-@click.option("--profile", type=PATH, help="Profile whose firing counts decide what is pinned, and whose predictors "
-              "--activity predicted asks.  [default: what the layouts record]")  # fmt: skip
+@click.option("--profile", "profiles", type=PATH, multiple=True, help="Profile whose firing counts decide what is "
+              "pinned, and whose predictors --activity predicted asks; systems make their orders from it, and take one "
+              "of neurons and one of columns.  [default: what the layouts record]")  # fmt: skip
 @click.option("--select", metavar="RULE", multiple=True, help="What a token uses, chosen by exact, threshold=X, "
               "top-k=P%, cats=P%, teal=P%, partial-glu=KEEP, dip=KEEP, dip-ca=KEEP, glu-pruning=KEEP, chunk=KEEP, "
               "fisher=NATS or flash-aware=NATS (docs/selection.md); repeat to compare.  [default: everything that "
@@ -89,6 +97,7 @@ Example:
 def simulate(
     traces: tuple[Path, ...],
     layouts: tuple[str, ...],
+    profiles: tuple[Path, ...],
     text: dict[str, Any],
     unit: str | None,
     adapter: Path | None,
@@ -108,6 +117,7 @@ def simulate(
     from ripple_place.scoring.params import SimulateParams
     from ripple_place.workflows.simulate import simulate as run
 
+    compares_systems = check_systems(options)
     extras, options = take_extras(options)
     capture = text_params(text, common, family=family, unit=unit or NEURON, adapter=adapter)
     for flag, given in (("--family", family), ("--unit", unit), ("--adapter", adapter)):
@@ -116,6 +126,18 @@ def simulate(
                 flag, found="traces, which were recorded before", expected="a model and --text FILE",
                 remedy=f"leave {flag} out",
             )  # fmt: skip
+    if compares_systems:
+        _simulate_systems(traces, profiles, options, capture, text, extras, common)
+        return
+    if not layouts:
+        raise UsageError(
+            "simulate", found="no layout and no system", expected="something to score",
+            remedy="add --layout original, or --system neuralink",
+        )  # fmt: skip
+    if len(profiles) > 1:
+        raise UsageError("--profile", found=f"{len(profiles)} profiles", expected="at most one without --system",
+                         remedy="leave one out")  # fmt: skip
+    options["profile"] = profiles[0] if profiles else None
     params = SimulateParams(**reading_params(options), n_threads=common.n_threads, seed=common.seed, capture=capture)
     report = run(traces, layouts, params, ProgressBars(quiet=common.quiet), extras)
     if common.as_json:
@@ -123,3 +145,27 @@ def simulate(
     else:
         echo(simulate_text(report, verbose=common.verbose))
     echo_warnings(report.warnings, quiet=common.quiet)
+
+
+def _simulate_systems(
+    traces: tuple[Path, ...], profiles: tuple[Path, ...], options: dict[str, Any], capture: CaptureParams | None,
+    text: dict[str, Any], extras: SimulateExtras, common: Common,
+) -> None:  # fmt: skip
+    """Compare systems at one DRAM budget."""
+    from ripple_place.workflows.simulate_systems import simulate_systems
+
+    read = reading_params(options)
+    more = {
+        name: read[name]
+        for name in (
+            "device", "layers", "bundle_bytes", "dram_budget", "conditions", "compute", "reset_at_segments", "activity",
+            "recall",
+        )
+    }  # fmt: skip
+    params = system_params(options, profiles, text, common, capture=capture, **more)
+    scores = simulate_systems(traces, params, ProgressBars(quiet=common.quiet), extras)
+    if common.as_json:
+        echo_json(scores.to_json())
+    else:
+        echo(systems_text(scores))
+    echo_warnings(scores.warnings, quiet=common.quiet)

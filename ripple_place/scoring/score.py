@@ -188,7 +188,7 @@ def _score(
         results = tuple(simulate(trace, layout, device, simulation) for layout in track(read, "simulating"))
     if predictions is not None:
         predicted = PredictedActivity(predictions.recall, predictions.n_bytes(trace.blocks))
-    warnings = (*_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
+    warnings = (*trace_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
         dram.split_by, params.select, params.magnitude_noise, tuned, predicted,
@@ -207,7 +207,7 @@ def _place_of_baseline(names: Sequence[str], baseline: str | Path | None) -> int
     return names.index(str(baseline))
 
 
-def _warnings(trace: ActivationTrace, device: ConditionedDevice) -> list[str]:
+def trace_warnings(trace: ActivationTrace, device: ConditionedDevice) -> list[str]:
     """Return how device and trace may mislead."""
     warnings = [*([device.warning] if device.warning else []), *device.condition_warnings]
     if trace.n_tokens < SHORT_TRACE_TOKENS:
