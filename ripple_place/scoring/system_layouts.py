@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import unit_metadata
 from ripple_place.errors import UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.read_cost import ReadCosts
@@ -96,8 +97,8 @@ class SystemLayouts:
         placement, plan = self._placement(name, knobs)
         blocks = {block: replace(placement.blocks[block], frequency=self._frequency(block)) for block in self._sizes}
         extents = {block: BlockExtent.packed(size) for block, size in self._sizes.items()}
-        metadata = {"unit": knobs.unit} if knobs.unit != "neuron" else {}
-        layout = Layout.from_extents(name, ModelPlacement(blocks, metadata), extents)
+        placed_blocks = ModelPlacement(blocks, unit_metadata(self._trace.unit))
+        layout = Layout.from_extents(name, placed_blocks, extents)
         recorded = RecordedDram.of(name, placement) if knobs.for_dram == "yes" else None
         if recorded is not None:
             capacity = {block: recorded.capacity_neurons.get(block, 0) for block in self._sizes}
@@ -120,8 +121,10 @@ class SystemLayouts:
             placement = read_layout(knobs.layout, self._trace).placement
             return placement, NeuronPlan.of(knobs.layout, placement)
         if knobs.ordering == "original" and knobs.plan == "no":
-            blocks = self._trace.blocks
-            return ModelPlacement({block: NeuronPlacement.original(blocks[block].n_neurons) for block in blocks}), None
+            originals = {
+                block: NeuronPlacement.original(active.n_neurons) for block, active in self._trace.blocks.items()
+            }
+            return ModelPlacement(originals, unit_metadata(self._trace.unit)), None
         if self._profile is None:
             raise UsageError(
                 f"--system {name}", found=f"no profile of {knobs.unit}s", expected="one that its order is made from",

@@ -189,7 +189,8 @@ class _UnitScorer:
 
     def _result(self, system: System, reader: SystemReader, result: Any) -> SystemResult:
         predictor = None if self._profile is None else self._profile.predictor
-        n_bytes = None if predictor is None else predictor.n_bytes(self._trace.blocks)
+        known = {} if predictor is None else predictor.blocks
+        n_bytes = sum(block.n_bytes for name, block in known.items() if name in self._trace.blocks) or None
         return SystemResult(system, reader.knobs, reader.layout, result, n_bytes)
 
     def summary(self) -> dict[str, Any]:

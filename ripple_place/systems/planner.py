@@ -73,7 +73,11 @@ def make_plan(
             hot[batch_size] = replace(counts, n_resident=min(counts.n_hot, room))
         blocks[name] = BlockPlan(values.size, rows, hot)
     return NeuronPlan(
-        device.name, dram_neurons, blocks, {**asdict(params), **rates}, (*rate_notes, *_assumptions(params))
+        device.name,
+        dram_neurons,
+        blocks,
+        {**asdict(params), "batch_sizes": list(params.batch_sizes), **rates},
+        (*rate_notes, *_assumptions(params)),
     )
 
 
