@@ -8,6 +8,7 @@ charged by size. Reads of different blocks never merge; a neuron in DRAM that li
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from ripple_place.flash.block_reader import BlockReader
 from ripple_place.flash.block_tally import BlockTally, RowTokens
 from ripple_place.flash.caches.belady import Belady
 from ripple_place.flash.caches.registry import find_policy
+from ripple_place.flash.candidates import candidates_of, count_unpredicted
+from ripple_place.flash.gate_reader import GateReader
 from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
@@ -27,10 +30,11 @@ from ripple_place.flash.results import BlockResult, LayoutResult
 from ripple_place.flash.token_time import TokenClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ripple_place.arrays import Float64Array
     from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.gate_first import GateFirst
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.replay import Chunk
     from ripple_place.flash.token_time import ComputeParams
@@ -61,6 +65,9 @@ class SimulationParams:
         Ascending tokens before which the cache is emptied, such as the first of each text segment.
     with_bound : bool
         Whether to count the hits of Belady's replacement at the same capacity beside those of a cache.
+    gate_first : GateFirst, optional
+        How gates say what fires, in the blocks whose layout has a form; without, what fires is read as a whole. Drawn
+        candidates (`ripple_place.flash.candidates`) must stand in the trace.
 
     Raises
     ------
@@ -76,6 +83,7 @@ class SimulationParams:
     admission: Admission = field(default_factory=Admission)
     reset_tokens: tuple[int, ...] = ()
     with_bound: bool = False
+    gate_first: GateFirst | None = None
 
     def __post_init__(self) -> None:
         find_policy(self.cache)
@@ -102,9 +110,22 @@ class SimulationParams:
             gap = gap.get(name)
         return device.gap(layout.extent.bundle_bytes) if gap is None else gap
 
-    def reader_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> BlockReader:
-        """Return what reads block `name`."""
-        return BlockReader(layout, device, self.planner, self.gap_of(name, layout, device))
+    def reader_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> BlockReader | GateReader:
+        """Return what reads block `name`.
+
+        Raises
+        ------
+        UsageError
+            If the planner, or reading gates first, does not go with the layout or the device.
+        """
+        gap = self.gap_of(name, layout, device)
+        if layout.form is None or (self.gate_first is None and not layout.is_apart):
+            return BlockReader(layout, device, self.planner, gap)
+        return GateReader(layout, device, self.planner, gap, self.gate_first, is_given=self.gap_is_given(name))
+
+    def gap_is_given(self, name: str) -> bool:
+        """Return whether the gap of block `name` is a number that was asked for."""
+        return isinstance(self.gap, int) or (isinstance(self.gap, Mapping) and name in self.gap)
 
     def has_bound(self, name: str) -> bool:
         """Return whether the hits of the best replacement are counted in block `name`."""
@@ -124,9 +145,11 @@ class SimulationParams:
         bound = Belady(capacity, placement) if self.has_bound(name) else None
         tokens = np.asarray(self.reset_tokens, np.int64)
         rows = tokens if trace.token_index is None else np.unique(np.searchsorted(trace.token_index, tokens))
+        asked, fired = candidates_of(trace, None if layout.form is None else self.gate_first)
         return replay_block(
-            trace, placement, cache, name=name, admission=self.admission, reset_rows=rows.tolist(), bound=bound
-        )
+            asked, placement, cache, name=name, admission=self.admission, reset_rows=rows.tolist(), bound=bound,
+            fired=fired,
+        )  # fmt: skip
 
 
 def simulate(
@@ -219,7 +242,11 @@ def simulate_block(
     """
     capacity = params.capacity_neurons.get(name, 0)
     rows = RowTokens(trace.n_rows, trace.token_index, n_tokens)
-    tally = BlockTally(layout, device, params.reader_of(name, layout, device), rows, capacity, params.has_bound(name))
+    asked, fired = candidates_of(trace, None if layout.form is None else params.gate_first)
+    tally = BlockTally(
+        layout, device, params.reader_of(name, layout, device), rows, capacity, params.has_bound(name),
+        0 if fired is None else count_unpredicted(asked, fired),
+    )  # fmt: skip
     for chunk in params.replay(name, trace, layout, device):
         if stop is not None and stop.is_set():
             raise CancelledError
