@@ -79,6 +79,12 @@ Example:
 @click.option("--recall", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
               help="Recall of a model's predictors, one that thresholds were set for.  [default: 0.99, or the "
               "highest]")  # fmt: skip
+@click.option("--gate-first", metavar="MODE", help="Read gates, then up and down rows of what fires: predicted (gates "
+              "of what a predictor named), predicted,over-predict=1.25 (of so many neurons for each one that fires), "
+              "full-gate (all gates, in one read) or resident (gates in DRAM).")  # fmt: skip
+@click.option("--bundle-form", metavar="FORM", help="Suppose that bundles are whole, gate-first (a gate is read by "
+              "itself), gates-apart (all gates in a region of their own) or int4[:WEIGHTS] (four bits, gate on the "
+              "first page).  [default: as the output has them]")  # fmt: skip
 @text_options("--text", "--max-tokens", "Text for the model to read, where SOURCE is a model")
 @click.option("--unit", type=click.Choice(UNITS), help="What a model's blocks are made of: neurons, or the columns of "
               "up and gate, and those of down (DIP).  [default: neuron]")  # fmt: skip

@@ -28,6 +28,8 @@ def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
     parts = [_header(report, document), table]
     if report.predicted is not None:
         parts.append(report.predicted.sentences)
+    if report.gates is not None:
+        parts.append(report.gates.sentence)
     if verbose:
         parts.append(_form_table(document["layouts"]))
         with_hits = report.params.cache != "none"
@@ -77,7 +79,9 @@ def _collapse_phrase(report: SimulateReport, gap: int | None) -> str:
         return f"memory-mapped, {format_bytes(report.device.read_ahead_bytes or 0)} read ahead"
     if report.params.planner != "fixed":
         return f"{report.params.planner} access collapse"
-    return f"access collapse over gaps up to {gap}" if gap is not None else "access collapse by block"
+    if gap is None:
+        return "access collapse by block" if report.gates is None else "access collapse by what is read"
+    return f"access collapse over gaps up to {gap}"
 
 
 def _copies_phrase(report: SimulateReport) -> str:
@@ -100,6 +104,8 @@ def _score_table(rows: list[dict[str, Any]], first: str, *, is_timed: bool) -> s
         "reads": lambda row: number(row["reads_per_token"]),
         "length": lambda row: number(row["read_length_mean"]),
         "fetched": lambda row: format_bytes(row["bytes_read_per_token"]),
+        "gate time": lambda row: format_time_us(row["gate"]["flash_time_us_per_token"]) if row["gate"] else "-",
+        "rest saved": lambda row: percent(row["gate"]["rest_saved_share"]) if row["gate"] else "-",
         "amplification": lambda row: number(row["read_amplification"]),
         "eff. bandwidth": lambda row: _rate(row["effective_bandwidth_bytes_per_s"]),
         "DRAM hits": lambda row: percent(row["cache_hit_ratio"]),
@@ -107,6 +113,8 @@ def _score_table(rows: list[dict[str, Any]], first: str, *, is_timed: bool) -> s
         "flash speedup" if is_timed else "speedup": lambda row: _speedup(row["speedup"]),
         "token speedup": lambda row: _speedup(row["token_speedup"]),
     }
+    if not any(row.get("gate") for row in rows):
+        del columns["gate time"], columns["rest saved"]
     if not any(row["cache_hit_ratio"] for row in rows):
         del columns["DRAM hits"]
     if not any(row["cache_hit_ratio_belady"] for row in rows):

@@ -16,6 +16,7 @@ from ripple_place.kernels.reads import N_FORMS, N_TOTALS, charge_reads
 if TYPE_CHECKING:
     from ripple_place.arrays import Float64Array, Int32Array, Int64Array
     from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.gate_totals import GateTotals
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.planners.planner import Planner
     from ripple_place.flash.replay import Chunk
@@ -33,12 +34,15 @@ class ChunkReads:
         Row i has the reads from ``read_starts[i]`` to before ``read_starts[i + 1]``.
     row_us : ndarray of shape (n_rows,), float64
         Flash time of each row.
+    gate_us : ndarray of shape (n_rows,), float64, or None
+        The part of it in which gates were read, where they are read first.
     """
 
     first_slot: Int32Array
     last_slot: Int32Array
     read_starts: Int64Array
     row_us: Float64Array
+    gate_us: Float64Array | None = None
 
 
 class BlockReader:
@@ -77,6 +81,7 @@ class BlockReader:
         else:
             self._planner = None if device.is_mapped else find_planner(planner)(layout, device, gap)
         self.gap = self._planner.gap if self._planner is not None else None
+        self._bundle_bytes = layout.extent.bundle_bytes
         self._window_pages = (device.read_ahead_bytes or device.page_bytes) // device.page_bytes
         self._extent = layout.paged_extent(device.page_bytes)
         self._times = RequestTimes(
@@ -100,9 +105,21 @@ class BlockReader:
             charge_faults(chunk.accesses, self._window_pages, self._extent, self._times, reads, charges)
         else:
             self._planner.plan(chunk, reads)
-            charge_reads(reads, self._extent, self._times, charges)
+            self._charge(reads, charges)
         n_reads = reads.read_starts[-1]
         return ChunkReads(first_slot[:n_reads], last_slot[:n_reads], reads.read_starts, row_us)
+
+    def gate_totals(self, n_unpredicted: int) -> GateTotals | None:
+        """Return what reading gates first cost: here nothing is."""
+        return None
+
+    def wanted_bytes(self, n_active: int, n_hits: int) -> tuple[int, int]:
+        """Return the bytes of what was asked for, and of what of that was not in DRAM."""
+        return n_active * self._bundle_bytes, (n_active - n_hits) * self._bundle_bytes
+
+    def _charge(self, reads: RowReads, charges: ReadCharges) -> None:
+        """Charge the reads of some rows."""
+        charge_reads(reads, self._extent, self._times, charges)
 
     def _fit(self, chunk: Chunk) -> None:
         """Make room for a chunk that is larger than those before."""

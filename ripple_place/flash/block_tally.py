@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Float64Array, Int32Array
     from ripple_place.flash.block_reader import BlockReader
     from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.gate_reader import GateReader
     from ripple_place.flash.layout import BlockLayout
     from ripple_place.flash.replay import Chunk
 
@@ -49,29 +50,42 @@ class BlockTally:
     ----------
     layout : BlockLayout
     device : DeviceProfile
-    reader : BlockReader
+    reader : BlockReader or GateReader
         Plans the reads of each chunk.
     rows : RowTokens
     capacity : int or None
         Neurons that DRAM holds; None in a pool of all blocks.
     has_bound : bool
         Whether chunks come with the hits of the best replacement.
+    n_unpredicted : int
+        Neurons that fire, over all rows, and that nothing asks for.
+
+    Attributes
+    ----------
+    row_gate_us : ndarray of shape (n_rows,), float64, or None
+        Flash time of each row's gates, part of its time; None unless gates are read first.
     """
 
     def __init__(
-        self, layout: BlockLayout, device: DeviceProfile, reader: BlockReader, rows: RowTokens,
-        capacity: int | None, has_bound: bool = False,
+        self, layout: BlockLayout, device: DeviceProfile, reader: BlockReader | GateReader, rows: RowTokens,
+        capacity: int | None, has_bound: bool = False, n_unpredicted: int = 0,
     ) -> None:  # fmt: skip
         self._bundle_bytes, self._page_bytes = layout.extent.bundle_bytes, device.page_bytes
-        self._reader, self._rows, self._capacity = reader, rows, capacity
+        self._reader, self._rows, self._capacity, self._n_unpredicted = reader, rows, capacity, n_unpredicted
         self._counter = HitCounter(rows.tokens, rows.n_tokens, has_bound=has_bound)
         self._row_us = np.zeros(rows.n_rows)
+        self.row_gate_us: Float64Array | None = None
         self._n_active = self._n_hits = 0
         self._extra_us, self._extra_requests, self._extra_bytes = 0.0, 0, 0
 
     def add(self, chunk: Chunk) -> None:
         """Charge the reads of consecutive rows."""
-        self._row_us[chunk.first_row : chunk.first_row + chunk.n_rows] = self._reader.read(chunk).row_us
+        reads, rows = self._reader.read(chunk), slice(chunk.first_row, chunk.first_row + chunk.n_rows)
+        self._row_us[rows] = reads.row_us
+        if reads.gate_us is not None:
+            if self.row_gate_us is None:
+                self.row_gate_us = np.zeros(self._rows.n_rows)
+            self.row_gate_us[rows] = reads.gate_us
         self._n_active += chunk.slots.size
         self._n_hits += int(np.count_nonzero(chunk.is_hit))
         self._counter.count(chunk)
@@ -95,7 +109,7 @@ class BlockTally:
         if self._rows.token_index is not None:
             token_us = np.zeros(self._rows.n_tokens)
             token_us[self._rows.token_index] = row_us
-        n_misses = self._n_active - self._n_hits
+        bytes_requested, bytes_active = self._reader.wanted_bytes(self._n_active, self._n_hits)
         block_totals = FlashTotals(
             n_active=self._n_active,
             n_hits=self._n_hits,
@@ -103,8 +117,8 @@ class BlockTally:
             n_neurons_read=int(totals[NEURONS_READ]),
             n_requests=int(totals[REQUESTS]) + self._extra_requests * n_rows,
             bytes_read=int(totals[PAGES]) * self._page_bytes + self._extra_bytes * n_rows,
-            bytes_requested=self._n_active * self._bundle_bytes,
-            bytes_active=n_misses * self._bundle_bytes,
+            bytes_requested=bytes_requested,
+            bytes_active=bytes_active,
             read_length_counts=self._reader.length_counts,
             flash_time_us=float(row_us.sum()),
             flash_time_linear_us=float(other_us[LINE]) + self._extra_us * n_rows,
@@ -112,6 +126,7 @@ class BlockTally:
             hits=self._counter.counts(),
         )
         block = BlockResult(
-            n_rows, self._bundle_bytes, self._reader.gap, self._capacity, block_totals, percentiles_us(token_us)
-        )
+            n_rows, self._bundle_bytes, self._reader.gap, self._capacity, block_totals, percentiles_us(token_us),
+            self._reader.gate_totals(self._n_unpredicted),
+        )  # fmt: skip
         return block, token_us

@@ -13,6 +13,7 @@ from ripple_place.kernels.read_state import PagedExtent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ripple_place.flash.bundle_form import BundleForm
     from ripple_place.placement import ModelPlacement, NeuronPlacement
 
 MAX_BLOCK_BYTES = 2**36
@@ -76,6 +77,14 @@ class BlockLayout:
     A second copy, where the placement has one, begins on the next multiple of `COPY_ALIGNMENT_BYTES` behind the first,
     as in every file that we write. Its slots count on from those of the first.
 
+    Parameters
+    ----------
+    placement : NeuronPlacement
+    extent : BlockExtent
+        Where a bundle's gates lie apart, its `stride_bytes` is that of both regions together.
+    form : BundleForm, optional
+        Where gates and the rest lie; None where a neuron has no gate, or nobody asks.
+
     Raises
     ------
     PlacementError
@@ -84,6 +93,7 @@ class BlockLayout:
 
     placement: NeuronPlacement
     extent: BlockExtent
+    form: BundleForm | None = None
 
     def __post_init__(self) -> None:
         n_bytes = self.n_neurons * self.extent.stride_bytes
@@ -105,8 +115,15 @@ class BlockLayout:
         return 1 if self.placement.order_2 is None else 2
 
     @property
+    def is_apart(self) -> bool:
+        """Whether each bundle lies in two places."""
+        return self.form is not None and self.form.is_apart
+
+    @property
     def span_bytes(self) -> int:
         """Bytes from the first bundle to the end of the last, both copies included."""
+        if self.is_apart and self.form is not None:
+            return self.form.rest_offset_bytes + self.n_neurons * self.form.rest_stride_bytes
         copy_bytes = self.n_neurons * self.extent.stride_bytes
         return copy_bytes if self.n_copies == 1 else copy_bytes + -copy_bytes % COPY_ALIGNMENT_BYTES + copy_bytes
 

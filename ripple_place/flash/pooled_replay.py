@@ -7,6 +7,7 @@ order. What a cache takes for a row is one token's accesses to one block.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.cache import Accesses
 from ripple_place.flash.replay import Chunk
 from ripple_place.kernels.future import next_rows, note_rows
+from ripple_place.kernels.gates import note_firing
 from ripple_place.kernels.reads import slots_in_order
 from ripple_place.kernels.rows import copy_rows
 
@@ -46,12 +48,15 @@ class _Block:
         Of the whole trace.
     bounds : ndarray of shape (n_chunks + 1,), int64
         First token of each chunk, and their end.
+    fired : BlockTrace, optional
+        What fires of what is asked for; None: all of it.
     """
 
     def __init__(
         self, name: str, trace: BlockTrace, placement: NeuronPlacement, number: int, first_neuron: int,
-        n_blocks: int, n_tokens: int, bounds: Int64Array,
+        n_blocks: int, n_tokens: int, bounds: Int64Array, fired: BlockTrace | None = None,
     ) -> None:  # fmt: skip
+        self.fired = fired
         self.name, self.number, self.first_neuron = name, number, first_neuron
         self._trace, self._placement, self._n_blocks = trace, placement, n_blocks
         index = trace.token_index
@@ -101,7 +106,18 @@ class _Block:
             rows[:] = following
         if admission.cutoff is not None:
             admission.admit(self.name, slots[:n], neurons[:n], starts, first_row, buffers.admitted[place : place + n])
+        else:
+            buffers.admitted[place : place + n] = 1
+        if self.fired is not None:
+            rows = np.asarray(self.fired.active[first_row : int(self.bounds[chunk + 1])])
+            fires = buffers.fires[place : place + n]
+            note_firing(rows, neurons[:n], starts, fires)
+            buffers.admitted[place : place + n] &= fires
         return starts
+
+    def fires(self, buffers: _Buffers, n_accesses: int) -> UInt8Array | None:
+        """Return which of the chunk's accesses are to neurons that fire; None where all are."""
+        return None if self.fired is None else buffers.fires[self.place : self.place + n_accesses]
 
     def _load(self, chunk: int) -> AnyArray:
         """Return the rows of a chunk as whole words; those of the chunk before are gone."""
@@ -115,7 +131,7 @@ class _Block:
 class _Buffers:
     """The accesses of a chunk, each array as long as accesses can be.
 
-    One block after the other: `slots`, `neurons` (of the block), `next_row`, `admitted` and `is_hit`; as the cache gets
+    One block after the other: `slots`, `neurons` (of the block), `next_row`, `admitted`, `fires` and `is_hit`; as the cache gets
     them: `pooled`, `pooled_next`, `pooled_admitted` and `pooled_hit`. Only what is used takes memory.
     """
 
@@ -123,6 +139,7 @@ class _Buffers:
     neurons: Int32Array
     next_row: Int64Array
     admitted: UInt8Array
+    fires: UInt8Array
     is_hit: UInt8Array
     pooled: Int32Array
     pooled_next: Int64Array
@@ -132,7 +149,7 @@ class _Buffers:
     @classmethod
     def allocate(cls, n: int) -> _Buffers:
         small, wide, byte = np.int32, np.int64, np.uint8
-        return cls(*(np.empty(n, each) for each in (small, small, wide, byte, byte, small, wide, byte, byte)))  # type: ignore[arg-type]
+        return cls(*(np.empty(n, each) for each in (small, small, wide, byte, byte, byte, small, wide, byte, byte)))  # type: ignore[arg-type]
 
 
 def replay_pool(
@@ -145,6 +162,7 @@ def replay_pool(
     reset_tokens: Sequence[int] = (),
     before_token: Mapping[int, Callable[[], None]] | None = None,
     bound: Cache | None = None,
+    fired: Mapping[str, BlockTrace] | None = None,
 ) -> Iterator[dict[str, Chunk]]:
     """Yield what consecutive tokens access in each block, in slot order, and what of it was in DRAM.
 
@@ -165,6 +183,8 @@ def replay_pool(
         What else is done before a token, after emptying.
     bound : Cache, optional
         Asked for the same neurons, all of them admitted; its hits are counted beside.
+    fired : mapping of str to BlockTrace, optional
+        By block, what fires; then `trace` says what is asked for there, and only what fires may enter `cache`.
 
     Yields
     ------
@@ -181,11 +201,15 @@ def replay_pool(
     instead of SPLIT_NS. Larger state misses the processor's caches more often: that is the rest of the difference.
     """
     admission, events = admission or Admission(), before_token or {}
+    all_admitted = admission.cutoff is None and not fired
     caches = [cache] if bound is None else [cache, bound]
     resets = frozenset(map(int, reset_tokens))
     bounds = _bounds(trace, {*resets, *events})
     blocks = [
-        _Block(name, block, placements[name], number, pool.first_neuron[name], len(trace.blocks), trace.n_tokens, bounds)
+        _Block(
+            name, block, placements[name], number, pool.first_neuron[name], len(trace.blocks), trace.n_tokens, bounds,
+            (fired or {}).get(name),
+        )
         for number, (name, block) in enumerate(trace.blocks.items())
     ]
     n_chunks = bounds.size - 1
@@ -209,7 +233,7 @@ def replay_pool(
             starts.append(block.list_accesses(chunk, place, buffers, admission))
             place += int(starts[-1][-1])
         rows = _Rows.of_blocks(chunk, present, starts)
-        accesses = rows.accesses(buffers, with_future=needs_future, all_admitted=admission.cutoff is None)
+        accesses = rows.accesses(buffers, with_future=needs_future, all_admitted=all_admitted)
         is_hit = buffers.pooled_hit[: accesses.neurons.size]
         n_bound_hits = {block.name: 0 for block in present}
         if bound is not None:
@@ -228,6 +252,7 @@ def replay_pool(
             block.name: Chunk(
                 int(block.bounds[chunk]), buffers.slots[block.place : block.place + int(row_starts[-1])],
                 buffers.is_hit[block.place : block.place + int(row_starts[-1])], row_starts, n_bound_hits[block.name],
+                block.fires(buffers, int(row_starts[-1])),
             )
             for block, row_starts in zip(present, starts, strict=True)
         }  # fmt: skip
@@ -297,5 +322,5 @@ def _bounds(trace: ActivationTrace, cuts: set[int]) -> Int64Array:
     token_bits = max(1, sum(block.n_rows * block.n_neurons for block in trace.blocks.values()) // trace.n_tokens)
     n_tokens = max(1, min(replay.CHUNK_BITS // widest, WIDEST_CHUNK * replay.CHUNK_BITS // token_bits))
     edges = sorted({0, trace.n_tokens, *(token for token in cuts if 0 < token < trace.n_tokens)})
-    firsts = [first for start, stop in zip(edges, edges[1:], strict=False) for first in range(start, stop, n_tokens)]
+    firsts = [first for start, stop in pairwise(edges) for first in range(start, stop, n_tokens)]
     return np.array([*firsts, trace.n_tokens], np.int64)

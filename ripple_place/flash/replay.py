@@ -11,6 +11,7 @@ import numpy as np
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.cache import Accesses
 from ripple_place.kernels.future import next_rows, note_rows
+from ripple_place.kernels.gates import note_firing
 from ripple_place.kernels.read_state import SlotAccesses
 from ripple_place.kernels.reads import slots_in_order
 
@@ -41,6 +42,8 @@ class Chunk:
         Row ``first_row + i`` has the accesses from ``row_starts[i]`` to before ``row_starts[i + 1]``.
     n_bound_hits : int
         Hits of the cache that serves as bound, 0 if there is none.
+    fires : ndarray of shape (n_accesses,), uint8, or None
+        1 where the neuron fires; None where all do.
     """
 
     first_row: int
@@ -48,6 +51,7 @@ class Chunk:
     is_hit: UInt8Array
     row_starts: Int64Array
     n_bound_hits: int = 0
+    fires: UInt8Array | None = None
 
     @property
     def accesses(self) -> SlotAccesses:
@@ -74,6 +78,7 @@ def replay_block(
     admission: Admission | None = None,
     reset_rows: Sequence[int] = (),
     bound: Cache | None = None,
+    fired: BlockTrace | None = None,
 ) -> Iterator[Chunk]:
     """Yield what each row of the block's trace accesses, in slot order, and what of it was in DRAM.
 
@@ -92,6 +97,9 @@ def replay_block(
         Ascending rows before which caches are emptied.
     bound : Cache, optional
         Asked for the same neurons, all of them admitted; its hits are counted beside.
+    fired : BlockTrace, optional
+        What fires, of the same rows; then `trace` says what is asked for, and only what fires may enter `cache`. None:
+        what is asked for fires.
 
     Notes
     -----
@@ -107,6 +115,7 @@ def replay_block(
     slot_words = np.zeros(n_words, np.uint64)
     slots, neurons, next_row = (np.empty(chunk_rows * n_neurons, np.int32) for _ in range(3))
     is_hit, is_bound_hit, admitted, all_admitted = (np.ones(chunk_rows * n_neurons, np.uint8) for _ in range(4))
+    fires = None if fired is None else np.empty(chunk_rows * n_neurons, np.uint8)
     row_starts = np.empty(chunk_rows + 1, np.int64)
     chunks, resets = _chunks(n_rows, chunk_rows, reset_rows), frozenset(map(int, reset_rows))
     caches = [cache] if bound is None else [cache, bound]
@@ -130,9 +139,15 @@ def replay_block(
             bound.replay(Accesses(neurons[:n], starts, all_admitted[:n], future), is_bound_hit[:n])
         if admission.cutoff is not None:
             admission.admit(name, slots[:n], neurons[:n], starts, first_row, admitted[:n])
+        if fires is not None and fired is not None:
+            note_firing(np.asarray(fired.active[first_row:stop_row]), neurons[:n], starts, fires[:n])
+            if admission.cutoff is None:
+                admitted[:n] = fires[:n]
+            else:
+                admitted[:n] &= fires[:n]
         cache.replay(Accesses(neurons[:n], starts, admitted[:n], future), is_hit[:n])
         n_bound_hits = 0 if bound is None else int(np.count_nonzero(is_bound_hit[:n]))
-        yield Chunk(first_row, slots[:n], is_hit[:n], starts, n_bound_hits)
+        yield Chunk(first_row, slots[:n], is_hit[:n], starts, n_bound_hits, None if fires is None else fires[:n])
 
 
 def _chunks(n_rows: int, chunk_rows: int, reset_rows: Sequence[int]) -> list[tuple[int, int]]:

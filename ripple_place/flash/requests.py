@@ -91,7 +91,7 @@ def list_requests(
     Raises
     ------
     UsageError
-        If files are memory-mapped: then the kernel decides what is read.
+        If files are memory-mapped: then the kernel decides what is read; or if gates are read first, or lie apart.
 
     Notes
     -----
@@ -102,6 +102,11 @@ def list_requests(
         raise UsageError(
             "--access mmap", found="reads that the kernel decides on", expected="reads by request",
             remedy="measure with --access direct",
+        )  # fmt: skip
+    if any(layout.blocks[name].is_apart for name in trace.blocks) or params.gate_first is not None:
+        raise UsageError(
+            f"requests of layout {layout.name}", found="gates that are read first, or lie apart",
+            expected="bundles that are read whole", remedy="replay a layout that was written without --gates apart",
         )  # fmt: skip
     extents = {name: layout.blocks[name].extent for name in trace.blocks}
     bases = block_bases(extents, {name: layout.blocks[name].span_bytes for name in trace.blocks}, device.page_bytes)

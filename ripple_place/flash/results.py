@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ripple_place.flash.gate_totals import GateTotals
 from ripple_place.flash.hit_counts import HitCounts
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class BlockResult:
     totals : FlashTotals
     percentiles_us : tuple of float
         Of the flash time of a token, at `PERCENTILES`; tokens that do not reach the block count 0.
+    gate : GateTotals, optional
+        What reading gates first cost, where they are.
     """
 
     n_rows: int
@@ -135,6 +138,7 @@ class BlockResult:
     capacity_neurons: int | None
     totals: FlashTotals
     percentiles_us: tuple[float, ...]
+    gate: GateTotals | None = None
 
 
 class Selection(Protocol):
@@ -215,6 +219,11 @@ class LayoutResult:
         """Sums over the blocks."""
         return FlashTotals.sum(block.totals for block in self.blocks.values())
 
+    @property
+    def gate(self) -> GateTotals | None:
+        """What reading gates first cost, all blocks together; None if nowhere they are."""
+        return GateTotals.sum(block.gate for block in self.blocks.values())
+
     def to_json(self, baseline: LayoutResult | None = None) -> dict[str, Any]:
         """Return the scores as `simulate --json` has them.
 
@@ -233,6 +242,7 @@ class LayoutResult:
             **({"steps": [each.to_json() for each in self.steps]} if self.steps else {}),
             "speedup": _speedup(self.totals, baseline.totals if baseline else None),
             "token_speedup": self._token_speedup(baseline),
+            "gate": None if self.gate is None else self.gate.scores(self.n_tokens),
             "blocks": {
                 name: {
                     **block.totals.scores(self.n_tokens),
@@ -244,6 +254,7 @@ class LayoutResult:
                     "bundle_bytes": block.bundle_bytes,
                     "gap": block.gap,
                     "capacity_neurons": block.capacity_neurons,
+                    "gate": None if block.gate is None else block.gate.scores(self.n_tokens),
                 }
                 for name, block in self.blocks.items()
             },

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from ripple_place.flash.block_reader import BlockReader
 from ripple_place.flash.caches.belady import Belady
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.caches.segmented import Segmented
+from ripple_place.flash.candidates import candidates_of
+from ripple_place.flash.gate_reader import GateReader
 from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.pool import Pool, check_one_size
 from ripple_place.flash.pooled_replay import replay_pool
@@ -21,12 +24,13 @@ from ripple_place.flash.read_cost import ReadCost
 from ripple_place.flash.replay import replay_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ripple_place.arrays import Int32Array
     from ripple_place.flash.caches.cache import Cache
     from ripple_place.flash.caches.segments import HotSegments
     from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.gate_first import GateFirst
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.flash.replay import Chunk
     from ripple_place.flash.token_time import ComputeParams
@@ -65,6 +69,9 @@ class SimulationParams:
     batch_of_step : ndarray of shape (n_tokens,), int32, optional
         The trace is of steps, each of which serves so many sequences
         (`ripple_place.trace.union.batch_steps`): a token takes the step's time over that number. None: 1.
+    gate_first : GateFirst, optional
+        How gates say what fires, in the blocks whose layout has a form; without, what fires is read as a whole. Drawn
+        candidates (`ripple_place.flash.candidates`) must stand in the trace.
 
     Raises
     ------
@@ -83,6 +90,7 @@ class SimulationParams:
     pool_neurons: int | None = None
     segments: HotSegments | None = None
     batch_of_step: Int32Array | None = field(default=None, compare=False)
+    gate_first: GateFirst | None = None
 
     def __post_init__(self) -> None:
         if self.cache != Segmented.policy or self.segments is None or self.pool_neurons is None:
@@ -110,9 +118,22 @@ class SimulationParams:
             gap = gap.get(name)
         return device.gap(layout.extent.bundle_bytes) if gap is None else gap
 
-    def reader_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> BlockReader:
-        """Return what reads block `name`."""
-        return BlockReader(layout, device, self.planner, self.gap_of(name, layout, device))
+    def reader_of(self, name: str, layout: BlockLayout, device: DeviceProfile) -> BlockReader | GateReader:
+        """Return what reads block `name`.
+
+        Raises
+        ------
+        UsageError
+            If the planner, or reading gates first, does not go with the layout or the device.
+        """
+        gap = self.gap_of(name, layout, device)
+        if layout.form is None or (self.gate_first is None and not layout.is_apart):
+            return BlockReader(layout, device, self.planner, gap)
+        return GateReader(layout, device, self.planner, gap, self.gate_first, is_given=self.gap_is_given(name))
+
+    def gap_is_given(self, name: str) -> bool:
+        """Return whether the gap of block `name` is a number that was asked for."""
+        return isinstance(self.gap, int) or (isinstance(self.gap, Mapping) and name in self.gap)
 
     def capacity_of(self, name: str) -> int | None:
         """Return the neurons of block `name` that DRAM holds; None where blocks share a pool."""
@@ -138,9 +159,11 @@ class SimulationParams:
         bound = Belady(capacity, placement) if self.has_bound(name) else None
         tokens = np.asarray(self.reset_tokens, np.int64)
         rows = tokens if trace.token_index is None else np.unique(np.searchsorted(trace.token_index, tokens))
+        asked, fired = candidates_of(trace, None if layout.form is None else self.gate_first)
         return replay_block(
-            trace, placement, cache, name=name, admission=self.admission, reset_rows=rows.tolist(), bound=bound
-        )
+            asked, placement, cache, name=name, admission=self.admission, reset_rows=rows.tolist(), bound=bound,
+            fired=fired,
+        )  # fmt: skip
 
     def replay_pool(
         self, trace: ActivationTrace, layout: Layout, device: DeviceProfile
@@ -171,9 +194,14 @@ class SimulationParams:
         else:
             cache = find_policy(self.cache)(self.pool_neurons, pool.placement, reads)
         bound = Belady(self.pool_neurons, pool.placement) if self.has_bound(first) else None
+        asked, fired = dict(trace.blocks), {}
+        for name, block in blocks.items():
+            asked[name], fires = candidates_of(trace.blocks[name], None if block.form is None else self.gate_first)
+            if fires is not None:
+                fired[name] = fires
         return replay_pool(
-            trace, placements, pool, cache, admission=self.admission, reset_tokens=self.reset_tokens,
-            before_token=events, bound=bound,
+            replace(trace, blocks=asked), placements, pool, cache, admission=self.admission,
+            reset_tokens=self.reset_tokens, before_token=events, bound=bound, fired=fired,
         )  # fmt: skip
 
     def replay_blocks(

@@ -16,6 +16,7 @@ import numpy as np
 
 from ripple_place.errors import PlacementError
 from ripple_place.flash.block_tally import BlockTally, RowTokens
+from ripple_place.flash.candidates import candidates_of, count_unpredicted
 from ripple_place.flash.results import BlockResult, LayoutResult, percentiles_us
 from ripple_place.flash.simulation_params import SimulationParams as SimulationParams
 from ripple_place.flash.step_times import per_sequence, per_token
@@ -164,4 +165,6 @@ def _tally(
     """Return what adds up a block's costs."""
     rows = RowTokens(trace.n_rows, trace.token_index, n_tokens)
     reader = params.reader_of(name, layout, device)
-    return BlockTally(layout, device, reader, rows, params.capacity_of(name), params.has_bound(name))
+    asked, fired = candidates_of(trace, None if layout.form is None else params.gate_first)
+    n_unpredicted = 0 if fired is None else count_unpredicted(asked, fired)
+    return BlockTally(layout, device, reader, rows, params.capacity_of(name), params.has_bound(name), n_unpredicted)

@@ -24,6 +24,7 @@ def assumptions(report: Report) -> list[str]:
         _gaps(report),
         _cache(report),
         *([] if report.predicted is None else [report.predicted.sentences]),
+        *_gates(report.params),
         *rule_assumptions(report),
         "Effective bandwidth counts only the bytes of active neurons that were read from flash.",
         *(f"{key}: {source}." for key, source in device.sources.items()),
@@ -49,10 +50,21 @@ def _compute(params: SimulationParams) -> str:
     )
 
 
+def _gates(params: SimulationParams) -> list[str]:
+    if params.gate_first is None:
+        return []
+    return [
+        f"Gates are looked at first ({params.gate_first}), then up and down rows of what fires; pictures show "
+        "the reads of the latter."
+    ]
+
+
 def _gaps(report: Report) -> str:
     if report.device.is_mapped:
         return "The file is memory-mapped: each page fault fetches what the kernel reads ahead."
     gaps = sorted({block.gap for block in report.results[0].blocks.values() if block.gap is not None})
+    if not gaps and report.params.planner == "fixed":
+        return "Gates and the rest of bundles are read through gaps up to the break-even gap of each."
     if not gaps:
         return f"Which gaps are read through is decided token by token: {report.params.planner} planner."
     return f"Gaps of up to {' to '.join(map(str, sorted({gaps[0], gaps[-1]})))} unwanted neurons are read through."

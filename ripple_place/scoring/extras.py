@@ -70,6 +70,12 @@ class SimulateExtras:
                     expected="no rule there: the reads that are replayed are those of all that fires",
                     remedy=f"leave out --select, or {option}",
                 )  # fmt: skip
+            if params.gate_first is not None or params.bundle_form is not None:
+                option = "--measure" if self.measure.file is not None else "--emit-fio"
+                raise UsageError(
+                    option, found="--gate-first or --bundle-form", expected="bundles that are read whole, as they lie",
+                    remedy=f"leave {option} out, or both others",
+                )  # fmt: skip
             self.measure.check(len(layouts), inputs, force=self.force)
         if self.sweep is not None:
             self.sweep.settings(params)

@@ -10,9 +10,11 @@ from ripple_place.errors import UsageError
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.device.files import DEFAULT_DEVICE
+from ripple_place.flash.gate_first import GateFirst
 from ripple_place.placing.budget import check_budget
 from ripple_place.placing.recorded_dram import PLACEMENT
 from ripple_place.predict.params import TRUE, check_activity
+from ripple_place.scoring.bundle_forms import FormChoice
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.sight import check_told
 
@@ -81,6 +83,12 @@ class SimulateParams:
         model, rules see what the predictors of the profile say, or of the first output among the layouts that has some.
     recall : float, optional
         One of those that the predictors' thresholds were set for; for a model. Default: 0.99, or else the highest.
+    gate_first : str, optional
+        How gates are read before the rest (`ripple_place.flash.gate_first.GateFirst.parse`). Neurons have a gate
+        unless an output among the layouts, or the model, says otherwise.
+    bundle_form : str, optional
+        Form that bundles are supposed to have (`ripple_place.scoring.bundle_forms.FormChoice.parse`); default that of
+        an output's bundled file, else gate row, up row and down column side by side.
 
     Raises
     ------
@@ -109,6 +117,8 @@ class SimulateParams:
     capture: CaptureParams | None = None
     activity: str = TRUE
     recall: float | None = None
+    gate_first: str | None = None
+    bundle_form: str | None = None
 
     def __post_init__(self) -> None:
         Admission.parse(self.admission)
@@ -144,6 +154,26 @@ class SimulateParams:
         check_bundle_bytes(self.bundle_bytes)
         self._check_rules()
         self._check_activity()
+        self._check_gates()
+
+    def _check_gates(self) -> None:
+        """Refuse gates first, and forms, that do not parse or do not go with the rest."""
+        if self.gate_first is None and self.bundle_form is None:
+            return
+        if self.gate_first is not None:
+            GateFirst.parse(self.gate_first)
+        if self.bundle_form is not None:
+            FormChoice.parse(self.bundle_form)
+        if self.select:
+            raise UsageError(
+                f"--select {self.select[0]}", found="--gate-first or --bundle-form", expected="no rule there: what "
+                "fires is used", remedy="leave out --select, or both others",
+            )  # fmt: skip
+        if self.gate_first is not None and self.activity != TRUE:
+            raise UsageError(
+                f"--activity {self.activity}", found="--gate-first, which asks for what was predicted itself",
+                expected="one of them", remedy="leave --activity out",
+            )  # fmt: skip
 
     def _check_rules(self) -> None:
         """Refuse rules that do not parse, or stand twice, and noise that nothing sees."""

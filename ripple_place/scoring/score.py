@@ -14,7 +14,9 @@ from ripple_place.flash.device.conditions import under
 from ripple_place.flash.device.files import load_device
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.predict.params import PREDICTED
+from ripple_place.scoring.bundle_forms import FormChoice, with_forms
 from ripple_place.scoring.dram import choose_dram, unused_dram_warnings
+from ripple_place.scoring.gates import dram_behind_gates, gates_to_json, read_gates
 from ripple_place.scoring.layouts import read_layouts
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.predictions import PredictedActivity, activity_to_json, find_predictions, refuse_columns
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
     from ripple_place.flash.results import LayoutResult
+    from ripple_place.scoring.gates import GateReading
     from ripple_place.select.sight import Predictions
     from ripple_place.select.tuned import TunedRules
     from ripple_place.trace.activation_trace import ActivationTrace
@@ -68,6 +71,10 @@ class Scores:
         By layout, what was tuned for it.
     predicted : PredictedActivity or None
         None: what fires is served. Otherwise the bits of `trace` are what was predicted, unless a model ran.
+    gates : GateReading or None
+        How gates are read first, if they are; then the predictions of `trace` are the candidates.
+    bundle_form : str or None
+        Form that bundles were supposed to have.
     """
 
     device: ConditionedDevice
@@ -83,6 +90,8 @@ class Scores:
     magnitude_noise: float = 0.0
     tuned: Mapping[str, TunedRules] = field(default_factory=dict)
     predicted: PredictedActivity | None = None
+    gates: GateReading | None = None
+    bundle_form: str | None = None
 
     @property
     def break_even_gap(self) -> float | None:
@@ -110,6 +119,7 @@ class Scores:
             "select": list(self.rules),
             "magnitude_noise": self.magnitude_noise,
             **activity_to_json(self.predicted),
+            **gates_to_json(self.gates, self.bundle_form),
             "baseline": self.baseline.label,
             "layouts": [result.to_json(self.baseline) for result in self.results],
             "warnings": list(self.warnings),
@@ -166,19 +176,23 @@ def _score(
         refuse_columns(trace.unit)
         if predictions is None:
             fired, predicted, trace = trace, PredictedActivity(trace.predicted_recall), trace.as_predicted()
-    read, recorded = read_layouts(
-        names, trace, params.bundle_bytes, params.profile, None if model is None else model.bundle_bytes
-    )
+    trace, gates = read_gates(trace, params.gate_first, params.bundle_form, params.seed)
+    form = None if params.bundle_form is None else FormChoice.parse(params.bundle_form)
+    sizes = params.bundle_bytes if form is None or form.bundle_bytes is None else form.bundle_bytes
+    read, recorded = read_layouts(names, trace, sizes, params.profile, None if model is None else model.bundle_bytes)
+    if gates is not None or form is not None:
+        read = with_forms(read, form, None if model is None else model.n_parts, device.page_bytes)
     # One range of addresses for all layouts, so that padding is not charged twice.
     device = replace(device, span_bytes=max(layout.span_bytes for layout in read))
     baseline = _place_of_baseline(names, params.baseline) * max(1, len(params.select))
     dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
+    dram = dram_behind_gates(dram, read[0], gates, params.dram_budget)
     n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
     simulation = SimulationParams(
         dram.cache, dram.capacity_neurons, params.gap, n_threads, params.compute,
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
-        with_bound=params.bound,
+        with_bound=params.bound, gate_first=None if gates is None else gates.gate_first,
     )  # fmt: skip
     tuned = tuned_for(read) if params.select else {}
     if params.select:
@@ -191,7 +205,7 @@ def _score(
     warnings = (*trace_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
-        dram.split_by, params.select, params.magnitude_noise, tuned, predicted,
+        dram.split_by, params.select, params.magnitude_noise, tuned, predicted, gates, params.bundle_form,
     )  # fmt: skip
 
 

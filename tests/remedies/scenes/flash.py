@@ -247,8 +247,8 @@ def listed(access: str) -> None:
 
 
 instead(
-    "flash/requests.py:list_requests", "", "page faults to measure: direct reads", lambda: listed("mmap"),
-    lambda: listed("direct"),
+    "flash/requests.py:list_requests", "measure with --access direct", "page faults to measure: direct reads",
+    lambda: listed("mmap"), lambda: listed("direct"),
 )  # fmt: skip
 instead(
     "flash/simulator.py:SimulationParams.__post_init__", "", "a gap below 0: of 0", lambda: SimulationParams(gap=-1),
