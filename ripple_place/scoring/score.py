@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.blocks import select_layers
 from ripple_place.errors import UsageError
 from ripple_place.flash.admission import Admission
+from ripple_place.flash.caches.segmented import Segmented
+from ripple_place.flash.dense_hot import dense_hot
 from ripple_place.flash.device.conditions import under
 from ripple_place.flash.device.files import load_device
 from ripple_place.flash.simulator import SimulationParams, simulate
@@ -20,6 +22,7 @@ from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.predictions import PredictedActivity, activity_to_json, find_predictions, refuse_columns
 from ripple_place.scoring.rules import RuleScorer, tuned_for
 from ripple_place.scoring.source import open_source
+from ripple_place.trace.union import batch_steps
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
@@ -68,6 +71,8 @@ class Scores:
         By layout, what was tuned for it.
     predicted : PredictedActivity or None
         None: what fires is served. Otherwise the bits of `trace` are what was predicted, unless a model ran.
+    batch : tuple of int
+        Sequences that ran together. Where there were several, the tokens of `trace` are steps.
     """
 
     device: ConditionedDevice
@@ -83,6 +88,12 @@ class Scores:
     magnitude_noise: float = 0.0
     tuned: Mapping[str, TunedRules] = field(default_factory=dict)
     predicted: PredictedActivity | None = None
+    batch: tuple[int, ...] = (1,)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were served, those of all sequences together."""
+        return self.trace.n_tokens if self.params.batch_of_step is None else int(self.params.batch_of_step.sum())
 
     @property
     def break_even_gap(self) -> float | None:
@@ -96,14 +107,20 @@ class Scores:
         return {
             "device": self.device.name,
             "traces": list(self.traces),
-            "n_tokens": self.trace.n_tokens,
+            "n_tokens": self.n_tokens,
+            "batch": list(self.batch),
+            "n_steps": None if self.params.batch_of_step is None else self.trace.n_tokens,
             "break_even_gap": self.break_even_gap,
             "gap": gaps.pop() if len(gaps) == 1 else None,
             "collapse": "mmap" if self.device.is_mapped else self.params.planner,
             "conditions": {**asdict(self.device.conditions), "span_bytes": self.device.span_bytes},
             "compute": None if self.params.compute is None else asdict(self.params.compute),
             "cache": self.params.cache,
-            "capacity_neurons": dict(self.params.capacity_neurons),
+            "capacity_neurons": dict.fromkeys(self.trace.blocks)
+            if self.params.pool_neurons is not None
+            else dict(self.params.capacity_neurons),
+            "dram_pool": self.params.pool_neurons is not None,
+            "pool_neurons": self.params.pool_neurons,
             "dram_split_by": self.split_by,
             "admission": str(self.params.admission),
             "reset_at_segments": bool(self.params.reset_tokens),
@@ -166,6 +183,11 @@ def _score(
         refuse_columns(trace.unit)
         if predictions is None:
             fired, predicted, trace = trace, PredictedActivity(trace.predicted_recall), trace.as_predicted()
+    batch_of_step = None
+    if params.is_batched:
+        trace, batch_of_step = batch_steps(trace, params.batch)
+    if params.segments is not None and params.cache == Segmented.policy:
+        trace = dense_hot(trace, params.segments, batch_of_step)
     read, recorded = read_layouts(
         names, trace, params.bundle_bytes, params.profile, None if model is None else model.bundle_bytes
     )
@@ -174,11 +196,12 @@ def _score(
     baseline = _place_of_baseline(names, params.baseline) * max(1, len(params.select))
     dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
     n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
+    pool_neurons = sum(dram.capacity_neurons.values()) if params.dram_pool else None
     simulation = SimulationParams(
-        dram.cache, dram.capacity_neurons, params.gap, n_threads, params.compute,
+        dram.cache, dram.capacity_neurons if pool_neurons is None else {}, params.gap, n_threads, params.compute,
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
-        with_bound=params.bound,
+        with_bound=params.bound, pool_neurons=pool_neurons, segments=params.segments, batch_of_step=batch_of_step,
     )  # fmt: skip
     tuned = tuned_for(read) if params.select else {}
     if params.select:
@@ -191,7 +214,8 @@ def _score(
     warnings = (*_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
-        dram.split_by, params.select, params.magnitude_noise, tuned, predicted,
+        None if params.dram_pool else dram.split_by, params.select, params.magnitude_noise, tuned, predicted,
+        params.batch,
     )  # fmt: skip
 
 
