@@ -26,10 +26,14 @@ _OPTIONS = (
                  help="Requests past the page cache, page faults in a mapped file, or one request at a time, each "
                  "waiting for the one before."),
     click.option("--compute-us-per-layer", metavar="TIME", type=TIME,
-                 help="Time to compute a layer for one token, such as 800us: adds the time of a token end to end."),
+                 help="Time to compute a layer for one token (with --batch, for one step), such as 800us: adds the "
+                 "time of a token end to end."),
     click.option("--overlap", type=click.Choice(["serial", "layer", "cluster"]), default=None,
                  help="How reading hides under computing: not at all; while the layer before is computed (its "
                  "activity must be predicted); cluster by cluster.  [default: serial]"),
+    click.option("--batch", metavar="B[,B...]", default="1", show_default=True,
+                 help="Segments of the trace that are served together, as the sequences of a batch; 4,2,1: equal "
+                 "stretches of the trace, one after the other."),
 )  # fmt: skip
 
 
@@ -46,12 +50,14 @@ def reading_params(options: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If there is an overlap but nothing to overlap with.
+        If there is an overlap but nothing to overlap with, or a batch size is no number.
     """
     from ripple_place.flash.device.conditions import ReadConditions
     from ripple_place.flash.token_time import ComputeParams
+    from ripple_place.scoring.batch import parse_batch
 
     params = dict(options)
+    params["batch"] = parse_batch(params["batch"])
     conditions = ReadConditions(*(params.pop(name) for name in ("core", "queue_depth", "thermal", "access")))
     compute_us, overlap = params.pop("compute_us_per_layer"), params.pop("overlap")
     if compute_us is None and overlap is not None:

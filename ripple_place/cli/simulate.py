@@ -55,6 +55,8 @@ Example:
 @reading_options
 @click.option("--dram-budget", type=BUDGET, help="DRAM for neurons: 10% of each block, or 512MiB in all; placement: "
               "what the layouts were made for.")  # fmt: skip
+@click.option("--dram-pool", is_flag=True, help="One cache for all blocks, of the same size in all, instead of one for "
+              "each block.")  # fmt: skip
 @click.option("--cache", metavar="POLICY", help="none, lru, fifo, lfu, s3fifo, sieve, greedydual, pinned, pinned+lru, "
               "belady (the bound), window:K (the last K tokens'), or DIP's mask-first-lru, mask-first-lfu or "
               "mask-first-belady.  [default: s3fifo with a budget]")  # fmt: skip

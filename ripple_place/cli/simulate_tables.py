@@ -26,6 +26,8 @@ def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
     else:
         table = _score_table(document["layouts"], "layout", is_timed=is_timed)
     parts = [_header(report, document), table]
+    if report.params.batch_of_step is not None:
+        parts.append(_steps_table(document["layouts"]))
     if report.predicted is not None:
         parts.append(report.predicted.sentences)
     if report.gates is not None:
@@ -58,7 +60,7 @@ def _header(report: SimulateReport, document: dict[str, Any]) -> str:
     """Return the line above the table: device, trace, what is read through, copies, and DRAM."""
     parts = [
         one_line(report.device.name),
-        f"{report.trace.n_tokens:,} tokens, {len(report.trace.blocks)} blocks",
+        f"{report.n_tokens:,} tokens{_steps_phrase(report)}, {len(report.trace.blocks)} blocks",
         _collapse_phrase(report, document["gap"]),
     ]
     if document["break_even_gap"] is not None:
@@ -66,11 +68,37 @@ def _header(report: SimulateReport, document: dict[str, Any]) -> str:
     if copies := _copies_phrase(report):
         parts.append(copies)
     if report.params.cache != "none":
-        share = sum(report.params.capacity_neurons.values()) / sum(b.n_neurons for b in report.trace.blocks.values())
+        pool = report.params.pool_neurons
+        n_held = sum(report.params.capacity_neurons.values()) if pool is None else pool
+        share = n_held / sum(block.n_neurons for block in report.trace.blocks.values())
         admission = "" if document["admission"] == "all" else f", admission {document['admission']}"
         split = "" if report.split_by is None else f", split as {one_line(report.split_by)} records"
-        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons{split}{admission}")
+        shared = "" if pool is None else ", one pool"
+        parts.append(f"{report.params.cache} cache of {percent(share)} of the neurons{shared}{split}{admission}")
     return "; ".join(parts)
+
+
+def _steps_phrase(report: SimulateReport) -> str:
+    """Return how tokens were served together; empty where each was by itself."""
+    if report.params.batch_of_step is None:
+        return ""
+    return f" in {report.trace.n_tokens:,} steps of {', then '.join(map(str, report.batch))} sequences"
+
+
+def _steps_table(layouts: list[dict[str, Any]]) -> str:
+    """Return the times of steps by layout and stretch of the trace."""
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "sequences": lambda row: str(row["batch"]),
+        "steps": lambda row: f"{row['n_steps']:,}",
+        "flash time/step": lambda row: format_time_us(row["flash_time_us_per_step"]),
+        "step time": lambda row: format_time_us(row["step_time_us_per_step"]),
+        "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
+    }
+    rows = [(layout["label"], stretch) for layout in layouts for stretch in layout["steps"]]
+    if any(stretch["step_time_us_per_step"] is None for _, stretch in rows):
+        del columns["step time"]
+    cells = [[label, *(cell(stretch) for cell in columns.values())] for label, stretch in rows]
+    return format_table(["layout", *columns], cells)
 
 
 def _collapse_phrase(report: SimulateReport, gap: int | None) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
-    from ripple_place.arrays import BoolArray, Int32Array
+    from ripple_place.arrays import BoolArray, Int32Array, UInt8Array
     from ripple_place.flash.caches.segments import HotSegments
+    from ripple_place.storedarray import StoredArray
     from ripple_place.trace.activation_trace import ActivationTrace
 
 
@@ -36,8 +37,8 @@ def dense_hot(
 
     Notes
     -----
-    A block's hot neurons are asked for by the tokens that reach it. Costs as much memory as the trace's bits. What
-    neurons put out, and predictions, are left out.
+    A block's hot neurons are asked for by the tokens that reach it, and where there are predictions, they name them.
+    Costs as much memory as the trace's bits, those of predictions included. What neurons put out is left out.
     """
     segments.check_blocks({name: block.n_neurons for name, block in trace.blocks.items()})
     batches = np.ones(trace.n_tokens, np.int32) if batch_of_step is None else batch_of_step
@@ -52,8 +53,13 @@ def dense_hot(
 
 def _with_hot(block: BlockTrace, hot: dict[int, BoolArray], batches: Int32Array) -> BlockTrace:
     """Return a block's trace with its hot neurons, by batch size, in every row."""
-    active = np.array(block.active)
     of_row = batches if block.token_index is None else batches[block.token_index]
-    for batch, neurons in hot.items():
-        active[of_row == batch] |= np.packbits(neurons, bitorder="little")
-    return BlockTrace(block.n_neurons, active, block.token_index)
+
+    def with_hot(bits: UInt8Array | StoredArray) -> UInt8Array:
+        joined = np.array(bits)
+        for batch, neurons in hot.items():
+            joined[of_row == batch] |= np.packbits(neurons, bitorder="little")
+        return joined
+
+    predicted = None if block.predicted is None else with_hot(block.predicted)
+    return BlockTrace(block.n_neurons, with_hot(block.active), block.token_index, predicted=predicted)

@@ -15,141 +15,21 @@ import numpy as np
 from ripple_place.flash import replay
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.cache import Accesses
+from ripple_place.flash.pool_block import PoolBlock, PoolBuffers
 from ripple_place.flash.replay import Chunk
-from ripple_place.kernels.future import next_rows, note_rows
-from ripple_place.kernels.gates import note_firing
-from ripple_place.kernels.reads import slots_in_order
 from ripple_place.kernels.rows import copy_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ripple_place.arrays import AnyArray, Int32Array, Int64Array, UInt8Array
+    from ripple_place.arrays import AnyArray, Int64Array, UInt8Array
     from ripple_place.flash.caches.cache import Cache
     from ripple_place.flash.pool import Pool
     from ripple_place.placement import NeuronPlacement
     from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
 
 WIDEST_CHUNK = 32
-"""Chunks of a trace have at most so many times the bits of one block's chunk: models of more blocks get shorter ones."""
-
-
-class _Block:
-    """One block of the pool: its rows of the present chunk, listed in slot order.
-
-    Parameters
-    ----------
-    name : str
-    trace : BlockTrace
-    placement : NeuronPlacement
-    number, first_neuron : int
-        Of the block among the others, and of its first neuron in the pool.
-    n_blocks, n_tokens : int
-        Of the whole trace.
-    bounds : ndarray of shape (n_chunks + 1,), int64
-        First token of each chunk, and their end.
-    fired : BlockTrace, optional
-        What fires of what is asked for; None: all of it.
-    """
-
-    def __init__(
-        self, name: str, trace: BlockTrace, placement: NeuronPlacement, number: int, first_neuron: int,
-        n_blocks: int, n_tokens: int, bounds: Int64Array, fired: BlockTrace | None = None,
-    ) -> None:  # fmt: skip
-        self.fired = fired
-        self.name, self.number, self.first_neuron = name, number, first_neuron
-        self._trace, self._placement, self._n_blocks = trace, placement, n_blocks
-        index = trace.token_index
-        # The token of each row; behind the last row the end of the trace.
-        self._tokens = np.append(np.arange(n_tokens) if index is None else index, n_tokens).astype(np.int64)
-        self.bounds = np.searchsorted(self._tokens[:-1], bounds)
-        n_words = -(-trace.n_neurons // 64)
-        self._padded = np.zeros((int(np.diff(self.bounds).max(initial=0)), 8 * n_words), np.uint8)
-        self._slot_words = np.zeros(n_words, np.uint64)
-        self._futures: Int32Array | None = None
-        self.place = 0
-        """Where the block's accesses begin in the arrays of a chunk."""
-
-    def look_ahead(self) -> None:
-        """Note for each chunk the first row after it in which each neuron fires."""
-        n_chunks = self.bounds.size - 1
-        self._futures = np.empty((n_chunks, self._trace.n_neurons), np.int32)
-        next_row = np.full(self._trace.n_neurons, self._trace.n_rows, np.int32)
-        for chunk in range(n_chunks - 1, -1, -1):
-            self._futures[chunk] = next_row
-            note_rows(self._load(chunk), int(self.bounds[chunk]), next_row)
-
-    def n_bits(self, chunk: int) -> int:
-        """Return how many accesses the block can have in a chunk."""
-        return int(self.bounds[chunk + 1] - self.bounds[chunk]) * self._trace.n_neurons
-
-    def tokens(self, chunk: int) -> Int64Array:
-        """Return the token of each of the chunk's rows."""
-        return self._tokens[self.bounds[chunk] : self.bounds[chunk + 1]]
-
-    def list_accesses(self, chunk: int, place: int, buffers: _Buffers, admission: Admission) -> Int64Array:
-        """Write the block's accesses from `place` on; return where each row begins, counted from there."""
-        self.place = place
-        words = self._load(chunk)
-        starts = np.empty(words.shape[0] + 1, np.int64)
-        slots, neurons = buffers.slots[place:], buffers.neurons[place:]
-        slots_in_order(words, self._placement.slot_of, self._slot_words, slots, starts)
-        n, first_row = int(starts[-1]), int(self.bounds[chunk])
-        np.take(self._placement.order, slots[:n], out=neurons[:n], mode="clip")
-        if self._futures is not None:
-            rows = buffers.next_row[place : place + n]
-            next_rows(neurons[:n], starts, first_row, self._futures[chunk], rows)
-            # Rows of the pool are numbered as if every token reached every block. What is never asked for again is
-            # the same for all blocks: such neurons are equals.
-            following = self._tokens[rows] * self._n_blocks + self.number
-            following[rows == self._trace.n_rows] = self._tokens[-1] * self._n_blocks
-            rows[:] = following
-        if admission.cutoff is not None:
-            admission.admit(self.name, slots[:n], neurons[:n], starts, first_row, buffers.admitted[place : place + n])
-        else:
-            buffers.admitted[place : place + n] = 1
-        if self.fired is not None:
-            rows = np.asarray(self.fired.active[first_row : int(self.bounds[chunk + 1])])
-            fires = buffers.fires[place : place + n]
-            note_firing(rows, neurons[:n], starts, fires)
-            buffers.admitted[place : place + n] &= fires
-        return starts
-
-    def fires(self, buffers: _Buffers, n_accesses: int) -> UInt8Array | None:
-        """Return which of the chunk's accesses are to neurons that fire; None where all are."""
-        return None if self.fired is None else buffers.fires[self.place : self.place + n_accesses]
-
-    def _load(self, chunk: int) -> AnyArray:
-        """Return the rows of a chunk as whole words; those of the chunk before are gone."""
-        first, stop = int(self.bounds[chunk]), int(self.bounds[chunk + 1])
-        active = self._trace.active
-        self._padded[: stop - first, : active.shape[1]] = np.asarray(active[first:stop])
-        return self._padded[: stop - first].view("<u8")
-
-
-@dataclass(frozen=True, eq=False)
-class _Buffers:
-    """The accesses of a chunk, each array as long as accesses can be.
-
-    One block after the other: `slots`, `neurons` (of the block), `next_row`, `admitted`, `fires` and `is_hit`; as the cache gets
-    them: `pooled`, `pooled_next`, `pooled_admitted` and `pooled_hit`. Only what is used takes memory.
-    """
-
-    slots: Int32Array
-    neurons: Int32Array
-    next_row: Int64Array
-    admitted: UInt8Array
-    fires: UInt8Array
-    is_hit: UInt8Array
-    pooled: Int32Array
-    pooled_next: Int64Array
-    pooled_admitted: UInt8Array
-    pooled_hit: UInt8Array
-
-    @classmethod
-    def allocate(cls, n: int) -> _Buffers:
-        small, wide, byte = np.int32, np.int64, np.uint8
-        return cls(*(np.empty(n, each) for each in (small, small, wide, byte, byte, byte, small, wide, byte, byte)))  # type: ignore[arg-type]
+"""Bits in a chunk of tokens, at most so many times those in a chunk of one block: large models get fewer tokens."""
 
 
 def replay_pool(
@@ -197,8 +77,9 @@ def replay_pool(
     it; caches that know the future need what they need for single blocks (`ripple_place.flash.replay.replay_block`).
 
     Beside listing the slots and replaying the policy, each access is copied three times: to the order of the model,
-    with its admission, and its hit back. On opt-relu (4 blocks of 4096) and LRU a replay takes COST_NS ns an access
-    instead of SPLIT_NS. Larger state misses the processor's caches more often: that is the rest of the difference.
+    with its admission, and its hit back. On opt-relu (4 blocks of 4096, 10 % in DRAM) a replay of LRU takes 29 ns an
+    access instead of the 21 ns of four caches, one of S3-FIFO 29 instead of 21; what the copies do not explain is
+    larger state, which misses the processor's caches more often. The replay is the work of one thread.
     """
     admission, events = admission or Admission(), before_token or {}
     all_admitted = admission.cutoff is None and not fired
@@ -206,14 +87,21 @@ def replay_pool(
     resets = frozenset(map(int, reset_tokens))
     bounds = _bounds(trace, {*resets, *events})
     blocks = [
-        _Block(
-            name, block, placements[name], number, pool.first_neuron[name], len(trace.blocks), trace.n_tokens, bounds,
+        PoolBlock(
+            name,
+            block,
+            placements[name],
+            number,
+            pool.first_neuron[name],
+            len(trace.blocks),
+            trace.n_tokens,
+            bounds,
             (fired or {}).get(name),
         )
         for number, (name, block) in enumerate(trace.blocks.items())
     ]
     n_chunks = bounds.size - 1
-    buffers = _Buffers.allocate(max(sum(block.n_bits(chunk) for block in blocks) for chunk in range(n_chunks)))
+    buffers = PoolBuffers.allocate(max(sum(block.n_bits(chunk) for block in blocks) for chunk in range(n_chunks)))
     needs_future = any(each.needs_future for each in caches)
     if needs_future:
         for block in blocks:
@@ -278,7 +166,7 @@ class _Rows:
     token_ends: UInt8Array
 
     @classmethod
-    def of_blocks(cls, chunk: int, blocks: Sequence[_Block], starts: Sequence[Int64Array]) -> _Rows:
+    def of_blocks(cls, chunk: int, blocks: Sequence[PoolBlock], starts: Sequence[Int64Array]) -> _Rows:
         """Sort the rows of blocks by token, those of one token in model order."""
         tokens = np.concatenate([block.tokens(chunk) for block in blocks])
         by_token = np.argsort(tokens, kind="stable")
@@ -292,7 +180,7 @@ class _Rows:
             np.append(tokens[1:] != tokens[:-1], True).astype(np.uint8),
         )  # fmt: skip
 
-    def accesses(self, buffers: _Buffers, *, with_future: bool, all_admitted: bool) -> Accesses:
+    def accesses(self, buffers: PoolBuffers, *, with_future: bool, all_admitted: bool) -> Accesses:
         """Return the accesses in the order of the model."""
         n, nothing = int(self.row_starts[-1]), np.zeros(self.lengths.size, np.int64)
         self._put(buffers.neurons, buffers.pooled, self.offsets)
@@ -307,7 +195,7 @@ class _Rows:
             buffers.pooled_next[:n] if with_future else None, self.token_ends,
         )  # fmt: skip
 
-    def bring_back(self, buffers: _Buffers) -> None:
+    def bring_back(self, buffers: PoolBuffers) -> None:
         """Copy the hits from the order of the model to that of the blocks."""
         nothing = np.zeros(self.lengths.size, np.int64)
         copy_rows(buffers.pooled_hit, self.row_starts, buffers.is_hit, self.places, self.lengths, nothing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ripple_place.arrays import Float64Array, Int64Array
+    from ripple_place.flash.step_scores import StepScores
     from ripple_place.flash.token_time import TokenTime
 
 PERCENTILES = (50, 90, 99)
@@ -156,28 +157,6 @@ class Selection(Protocol):
     def to_json(self) -> dict[str, Any]:
         """Return the keys that an entry of ``layouts`` has beside those of flash."""
         ...
-
-
-@dataclass(frozen=True)
-class StepScores:
-    """What consecutive steps of one batch size took, on average.
-
-    Attributes
-    ----------
-    batch, n_steps : int
-    flash_time_us_per_step : float
-    step_time_us_per_step : float or None
-        Reading and computing together; None where the cost of computing is unknown.
-    """
-
-    batch: int
-    n_steps: int
-    flash_time_us_per_step: float
-    step_time_us_per_step: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry of ``steps``."""
-        return {**asdict(self), "flash_time_us_per_token": self.flash_time_us_per_step / self.batch}
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,9 +165,7 @@ class SimulationParams:
             fired=fired,
         )  # fmt: skip
 
-    def replay_pool(
-        self, trace: ActivationTrace, layout: Layout, device: DeviceProfile
-    ) -> Iterator[dict[str, Chunk]]:
+    def replay_pool(self, trace: ActivationTrace, layout: Layout, device: DeviceProfile) -> Iterator[dict[str, Chunk]]:
         """Yield the accesses of all blocks, a chunk of tokens at a time, and what of them was in the pool.
 
         Raises
@@ -188,9 +186,7 @@ class SimulationParams:
         if self.cache == Segmented.policy and self.segments is not None:
             self.segments.check_blocks({name: block.n_neurons for name, block in blocks.items()})
             cache = segmented = Segmented(self.pool_neurons, pool.placement, self.segments)
-            events = {
-                step: partial(segmented.set_batch, batch) for step, batch in batch_changes(self.batch_of_step)
-            }
+            events = {step: partial(segmented.set_batch, batch) for step, batch in batch_changes(self.batch_of_step)}
         else:
             cache = find_policy(self.cache)(self.pool_neurons, pool.placement, reads)
         bound = Belady(self.pool_neurons, pool.placement) if self.has_bound(first) else None

@@ -1,8 +1,9 @@
 """The simulator: what it costs to serve an activation trace from a layout on a device.
 
-For each token and block: the active neurons, in slot order, are requested from the DRAM cache one by one, each block
-having its own or all blocks sharing one; reads are planned on the misses, merged across small gaps, rounded out to pages, split at the device's maximum request, and
-charged by size. Reads of different blocks never merge; a neuron in DRAM that lies inside a gap is read through.
+For each token and block: the active neurons, in slot order, are requested from the DRAM cache one by one, of which each
+block has its own or all blocks share one; reads are planned on the misses, merged across small gaps, rounded out to
+pages, split at the device's maximum request, and charged by size. Reads of different blocks never merge; a neuron in
+DRAM that lies inside a gap is read through.
 """
 
 from __future__ import annotations

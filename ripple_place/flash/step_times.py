@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.flash.results import LayoutResult, StepScores
 from ripple_place.flash.simulation_params import batch_changes
+from ripple_place.flash.step_scores import StepScores
 
 if TYPE_CHECKING:
     from ripple_place.arrays import Float64Array, Int32Array
+    from ripple_place.flash.results import LayoutResult
 
 
 def per_sequence(step_us: Float64Array, batch_of_step: Int32Array) -> Float64Array:

@@ -19,6 +19,7 @@ def assumptions(report: Report) -> list[str]:
     return [
         _latency(device),
         _compute(report.params),
+        *_batches(report.params),
         f"Reads are rounded out to pages of {format_bytes(device.page_bytes)} and split at "
         f"{format_bytes(device.max_request_bytes)}; reads of different blocks never merge.",
         _gaps(report),
@@ -56,6 +57,16 @@ def _gates(params: SimulationParams) -> list[str]:
     return [
         f"Gates are looked at first ({params.gate_first}), then up and down rows of what fires; pictures show "
         "the reads of the latter."
+    ]
+
+
+def _batches(params: SimulationParams) -> list[str]:
+    if params.batch_of_step is None:
+        return []
+    numbers = sorted(set(params.batch_of_step.tolist()), reverse=True)
+    return [
+        f"The tokens of {' or '.join(map(str, numbers))} sequences are served in one step; a token takes the step's "
+        "time over that number. The picture of a token shows a step."
     ]
 
 

@@ -54,7 +54,8 @@ class SimulateExtras:
         ------
         UsageError
             If a file to write exists, is an input, or has no directory to lie in; if the file to measure is not
-            there; if a value of the sweep does not parse; or if reads that a rule chose are to be replayed.
+            there; if a value of the sweep does not parse; or if reads that a rule chose, or those of several sequences
+            at once, are to be replayed.
         """
         inputs = [Path(path) for path in (*traces, *layouts, *([params.profile] if params.profile else []))]
         written: list[Path] = []
@@ -63,8 +64,14 @@ class SimulateExtras:
                 check_output_file(Path(path), force=self.force, apart_from=[*inputs, *written])
                 written.append(Path(path))
         if self.measure is not None:
+            option = "--measure" if self.measure.file is not None else "--emit-fio"
+            if params.is_batched:
+                raise UsageError(
+                    f"--batch {','.join(map(str, params.batch))}", found=option,
+                    expected="one sequence there: times are compared by its tokens",
+                    remedy=f"leave out --batch, or {option}",
+                )  # fmt: skip
             if params.select:
-                option = "--measure" if self.measure.file is not None else "--emit-fio"
                 raise UsageError(
                     f"--select {params.select[0]}", found=option,
                     expected="no rule there: the reads that are replayed are those of all that fires",

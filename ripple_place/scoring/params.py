@@ -14,15 +14,18 @@ from ripple_place.flash.gate_first import GateFirst
 from ripple_place.placing.budget import check_budget
 from ripple_place.placing.recorded_dram import PLACEMENT
 from ripple_place.predict.params import TRUE, check_activity
+from ripple_place.scoring.batch import check_batch
 from ripple_place.scoring.bundle_forms import FormChoice
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.sight import check_told
+from ripple_place.select.simulate import refuse_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ripple_place.bundle_sizes import BundleBytes
     from ripple_place.capture.params import CaptureParams
+    from ripple_place.flash.caches.segments import HotSegments
     from ripple_place.flash.token_time import ComputeParams
 
 MAX_NOISE = 10.0
@@ -89,12 +92,19 @@ class SimulateParams:
     bundle_form : str, optional
         Form that bundles are supposed to have (`ripple_place.scoring.bundle_forms.FormChoice.parse`); default that of
         an output's bundled file, else gate row, up row and down column side by side.
+    dram_pool : bool
+        All blocks share one cache, of as many neurons as their own would have in all.
+    batch : tuple of int
+        Sequences that run together; several numbers are a schedule (`ripple_place.trace.union.batch_steps`).
+    segments : HotSegments, optional
+        Plan of the policy ``segmented``: what is hot is then asked for whether it fires or not.
 
     Raises
     ------
     UsageError
         If a cache or an admission is named without a budget for it, a budget is neither share nor bytes, access
-        collapse is asked for a mapped file, or a rule is unknown, stands twice, or looks at what is not predicted.
+        collapse is asked for a mapped file, a rule is unknown, stands twice, or looks at what is not predicted, or a
+        rule meets a pool or a batch.
     """
 
     device: str | Path = DEFAULT_DEVICE
@@ -119,6 +129,9 @@ class SimulateParams:
     recall: float | None = None
     gate_first: str | None = None
     bundle_form: str | None = None
+    dram_pool: bool = False
+    batch: tuple[int, ...] = (1,)
+    segments: HotSegments | None = None
 
     def __post_init__(self) -> None:
         Admission.parse(self.admission)
@@ -133,6 +146,7 @@ class SimulateParams:
             (f"--admission {self.admission}", self.admission != "all"),
             ("--reset-at-segments", self.reset_at_segments),
             ("--bound", self.bound),
+            ("--dram-pool", self.dram_pool),
         ):
             if is_set and (self.dram_budget is None or self.cache == "none"):
                 remedy = (
@@ -152,6 +166,7 @@ class SimulateParams:
                 expected="none: the kernel decides what a page fault fetches", remedy="leave --collapse out",
             )  # fmt: skip
         check_bundle_bytes(self.bundle_bytes)
+        check_batch(self.batch)
         self._check_rules()
         self._check_activity()
         self._check_gates()
@@ -175,6 +190,11 @@ class SimulateParams:
                 expected="one of them", remedy="leave --activity out",
             )  # fmt: skip
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether sequences run together."""
+        return set(self.batch) != {1}
+
     def _check_rules(self) -> None:
         """Refuse rules that do not parse, or stand twice, and noise that nothing sees."""
         rules = [str(parse_rule(text)) for text in self.select]
@@ -184,6 +204,21 @@ class SimulateParams:
             raise UsageError(
                 "--bound", found="rules, which ask for what is in DRAM",
                 expected="accesses that do not depend on the cache", remedy="leave --bound or --select out",
+            )  # fmt: skip
+        for rule in map(parse_rule, self.select):
+            # On a trace, a rule that drops nothing of what fires asks for the same whatever DRAM holds.
+            drops = rule.changes_output or rule.knowledge.sees != "predictor"
+            if self.dram_pool and (self.capture is not None or drops):
+                refuse_pool(rule)
+            if self.is_batched:
+                raise UsageError(
+                    f"--batch {','.join(map(str, self.batch))} --select {rule}", found="a rule, which looks at the "
+                    "tokens of one sequence", expected="one of the two", remedy="leave --batch or --select out",
+                )  # fmt: skip
+        if self.is_batched and self.capture is not None:
+            raise UsageError(
+                f"--batch {','.join(map(str, self.batch))}", found="a model, in which one sequence runs",
+                expected="a trace", remedy="leave --batch out, or record a trace with `ripple-place profile`",
             )  # fmt: skip
         if not 0 <= self.magnitude_noise <= MAX_NOISE:
             raise UsageError(

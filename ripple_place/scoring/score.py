@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.blocks import select_layers
 from ripple_place.errors import UsageError
 from ripple_place.flash.admission import Admission
+from ripple_place.flash.caches.segmented import Segmented
+from ripple_place.flash.dense_hot import dense_hot
 from ripple_place.flash.device.conditions import under
 from ripple_place.flash.device.files import load_device
 from ripple_place.flash.simulator import SimulationParams, simulate
@@ -22,6 +24,7 @@ from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.predictions import PredictedActivity, activity_to_json, find_predictions, refuse_columns
 from ripple_place.scoring.rules import RuleScorer, tuned_for
 from ripple_place.scoring.source import open_source
+from ripple_place.trace.union import batch_steps
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
@@ -75,6 +78,8 @@ class Scores:
         How gates are read first, if they are; then the predictions of `trace` are the candidates.
     bundle_form : str or None
         Form that bundles were supposed to have.
+    batch : tuple of int
+        Sequences that ran together. Where there were several, the tokens of `trace` are steps.
     """
 
     device: ConditionedDevice
@@ -92,6 +97,12 @@ class Scores:
     predicted: PredictedActivity | None = None
     gates: GateReading | None = None
     bundle_form: str | None = None
+    batch: tuple[int, ...] = (1,)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were served, those of all sequences together."""
+        return self.trace.n_tokens if self.params.batch_of_step is None else int(self.params.batch_of_step.sum())
 
     @property
     def break_even_gap(self) -> float | None:
@@ -105,14 +116,20 @@ class Scores:
         return {
             "device": self.device.name,
             "traces": list(self.traces),
-            "n_tokens": self.trace.n_tokens,
+            "n_tokens": self.n_tokens,
+            "batch": list(self.batch),
+            "n_steps": None if self.params.batch_of_step is None else self.trace.n_tokens,
             "break_even_gap": self.break_even_gap,
             "gap": gaps.pop() if len(gaps) == 1 else None,
             "collapse": "mmap" if self.device.is_mapped else self.params.planner,
             "conditions": {**asdict(self.device.conditions), "span_bytes": self.device.span_bytes},
             "compute": None if self.params.compute is None else asdict(self.params.compute),
             "cache": self.params.cache,
-            "capacity_neurons": dict(self.params.capacity_neurons),
+            "capacity_neurons": dict.fromkeys(self.trace.blocks)
+            if self.params.pool_neurons is not None
+            else dict(self.params.capacity_neurons),
+            "dram_pool": self.params.pool_neurons is not None,
+            "pool_neurons": self.params.pool_neurons,
             "dram_split_by": self.split_by,
             "admission": str(self.params.admission),
             "reset_at_segments": bool(self.params.reset_tokens),
@@ -176,7 +193,12 @@ def _score(
         refuse_columns(trace.unit)
         if predictions is None:
             fired, predicted, trace = trace, PredictedActivity(trace.predicted_recall), trace.as_predicted()
+    batch_of_step = None
+    if params.is_batched:
+        trace, batch_of_step = batch_steps(trace, params.batch)
     trace, gates = read_gates(trace, params.gate_first, params.bundle_form, params.seed)
+    if params.segments is not None and params.cache == Segmented.policy:
+        trace = dense_hot(trace, params.segments, batch_of_step)
     form = None if params.bundle_form is None else FormChoice.parse(params.bundle_form)
     sizes = params.bundle_bytes if form is None or form.bundle_bytes is None else form.bundle_bytes
     read, recorded = read_layouts(names, trace, sizes, params.profile, None if model is None else model.bundle_bytes)
@@ -188,11 +210,13 @@ def _score(
     dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
     dram = dram_behind_gates(dram, read[0], gates, params.dram_budget)
     n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
+    pool_neurons = sum(dram.capacity_neurons.values()) if params.dram_pool else None
     simulation = SimulationParams(
-        dram.cache, dram.capacity_neurons, params.gap, n_threads, params.compute,
+        dram.cache, dram.capacity_neurons if pool_neurons is None else {}, params.gap, n_threads, params.compute,
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
-        with_bound=params.bound, gate_first=None if gates is None else gates.gate_first,
+        with_bound=params.bound, pool_neurons=pool_neurons, segments=params.segments, batch_of_step=batch_of_step,
+        gate_first=None if gates is None else gates.gate_first,
     )  # fmt: skip
     tuned = tuned_for(read) if params.select else {}
     if params.select:
@@ -205,7 +229,8 @@ def _score(
     warnings = (*trace_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
-        dram.split_by, params.select, params.magnitude_noise, tuned, predicted, gates, params.bundle_form,
+        None if params.dram_pool else dram.split_by, params.select, params.magnitude_noise, tuned, predicted, gates,
+        params.bundle_form, params.batch,
     )  # fmt: skip
 
 

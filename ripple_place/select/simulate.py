@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -125,7 +125,14 @@ def selected_blocks(
         What the rule sees of the rows.
     unit : str
         Of the blocks, one of `ripple_place.blocks.UNITS`.
+
+    Raises
+    ------
+    UsageError
+        If the rule lacks something, or all blocks share one cache.
     """
+    if params.pool_neurons is not None:
+        refuse_pool(rule)
     n_parts, blocks = n_parts or {}, {}
     decides_by_reading = rule.knowledge.on(unit).sees != "predictor"
     for name, tokens in rows.items():
@@ -146,6 +153,19 @@ def selected_blocks(
         if read_bytes:
             blocks[name].tally.charge(*sequential_read_us(device, read_bytes * placed.n_neurons))
     return blocks
+
+
+def refuse_pool(rule: Rule) -> NoReturn:
+    """Refuse a rule where all blocks share one DRAM pool: it is served block by block, with its own cache in view.
+
+    Raises
+    ------
+    UsageError
+    """
+    raise UsageError(
+        f"--select {rule}", found="one DRAM pool (--dram-pool)", expected="a cache for each block, which is what rules "
+        "are served with", remedy="leave --dram-pool or --select out",
+    )  # fmt: skip
 
 
 def _n_opposite(block: str, layout: Layout) -> int | None:

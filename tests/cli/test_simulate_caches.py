@@ -89,6 +89,32 @@ def test_budgets_in_bytes_are_shared_evenly(in_folder: Path) -> None:
     assert document("--dram-budget 160KiB --cache fifo")["capacity_neurons"] == {"layers.0": 20, "layers.1": 20}
 
 
+def test_one_pool_of_all_blocks(in_folder: Path) -> None:
+    """The header and the document say so; hits differ from those of two caches; a rule that drops nothing goes."""
+    pooled, apart = (document(f"--dram-budget 30% --cache lru {option}") for option in ("--dram-pool", ""))
+    assert (pooled["dram_pool"], pooled["pool_neurons"], apart["dram_pool"]) == (True, 48, False)
+    assert pooled["layouts"][0]["cache_hit_ratio"] != apart["layouts"][0]["cache_hit_ratio"]
+    header = run("--dram-budget 30% --cache lru --dram-pool").stdout.splitlines()[0]
+    assert header.endswith("lru cache of 30.0% of the neurons, one pool")
+    exact = document("--dram-budget 30% --cache lru --dram-pool --select exact")
+    assert exact["layouts"][0]["cache_hit_ratio"] == pooled["layouts"][0]["cache_hit_ratio"]
+
+
+def test_segments_run_together(in_folder: Path) -> None:
+    """Two of the three segments of 20 tokens at once: 20 steps; times of steps stand in a table of their own."""
+    batched, plain = document("--batch 2"), document("")
+    assert (batched["batch"], batched["n_tokens"], batched["n_steps"]) == ([2], 40, 20)
+    (steps,) = batched["layouts"][0]["steps"]
+    assert (steps["batch"], steps["n_steps"]) == (2, 20)
+    assert steps["flash_time_us_per_token"] == pytest.approx(batched["layouts"][0]["flash_time_us_per_token"])
+    assert batched["layouts"][0]["active_per_token"] < plain["layouts"][0]["active_per_token"]
+    text = run("--batch 1,2 --compute-us-per-layer 100us").stdout
+    assert "60 tokens in 40 steps of 1, then 2 sequences" in text
+    assert "flash time/step" in text
+    assert "step time" in text
+    assert "step time" not in run("--batch 2").stdout
+
+
 def test_verbose_shows_the_warm_up(in_folder: Path) -> None:
     """Ten ratios for each layout, and the best possible ratio beside the hits."""
     result = run("--dram-budget 30% --cache sieve --bound -v")
@@ -110,6 +136,12 @@ def test_verbose_shows_the_warm_up(in_folder: Path) -> None:
         ("--dram-budget 10% --cache none --reset-at-segments", "--reset-at-segments: found no DRAM cache"),
         ("--bound", "--bound: found no DRAM cache"),
         ("--dram-budget 10% --admission some", "admission some: found no such rule"),
+        ("--dram-pool", "--dram-pool: found no DRAM cache; expected one. Add --dram-budget 10%"),
+        ("--dram-budget 10% --cache segmented", "cache segmented: found no plan of hot clusters"),
+        ("--batch 4", "--batch 4: found a trace of 3 segments; expected at least 4"),
+        ("--batch 2,2", "--batch 2,2: found stretch 1 of the trace: 1 segments; expected at least 2"),
+        ("--batch two", "--batch two: found no batch size"),
+        ("--batch 2 --emit-fio a.iolog", "--batch 2: found --emit-fio; expected one sequence"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(

@@ -98,12 +98,18 @@ def pinned_lru(
     return hits
 
 
-def window(rows: list[list[int]], capacity: int, n_tokens: int, admitted: list[bool] | None = None) -> list[bool]:
-    """Replay rows against the window of the last `n_tokens` of them, cut to what was used last."""
-    resident: OrderedDict[int, int] = OrderedDict()  # neuron -> row of its last access
+def window(
+    rows: list[list[int]], capacity: int, n_tokens: int, admitted: list[bool] | None = None,
+    tokens: list[int] | None = None,
+) -> list[bool]:  # fmt: skip
+    """Replay rows against the window of the last `n_tokens` tokens, cut to what was used last.
+
+    `tokens` numbers the token of each row, without gaps; unless it is given, each row is one.
+    """
+    resident: OrderedDict[int, int] = OrderedDict()  # neuron -> token of its last access
     may_enter = iter(admitted or [True] * sum(map(len, rows)))
     hits = []
-    for now, row in enumerate(rows):
+    for now, row in zip(tokens or range(len(rows)), rows, strict=True):
         for neuron in [neuron for neuron, last in resident.items() if last < now - n_tokens]:
             del resident[neuron]
         for neuron in row:
@@ -211,8 +217,12 @@ def greedydual(
     gap: int,
     break_even_gap: float,
     admitted: list[bool] | None = None,
+    ends: list[bool] | None = None,
 ) -> list[bool]:
-    """Replay rows against layout-aware GreedyDual, without its rescaling: for traces of some hundred rows."""
+    """Replay rows against layout-aware GreedyDual, without its rescaling: for traces of some hundred rows.
+
+    `ends` tells which rows are the last of their tokens, all unless it is given. Slots may be empty.
+    """
     resident: set[int] = set()
     neuron_in = {slot: neuron for neuron, slot in enumerate(slot_of)}
     long_memory = dict.fromkeys(neuron_in.values(), 0.0)
@@ -227,7 +237,7 @@ def greedydual(
         n_accesses = long_memory[neuron] / long_weight + short_memory[neuron] / short_weight + prior[neuron]
         return cost[neuron] * n_accesses
 
-    for row in rows:
+    for row, ends_token in zip(rows, ends or [True] * len(rows), strict=True):
         missing = [slot_of[neuron] for neuron in row if neuron not in resident]
         reads: list[list[int]] = []
         for slot in missing:
@@ -267,8 +277,9 @@ def greedydual(
                 if len(resident) == capacity:
                     resident.remove(served.pop(0))
                 resident.add(neuron)
-        long_weight *= 1 + 1 / 60
-        short_weight *= 1 + 1 / 6
+        if ends_token:
+            long_weight *= 1 + 1 / 60
+            short_weight *= 1 + 1 / 6
     return hits
 
 

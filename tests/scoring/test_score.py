@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from ripple_place.errors import TraceFormatError, UsageError
+from ripple_place.flash.caches.segments import HotSegments
+from ripple_place.placement import read_placement
 from ripple_place.placing.params import PlacingParams
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.score import Scores, score
+from ripple_place.trace.files import read_trace
 from ripple_place.workflows.reorder import reorder
-from tests.trace_builders import random_activity, write_stock_trace
+from tests.trace_builders import random_activity, unpack, write_stock_trace
 
 
 def totals(report: Scores) -> list[tuple[Any, ...]]:
@@ -84,6 +87,32 @@ def test_dram_budget(trace_path: Path, greedy: str, budget: float | int) -> None
     report = score([trace_path], [greedy], SimulateParams(dram_budget=budget))
     assert report.params.cache == "s3fifo"
     assert dict(report.params.capacity_neurons) == {"layers.0": 6, "layers.1": 6}
+
+
+def test_one_pool(trace_path: Path, greedy: str) -> None:
+    """As many neurons as the caches of the blocks have in all, of which no block has a number of its own."""
+    document = score([trace_path], [greedy], SimulateParams(dram_budget=0.25, cache="lru", dram_pool=True)).to_json()
+    assert (document["dram_pool"], document["pool_neurons"]) == (True, 12)
+    assert document["capacity_neurons"] == {"layers.0": None, "layers.1": None}
+    assert {block["capacity_neurons"] for block in document["layouts"][0]["blocks"].values()} == {None}
+    apart = score([trace_path], [greedy], SimulateParams(dram_budget=0.25, cache="lru")).to_json()
+    assert (apart["dram_pool"], apart["pool_neurons"], apart["batch"], apart["n_steps"]) == (False, None, [1], None)
+    assert document["layouts"][0]["active_per_token"] == apart["layouts"][0]["active_per_token"]
+    assert document["layouts"][0]["cache_hit_ratio"] != apart["layouts"][0]["cache_hit_ratio"]
+
+
+def test_segments_are_asked_for_densely(trace_path: Path, greedy: str) -> None:
+    """A plan from Python: eight neurons of each block are hot, and asked for by every token."""
+    trace, layout = read_trace(trace_path), read_placement(greedy)
+    segments = HotSegments.by_slots(layout.blocks, {1: dict.fromkeys(trace.blocks, 8)}, cluster_rows=4)
+    params = SimulateParams(dram_budget=0.5, cache="segmented", dram_pool=True, segments=segments)
+    report = score([trace_path], [greedy], params)
+    assert report.results[0].totals.n_active == sum(
+        int((unpack(block).astype(bool) | segments.hot_neurons(1)[24 * at : 24 * (at + 1)]).sum())
+        for at, block in enumerate(trace.blocks.values())
+    )
+    with pytest.raises(UsageError, match="cache segmented: found no plan"):
+        score([trace_path], [greedy], SimulateParams(dram_budget=0.5, cache="segmented", dram_pool=True))
 
 
 def test_no_budget_means_no_cache(trace_path: Path, greedy: str) -> None:

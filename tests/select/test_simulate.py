@@ -102,6 +102,12 @@ def test_with_a_cache(bench: Bench, cache: str) -> None:
         assert same_costs(bench.by(rule, **params), expected)
 
 
+def test_rules_do_not_share_a_pool(bench: Bench) -> None:
+    """They are served block by block, and look at what the block's own cache holds."""
+    with pytest.raises(UsageError, match=r"--select flash-aware=0.1: found one DRAM pool \(--dram-pool\)"):
+        bench.by("flash-aware=0.1", cache="lru", pool_neurons=9)
+
+
 @pytest.mark.parametrize(
     ("rule", "thresholds"),
     [("threshold=0.7", {}), ("top-k=5", {}), ("top-k=10%", {}), ("teal=50%", {"layers.0": 0.4, "layers.1": 0.9}),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ripple_place.errors import UsageError
 from ripple_place.trace.activation_trace import ActivationTrace
-from ripple_place.trace.union import union_of_segments
+from ripple_place.trace.union import batch_steps, union_of_segments
 from tests.trace_builders import block_of, random_activity, unpack
 
 
@@ -71,3 +71,26 @@ def test_a_union_is_not_joined_again() -> None:
         UsageError, match=r"--union 2: found sequences that were joined before \(activity unknown, union"
     ):
         union_of_segments(joined, 2)
+
+
+def test_a_schedule_of_batch_sizes() -> None:
+    """By hand: seven segments in stretches of 2, 2 and 3, served in pairs, one by one, and in pairs again."""
+    lengths = [3, 2, 1, 2, 2, 4, 3]
+    starts = np.cumsum([0, *lengths[:-1]])
+    active = random_activity(np.random.default_rng(1), sum(lengths), 11)
+    trace = ActivationTrace({"layers.0": block_of(active)}, sum(lengths), starts.astype(np.int64))
+    steps, batches = batch_steps(trace, (2, 1, 2))
+    pairs = [(0, 3), (1, 4), (5,), (6,), (7,), (8, 10), (9, 11)]  # tokens of each step
+    assert [set(np.flatnonzero(row)) for row in unpack(steps.blocks["layers.0"])] == [
+        set(np.flatnonzero(active[list(tokens)].any(axis=0))) for tokens in pairs
+    ]
+    assert batches.tolist() == [len(tokens) for tokens in pairs]
+    assert steps.segment_starts.tolist() == [0, 2, 3, 5]
+    assert steps.metadata["activity"] == "unknown, union of 2 and then 1 and then 2 sequences"
+    alone, ones = batch_steps(trace, (1, 1))
+    assert alone is trace
+    assert set(ones.tolist()) == {1}
+    with pytest.raises(UsageError, match=r"--batch 2,5: found stretch 2 of the trace: 4 segments; expected at least 5"):
+        batch_steps(trace, (2, 5))
+    with pytest.raises(UsageError, match=r"--batch 2: found sequences that were joined before"):
+        batch_steps(steps, (2,))

@@ -178,7 +178,11 @@ def core_effect(device: ConditionedDevice) -> float | None:
 def queue_effect(device: ConditionedDevice) -> float | None:
     """Return the throughput of the reads kept in flight."""
     depth = device.conditions.queue_depth
-    return None if depth is None or device.latency_form is not device.queued_form else float(np.interp(depth, device.queue_depths, device.queue_factor))
+    return (
+        None
+        if depth is None or device.latency_form is not device.queued_form
+        else float(np.interp(depth, device.queue_depths, device.queue_factor))
+    )
 
 
 EFFECTS: dict[str, Callable[[ConditionedDevice], float | None]] = {

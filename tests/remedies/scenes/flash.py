@@ -16,6 +16,7 @@ import numpy as np
 import ripple_place
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.registry import find_policy
+from ripple_place.flash.caches.segments import HotSegments
 from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.device.files import list_devices, load_device, read_device
 from ripple_place.flash.layout import BlockExtent, Layout
@@ -23,7 +24,7 @@ from ripple_place.flash.planners.adaptive import AdaptiveParams
 from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.read_cost import ReadCost, check_break_even_gap
 from ripple_place.flash.requests import RequestList, list_requests
-from ripple_place.flash.simulator import SimulationParams, check_layout
+from ripple_place.flash.simulator import SimulationParams, check_layout, simulate
 from ripple_place.flash.storage.calibration_params import CalibrateParams
 from ripple_place.flash.storage.direct_file import DirectFile
 from ripple_place.flash.storage.fio import fio_paths
@@ -61,6 +62,36 @@ instead(
     "flash/caches/registry.py:find_policy", "name one of them", "a policy that is not known: one that is",
     lambda: find_policy("arc"), lambda: find_policy("s3fifo"),
 )  # fmt: skip
+instead(
+    "flash/caches/registry.py:find_policy", "needs no plan", "a segmented cache by name: another one, or a plan",
+    lambda: find_policy("segmented"), lambda: find_policy("pinned+lru"),
+    lambda: SimulationParams("segmented", pool_neurons=3, segments=hot_plan()),
+)  # fmt: skip
+instead(
+    "flash/caches/segments.py:HotSegments.__post_init__", "", "a plan that says nothing of batch sizes: one by slots",
+    lambda: HotSegments({"layers.0": 2}, np.zeros(2, np.int32), {}), lambda: hot_plan(),
+)  # fmt: skip
+instead(
+    "flash/caches/segments.py:HotSegments.check_blocks", "", "a plan of another model: the plan's own blocks",
+    lambda: hot_plan().check_blocks({"layers.1": 2}), lambda: hot_plan().check_blocks({"layers.0": 2}),
+)  # fmt: skip
+instead(
+    "flash/pool.py:check_one_size", "", "one pool of bundles of two sizes: a cache for each block",
+    lambda: pooled(SimulationParams("lru", pool_neurons=2)), lambda: pooled(SimulationParams("lru")),
+)  # fmt: skip
+
+
+def hot_plan() -> HotSegments:
+    """Return a plan for a block of two neurons, one of which is hot."""
+    return HotSegments.by_slots({"layers.0": NeuronPlacement.original(2)}, {1: {"layers.0": 1}}, cluster_rows=1)
+
+
+def pooled(params: SimulationParams) -> None:
+    """Simulate two blocks whose bundles differ in size."""
+    names = ("layers.0", "layers.1")
+    trace = trace_of({name: block_trace(np.ones((3, 2))) for name in names}, 3)
+    parts = [layout_of({name: [0, 1]}, size).blocks[name] for name, size in zip(names, (4096, 2048), strict=True)]
+    simulate(trace, Layout("two sizes", dict(zip(names, parts, strict=True))), linear_device(), params)
 
 
 def scored(trace: Path, *options: object) -> None:
@@ -251,8 +282,8 @@ instead(
     lambda: listed("mmap"), lambda: listed("direct"),
 )  # fmt: skip
 instead(
-    "flash/simulator.py:SimulationParams.__post_init__", "", "a gap below 0: of 0", lambda: SimulationParams(gap=-1),
-    lambda: SimulationParams(gap=0),
+    "flash/simulation_params.py:SimulationParams.__post_init__", "", "a gap below 0: of 0",
+    lambda: SimulationParams(gap=-1), lambda: SimulationParams(gap=0),
 )  # fmt: skip
 instead(
     "flash/simulator.py:check_layout", "", "a layout of another model: of the trace's",

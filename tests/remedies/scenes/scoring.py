@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ripple_place.capture.params import CaptureParams
+from ripple_place.scoring.batch import parse_batch
 from ripple_place.scoring.collapse import parse_collapse
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.score import score
@@ -36,7 +38,7 @@ def simulated_otherwise(where: str, words: str, story: str, bad: str, *good: str
     """List a case of options of simulate that are refused, and of those to give instead.
 
     ``P`` is a placement without a bundle size, ``R10``, ``R20`` and ``L10`` placements made for DRAM under two
-    policies, and ``O`` a placement of another model, ``C`` one of columns.
+    policies, and ``O`` a placement of another model, ``C`` one of columns. With ``--batch``, of two texts.
     """
 
     @case(where, words, story)
@@ -56,8 +58,9 @@ def simulated_otherwise(where: str, words: str, story: str, bad: str, *good: str
             cache = "lru" if name == "L10" else "s3fifo"
             options = ("--dram-budget", f"{name[1:]}%", "--cache", cache, "--break-even-gap", 5, "--effort", 0)
             run("reorder", "--profile", learned, "--out", folder / name, *options)
+        texts = (trace, trace_at(folder / "other")) if "--batch" in names else (trace,)
         for options in (bad, *good):
-            yield partial(run, "simulate", trace, *options.split())
+            yield partial(run, "simulate", *texts, *options.split())
 
 
 SIZE = "--bundle-bytes 4KiB"
@@ -77,6 +80,34 @@ simulated_otherwise(
 simulated_otherwise(
     _PARAMS, "name another --cache", "a bound on --cache none: on a cache",
     f"--layout original {SIZE} --bound --cache none", f"--layout original {SIZE} --bound --cache lru --dram-budget 10%",
+)  # fmt: skip
+simulated_otherwise(
+    "select/simulate.py:refuse_pool", "", "a rule with one pool of all blocks: one without the other",
+    f"--layout original {SIZE} --select threshold=1 --dram-budget 50% --dram-pool",
+    f"--layout original {SIZE} --select exact --dram-budget 50%", f"--layout original {SIZE} --dram-budget 50% "
+    "--dram-pool",
+)  # fmt: skip
+simulated_otherwise(
+    "scoring/params.py:SimulateParams._check_rules", "leave --batch or --select out",
+    "a rule with several sequences: one without the other",
+    f"--layout original {SIZE} --select exact --batch 2", f"--layout original {SIZE} --select exact",
+    f"--layout original {SIZE} --batch 2",
+)  # fmt: skip
+simulated_otherwise(
+    "scoring/extras.py:SimulateExtras.check", "leave out --batch, or", "several sequences for fio: one without the "
+    "other",
+    f"--layout original {SIZE} --batch 2 --emit-fio a.iolog",
+    f"--layout original {SIZE} --emit-fio a.iolog", f"--layout original {SIZE} --batch 2",
+)  # fmt: skip
+instead(
+    "scoring/params.py:SimulateParams._check_rules", "leave --batch out, or record", "a model for a batch: one "
+    "sequence, or a trace",
+    lambda: SimulateParams(batch=(2,), capture=CaptureParams("text.txt")),
+    lambda: SimulateParams(capture=CaptureParams("text.txt")), lambda: SimulateParams(batch=(2,)),
+)  # fmt: skip
+instead(
+    "scoring/batch.py:check_batch", "", "batch sizes that are no numbers: numbers",
+    lambda: parse_batch("4,two"), lambda: parse_batch("4"), lambda: parse_batch("4,2,1"),
 )  # fmt: skip
 simulated_otherwise(
     _PARAMS, "leave --cache out", "a cache of no size: with a budget, or none",

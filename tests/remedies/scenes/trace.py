@@ -538,11 +538,11 @@ def segments(n: int) -> ActivationTrace:
 
 
 instead(
-    "trace/union.py:union_of_segments", "to a new profile", "sequences joined twice: the single ones are joined",
+    "trace/union.py:batch_steps", "to a new profile", "sequences joined twice: the single ones are joined",
     lambda: union_of_segments(union_of_segments(segments(4), 2), 2), lambda: union_of_segments(segments(4), 2),
 )  # fmt: skip
 instead(
-    "trace/union.py:union_of_segments", "shorter, segments", "four sequences at once of two: more, shorter segments; "
+    "trace/union.py:batch_steps", "shorter, segments", "four sequences at once of two: more, shorter segments; "
     "or more traces",
     lambda: union_of_segments(segments(2), 4), lambda: union_of_segments(segments(4), 4),
     lambda: union_of_segments(joined(segments(2), segments(2)), 4),
