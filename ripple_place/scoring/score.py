@@ -110,7 +110,7 @@ class Scores:
             "gap": gaps.pop() if len(gaps) == 1 else None,
             "collapse": "mmap" if self.device.is_mapped else self.params.planner,
             "conditions": {**asdict(self.device.conditions), "span_bytes": self.device.span_bytes},
-            "compute": None if self.params.compute is None else asdict(self.params.compute),
+            "compute": None if self.params.compute is None else self.params.compute.to_json(),
             "cache": self.params.cache,
             "capacity_neurons": dict(self.params.capacity_neurons),
             "dram_split_by": self.split_by,
@@ -189,7 +189,8 @@ def _score(
     dram = dram_behind_gates(dram, read[0], gates, params.dram_budget)
     n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
     simulation = SimulationParams(
-        dram.cache, dram.capacity_neurons, params.gap, n_threads, params.compute,
+        dram.cache, dram.capacity_neurons, params.gap, n_threads,
+        None if params.compute is None else params.compute.on(device),
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
         with_bound=params.bound, gate_first=None if gates is None else gates.gate_first,
