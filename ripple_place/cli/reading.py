@@ -29,8 +29,8 @@ _OPTIONS = (
                  help="Time to compute a layer for one token, such as 800us: adds the time of a token end to end."),
     click.option("--overlap", type=click.Choice(["serial", "layer", "cluster", "pipeline"]), default=None,
                  help="How reading hides under computing: not at all; while the layer before is computed (its "
-                 "activity must be predicted); cluster by cluster; stage by stage on several threads, which needs no "
-                 "--compute-us-per-layer.  [default: serial]"),
+                 "activity must be predicted); cluster by cluster; stage by stage on several threads, at the "
+                 "device's compute rates where no --compute-us-per-layer is given.  [default: serial]"),
     click.option("--pipeline", metavar="KEY=VALUE,...", help="Threads, clusters, barriers and times of --overlap "
                  "pipeline, such as threads=4,barriers=none,attention=430us (docs/pipeline.md)."),
 )  # fmt: skip

@@ -1,14 +1,16 @@
 """The simulator: what it costs to serve an activation trace from a layout on a device.
 
 For each token and block: the active neurons, in slot order, are requested from the DRAM cache one by one, each block
-having its own or all blocks sharing one; reads are planned on the misses, merged across small gaps, rounded out to pages, split at the device's maximum request, and
-charged by size. Reads of different blocks never merge; a neuron in DRAM that lies inside a gap is read through.
+having its own or all blocks sharing one; reads are planned on the misses, merged across small gaps, rounded out to
+pages, split at the device's maximum request, and charged by size. Reads of different blocks never merge; a neuron in
+DRAM that lies inside a gap is read through.
 """
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,7 @@ from ripple_place.flash.step_times import per_sequence, per_token
 from ripple_place.flash.token_time import TokenClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from ripple_place.flash.block_rows import BlockRows
     from ripple_place.flash.device.profile import DeviceProfile
@@ -63,13 +65,15 @@ def simulate(
     params = params or SimulationParams()
     check_layout(trace, layout)
     clock = None if params.compute is None else TokenClock(params.compute.on(device), trace.n_tokens)
-    result = _add_up(trace, layout, params, serve_blocks(trace, layout, device, params), clock)
+    # Closed by hand: a run that is interrupted must not wait for the blocks under way.
+    with closing(serve_blocks(trace, layout, device, params)) as served:
+        result = _add_up(trace, layout, params, served, clock)
     return result if params.batch_of_step is None else per_token(result, params.batch_of_step)
 
 
 def serve_blocks(
     trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams
-) -> Iterator[tuple[BlockResult, BlockRows]]:
+) -> Generator[tuple[BlockResult, BlockRows]]:
     """Yield what each block costs, and what it served each token, in model order; parameters as for `simulate`."""
     served = _serve_apart if params.pool_neurons is None else _serve_together
     with ThreadPoolExecutor(params.n_threads) as pool:

@@ -33,8 +33,8 @@ class ComputeParams:
     Parameters
     ----------
     us_per_layer : float
-        Time to compute one layer for one token, attention included, with its weights in DRAM. 0 in the pipeline, which
-        computes it of what each token needs.
+        Time to compute one layer for one token, attention included, with its weights in DRAM. 0 in the pipeline: it
+        follows from what each token needs and from the rates of the device.
     overlap : {"serial", "layer", "cluster", "pipeline"}
         ``serial``: a layer is read, then computed. ``layer``: while a layer is computed, the next one is read, so that
         the activity of a layer must be known, or predicted, one layer ahead. ``cluster``: a layer is read and computed
@@ -67,11 +67,16 @@ class ComputeParams:
                 "compute time", found=f"{self.us_per_layer} us a layer, {self.n_clusters} clusters",
                 expected="a time of at least 0 and one cluster or more", remedy="correct the number",
             )  # fmt: skip
-        if (self.pipeline is not None or self.us_per_layer > 0) and (self.pipeline is None) == self.is_pipeline:
-            option = "--pipeline" if self.pipeline is not None else f"--compute-us-per-layer {self.us_per_layer:g}"
+        if self.pipeline is not None and not self.is_pipeline:
             raise UsageError(
-                f"--overlap {self.overlap}", found=option, expected="--pipeline with --overlap pipeline, and "
-                "--compute-us-per-layer with the others", remedy="leave the one or the other out",
+                f"--overlap {self.overlap}", found="--pipeline", expected="--overlap pipeline, whose parameters it has",
+                remedy="add --overlap pipeline, or leave --pipeline out",
+            )  # fmt: skip
+        attention_us = 0.0 if self.pipeline is None else self.pipeline.attention_us
+        if 0 < self.us_per_layer < attention_us:
+            raise UsageError(
+                "compute time", found=f"{self.us_per_layer:g} us a layer, of which attention takes {attention_us:g} us",
+                expected="no more attention than that", remedy="correct one of the two",
             )  # fmt: skip
         if self.is_pipeline and self.pipeline is None:
             object.__setattr__(self, "pipeline", PipelineParams())
@@ -89,7 +94,11 @@ class ComputeParams:
         UsageError
             If the device profile lacks one.
         """
-        return self if self.pipeline is None else replace(self, pipeline=self.pipeline.on(device))
+        return (
+            self
+            if self.pipeline is None
+            else replace(self, pipeline=self.pipeline.on(device, needs_rate=self.us_per_layer == 0))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as `simulate --json` has them; `pipeline` only where there is one."""
@@ -109,7 +118,7 @@ class TokenTime:
     token_us : ndarray of shape (n_tokens,), float64
         End to end.
     pipeline : PipelineTime, optional
-        What the threads of the pipeline did.
+        What the threads of the pipeline did; by step where several sequences are served at once.
     """
 
     params: ComputeParams
@@ -121,13 +130,15 @@ class TokenTime:
         """Return the means per token of what the threads did; empty without a pipeline."""
         if self.pipeline is None or self.params.pipeline is None:
             return {}
-        n_threads, token_us = self.params.pipeline.n_threads, float(self.token_us.sum())
+        # Where several sequences run at once, tokens are more than the steps that the pipeline has times of.
+        n_threads, n_tokens, token_us = self.params.pipeline.n_threads, self.token_us.size, float(self.token_us.sum())
+        exposed_us = float(self.pipeline.exposed_us.sum())
         io_us, compute_us = float(self.pipeline.io_busy_us.sum()), float(self.pipeline.compute_busy_us.sum())
         return {
-            "exposed_io_us_per_token": float(self.pipeline.exposed_us.mean()),
-            "io_busy_us_per_token": float(self.pipeline.io_busy_us.mean()),
+            "exposed_io_us_per_token": exposed_us / n_tokens,
+            "io_busy_us_per_token": io_us / n_tokens,
             "io_busy_share": io_us / token_us if token_us else 0.0,
-            "compute_busy_us_per_token": float(self.pipeline.compute_busy_us.mean()),
+            "compute_busy_us_per_token": compute_us / n_tokens,
             "compute_busy_share": compute_us / (n_threads * token_us) if token_us else 0.0,
         }
 
@@ -156,7 +167,9 @@ class TokenClock:
         self._token_us, self._layer_us = np.zeros(n_tokens), np.zeros(n_tokens)
         self._layer: tuple[str, int] | None = None
         self._n_layers = 0
-        self._pipeline = None if params.pipeline is None else PipelineClock(params.pipeline, n_tokens)
+        self._pipeline = (
+            None if params.pipeline is None else PipelineClock(params.pipeline, n_tokens, params.us_per_layer)
+        )
 
     def add(self, block: str, rows: BlockRows, bundle_bytes: int) -> None:
         """Add what a block serves each token; blocks come in model order."""

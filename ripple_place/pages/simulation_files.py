@@ -11,7 +11,7 @@ import numpy as np
 from ripple_place.blocks import block_sort_key
 from ripple_place.flash.layout import Layout
 from ripple_place.flash.pipeline.timeline import layer_timeline
-from ripple_place.flash.simulator import simulate, simulate_block
+from ripple_place.flash.simulator import serve_blocks, simulate
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.ordering.frequency import frequency_order
 from ripple_place.pages.report import SweepCurves, make_report
@@ -99,13 +99,10 @@ def write_timeline(path: Path | str, scores: Scores) -> None:
     token = int(np.argsort(token_us, kind="stable")[(token_us.size - 1) // 2])
     layers = layer_blocks(scores.trace.blocks)
     names = layers[len(layers) // 2]
-    served = []
-    for name in names:
-        result, rows = simulate_block(
-            name, scores.trace.blocks[name], layout.blocks[name], scores.device, scores.params, scores.trace.n_tokens
-        )
-        served.append((rows, result.bundle_bytes))
-    timeline = layer_timeline(served, token, compute.pipeline)
+    # All blocks, since they may share a cache.
+    served = zip(scores.trace.blocks, serve_blocks(scores.trace, layout, scores.device, scores.params), strict=True)
+    blocks = [(rows, result.bundle_bytes) for name, (result, rows) in served if name in names]
+    timeline = layer_timeline(blocks, token, compute.pipeline, compute.us_per_layer)
     heading = f"{names[0]}{' and others' if len(names) > 1 else ''}, token {token}"
     with replacing(path) as file:
         file.write(standalone(timeline_picture(timeline, heading)).encode())

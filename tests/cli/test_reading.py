@@ -117,6 +117,8 @@ def test_the_pipeline_reaches_the_document_and_the_table() -> None:
     free = document("--overlap", "pipeline", "--pipeline", "attention=30us")["layouts"][0]
     assert free["token_time_us_per_token"] < layout["token_time_us_per_token"]
     assert free["flash_time_us_per_token"] == layout["flash_time_us_per_token"]
+    given = document("--overlap", "pipeline", "--compute-us-per-layer", "800", "--device", "desktop-nvme")["layouts"][0]
+    assert given["compute_us_per_token"] == pytest.approx(800)
     printed = CliRunner().invoke(cli, [*SIMULATE, *PIPELINE], catch_exceptions=False).stdout
     assert "exposed I/O  I/O thread busy  compute threads busy" in printed
     assert "exposed I/O" not in CliRunner().invoke(cli, SIMULATE, catch_exceptions=False).stdout
@@ -164,7 +166,7 @@ def test_header_says_what_is_read_through(options: list[str], phrase: str) -> No
         (["--queue-depth", "4"], "knows no queue depths"),
         (["--overlap", "layer"], "--overlap layer: found no time to compute; expected one. Add --compute-us-per-layer"),
         (["--pipeline", "threads=2"], "--overlap serial: found --pipeline; expected"),
-        (["--overlap", "pipeline", "--compute-us-per-layer", "5"], "found --compute-us-per-layer 5; expected"),
+        (["--overlap", "pipeline", "--compute-us-per-layer", "5", "--pipeline", "attention=6us"], "attention takes 6"),
         (["--overlap", "pipeline", "--pipeline", "cores=2"], "--pipeline cores=2: found 'cores=2'"),
         (["--overlap", "pipeline", "--device", "desktop-nvme"], "desktop-nvme has no cpu_sparse_bytes_per_s"),
         (["--timeline", "a.svg"], "--timeline a.svg: found no pipeline, whose threads it shows"),

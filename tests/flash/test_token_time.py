@@ -144,6 +144,29 @@ def test_what_the_pipeline_computes_depends_on_hits() -> None:
     assert result.token_time.token_us.tolist() == [31.0, 20.0]
 
 
+@given(st.floats(1, 1e4), st.integers(1, 6), st.integers(0, 12), st.integers(0, 12), st.floats(0, 1e4))
+@settings(max_examples=50, deadline=None)
+def test_a_given_time_of_a_layer_is_the_same_for_every_token(
+    layer_us: float, n_threads: int, n_hits: int, n_misses: int, flash_us: float
+) -> None:
+    """Read wholly before computing, and in one cluster a thread of each kind: the formula of ``serial``."""
+    one_kind = (n_hits, 0) if n_hits >= n_misses else (0, n_misses)
+    rows = BlockRows(np.array([flash_us * (one_kind[1] > 0)]), *(np.array([n], np.int32) for n in one_kind))
+    pipeline = PipelineParams(n_threads, n_threads, n_threads, "serial", attention_us=layer_us / 4)
+    params = ComputeParams(layer_us, "pipeline", pipeline=pipeline).on(linear_device())
+    clock = TokenClock(params, 1)
+    clock.add("layers.0", rows, 4096)
+    time = clock.finish()
+    if max(one_kind) == 0:
+        assert time.token_us.tolist() == [layer_us / 4]
+        return
+    assert time.compute_us_per_token == pytest.approx(layer_us)
+    if max(one_kind) >= n_threads:
+        assert time.token_us[0] == pytest.approx(rows.flash_us[0] + layer_us)
+    else:
+        assert time.token_us[0] >= rows.flash_us[0] + layer_us - 1e-6
+
+
 def test_a_device_without_rates_is_refused_at_once() -> None:
     """Before anything is simulated."""
     trace = trace_of({"layers.0": block_trace(np.array([[1, 0]]))}, 1)
@@ -155,8 +178,8 @@ def test_a_device_without_rates_is_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ((5.0, "pipeline"), "--overlap pipeline: found --compute-us-per-layer 5; expected --pipeline with"),
-        ((5.0, "serial", 14, PipelineParams()), "--overlap serial: found --pipeline; expected"),
+        ((5.0, "serial", 14, PipelineParams()), "--overlap serial: found --pipeline; expected --overlap pipeline"),
+        ((5.0, "pipeline", 14, PipelineParams(attention_us=6.0)), "found 5 us a layer, of which attention takes 6 us"),
         ((1.0, "none"), "--overlap none: found no overlap by that name; expected one of serial, layer, cluster, pi"),
         ((-1.0,), "found -1.0 us a layer"),
         ((float("inf"),), "found inf us a layer"),

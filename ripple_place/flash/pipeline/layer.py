@@ -43,15 +43,20 @@ class LayerWork:
     params : PipelineParams
         With the rates of a device.
     n_tokens : int
+    layer_us : float
+        Time of computing a layer on all threads evenly, attention included, whatever a token needs; it is shared by
+        the token's active neurons. 0: each neuron takes its bytes at the rate of a thread.
     """
 
-    def __init__(self, params: PipelineParams, n_tokens: int) -> None:
-        self._params = params
+    def __init__(self, params: PipelineParams, n_tokens: int, layer_us: float = 0.0) -> None:
+        self._params, self._layer_us = params, layer_us
         self.rows = LayerRows(*np.zeros((2, n_tokens), np.int64), *np.zeros((4, n_tokens)))
 
     def add(self, rows: BlockRows, bundle_bytes: int) -> None:
         """Add what a block serves each token."""
-        params, neuron_us = self._params, self._params.neuron_us(bundle_bytes)
+        params = self._params
+        # Where the whole layer's time is given, neurons share it by their bytes.
+        neuron_us = float(bundle_bytes) if self._layer_us else params.neuron_us(bundle_bytes)
         self.rows.n_resident[:] += rows.n_hits
         self.rows.n_missed[:] += rows.n_misses
         self.rows.resident_us[:] += rows.n_hits * ((1 - params.npu_hit_share) * neuron_us)
@@ -61,10 +66,22 @@ class LayerWork:
         self.rows.gate_read_us[:] += gate_us
         self.rows.rest_read_us[:] += rows.flash_us - gate_us
 
+    def finish(self) -> LayerRows:
+        """Return what each token asks for, once every block was added."""
+        if self._layer_us:
+            resident_us, missed_us = self.rows.resident_us, self.rows.missed_us
+            thread_us = self._params.n_threads * (self._layer_us - self._params.attention_us)
+            total = resident_us + missed_us
+            scale = np.divide(thread_us, total, out=np.zeros(total.size), where=total > 0)
+            self.rows = self.rows._replace(resident_us=resident_us * scale, missed_us=missed_us * scale)
+            self._layer_us = 0.0
+        return self.rows
+
     def times(self) -> LayerTimes:
-        """Return when each token is through the layer."""
-        times = LayerTimes(*np.zeros((4, self.rows.n_missed.size)))
-        schedule_rows(self.rows, self._params.shape, self._params.order, times)
+        """Return when each token is through the layer, once every block was added."""
+        rows = self.finish()
+        times = LayerTimes(*np.zeros((4, rows.n_missed.size)))
+        schedule_rows(rows, self._params.shape, self._params.order, times)
         return times
 
 
@@ -76,17 +93,19 @@ class PipelineClock:
     params : PipelineParams
         With the rates of a device.
     n_tokens : int
+    layer_us : float
+        As for `LayerWork`.
     """
 
-    def __init__(self, params: PipelineParams, n_tokens: int) -> None:
-        self._params, self._n_tokens = params, n_tokens
+    def __init__(self, params: PipelineParams, n_tokens: int, layer_us: float = 0.0) -> None:
+        self._params, self._n_tokens, self._layer_us = params, n_tokens, layer_us
         self._layer: LayerWork | None = None
         self._time = PipelineTime(*np.zeros((4, n_tokens)))
 
     def add(self, rows: BlockRows, bundle_bytes: int) -> None:
         """Add a block to the layer under way."""
         if self._layer is None:
-            self._layer = LayerWork(self._params, self._n_tokens)
+            self._layer = LayerWork(self._params, self._n_tokens, self._layer_us)
         self._layer.add(rows, bundle_bytes)
 
     def end_layer(self) -> Float64Array:

@@ -95,8 +95,14 @@ class PipelineParams:
                 "of 1 or more", remedy="correct the number",
             )  # fmt: skip
 
-    def on(self, device: DeviceProfile) -> PipelineParams:
+    def on(self, device: DeviceProfile, *, needs_rate: bool = True) -> PipelineParams:
         """Return the same with the device's rates in place of what is None.
+
+        Parameters
+        ----------
+        device : DeviceProfile
+        needs_rate : bool
+            False where the time of a layer is given, so that the threads need no rate.
 
         Raises
         ------
@@ -111,7 +117,7 @@ class PipelineParams:
         elif npu_us is None and rates.npu_bytes_per_s is not None:
             npu_us = self.npu_bytes / rates.npu_bytes_per_s * 1e6
         lacking = [
-            *([("cpu_sparse_bytes_per_s", "rate=1.3GB/s")] if thread_rate is None else []),
+            *([("cpu_sparse_bytes_per_s", "rate=1.3GB/s")] if thread_rate is None and needs_rate else []),
             *([("npu_bytes_per_s", "npu=400us")] if npu_us is None else []),
         ]
         if lacking:

@@ -62,7 +62,9 @@ class LayerTimeline(NamedTuple):
     exposed_us: float
 
 
-def layer_timeline(blocks: list[tuple[BlockRows, int]], token: int, params: PipelineParams) -> LayerTimeline:
+def layer_timeline(
+    blocks: list[tuple[BlockRows, int]], token: int, params: PipelineParams, layer_us: float = 0.0
+) -> LayerTimeline:
     """Return what each thread does in one layer of one token.
 
     Parameters
@@ -72,14 +74,17 @@ def layer_timeline(blocks: list[tuple[BlockRows, int]], token: int, params: Pipe
     token : int
     params : PipelineParams
         With the rates of a device.
+    layer_us : float
+        Computing a layer, where it does not depend on the token (`ripple_place.flash.pipeline.layer.LayerWork`).
     """
-    work = LayerWork(params, blocks[0][0].n_tokens)
+    work = LayerWork(params, blocks[0][0].n_tokens, layer_us)
     for rows, bundle_bytes in blocks:
         work.add(rows, bundle_bytes)
+    asked = work.finish()
     shape = params.shape
     most = shape.n_resident_clusters + shape.n_missed_clusters
     work_us = np.zeros((most, N_STAGES))
-    n_clusters = split_clusters(work.rows, token, shape, work_us)
+    n_clusters = split_clusters(asked, token, shape, work_us)
     work_us, start_us = work_us[:n_clusters], np.zeros((n_clusters, N_STAGES))
     thread, free_us = np.zeros((n_clusters, N_STAGES), np.int64), np.full(shape.n_threads + 1, shape.attention_us)
     free_us[-1] = shape.prefetch_us
@@ -102,5 +107,5 @@ def layer_timeline(blocks: list[tuple[BlockRows, int]], token: int, params: Pipe
     spans = sorted(
         (span for span in spans if span.end_us > span.start_us), key=lambda span: (span.start_us, place[span.thread])
     )
-    n_resident = int(min(shape.n_resident_clusters, work.rows.n_resident[token]))
+    n_resident = int(min(shape.n_resident_clusters, asked.n_resident[token]))
     return LayerTimeline(spans, n_resident, float(finish_us), float(exposed_us))

@@ -270,14 +270,14 @@ instead(
     lambda: ComputeParams(-1.0), lambda: ComputeParams(800.0),
 )  # fmt: skip
 instead(
-    "flash/token_time.py:ComputeParams.__post_init__", "leave the one", "a time of the layer in the pipeline: one of "
-    "them", lambda: ComputeParams(5.0, "pipeline"), lambda: ComputeParams(5.0, "serial"),
-    lambda: ComputeParams(0.0, "pipeline"),
+    "flash/token_time.py:ComputeParams.__post_init__", "add --overlap", "a pipeline beside another overlap: alone",
+    lambda: ComputeParams(5.0, "serial", pipeline=PipelineParams()), lambda: ComputeParams(5.0, "serial"),
+    lambda: ComputeParams(5.0, "pipeline", pipeline=PipelineParams()),
 )  # fmt: skip
 instead(
-    "flash/token_time.py:ComputeParams.__post_init__", "leave the one", "a pipeline beside another overlap: alone",
-    lambda: ComputeParams(0.0, "serial", pipeline=PipelineParams()), lambda: ComputeParams(0.0, "serial"),
-    lambda: ComputeParams(0.0, "pipeline", pipeline=PipelineParams()),
+    "flash/token_time.py:ComputeParams.__post_init__", "correct one of", "more attention than there is time: less",
+    lambda: ComputeParams(5.0, "pipeline", pipeline=PipelineParams(attention_us=6.0)),
+    lambda: ComputeParams(5.0, "pipeline", pipeline=PipelineParams(attention_us=4.0)),
 )  # fmt: skip
 _PIPELINE = "flash/pipeline/params.py:PipelineParams"
 instead(
