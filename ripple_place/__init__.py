@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ripple_place.errors import RipplePlaceError
     from ripple_place.flash.device.conditions import ReadConditions
     from ripple_place.flash.device.files import list_devices, load_device
+    from ripple_place.flash.pipeline.params import PipelineParams
     from ripple_place.flash.storage.calibration_params import CalibrateParams
     from ripple_place.flash.token_time import ComputeParams
     from ripple_place.graph.profile import read_profile
@@ -36,16 +37,17 @@ if TYPE_CHECKING:
     from ripple_place.workflows.verify import verify
 
 __all__ = [
-    "CalibrateParams", "CaptureParams", "ComputeParams", "PlacingParams", "PredictorParams", "ProfileParams",
-    "ReadConditions", "RipplePlaceError", "SimulateExtras", "SimulateParams", "VerdictParams", "WritingParams",
-    "__version__", "apply_placement", "calibrate", "list_devices", "load_device", "profile", "read_placement",
-    "read_profile", "read_trace", "reorder", "simulate", "verify", "write_placement",
+    "CalibrateParams", "CaptureParams", "ComputeParams", "PipelineParams", "PlacingParams", "PredictorParams",
+    "ProfileParams", "ReadConditions", "RipplePlaceError", "SimulateExtras", "SimulateParams", "VerdictParams",
+    "WritingParams", "__version__", "apply_placement", "calibrate", "list_devices", "load_device", "profile",
+    "read_placement", "read_profile", "read_trace", "reorder", "simulate", "verify", "write_placement",
 ]  # fmt: skip
 
 _MODULE_OF = {
     "CalibrateParams": "flash.storage.calibration_params",
     "CaptureParams": "capture.params",
     "ComputeParams": "flash.token_time",
+    "PipelineParams": "flash.pipeline.params",
     "PlacingParams": "placing.params",
     "PredictorParams": "predict.params",
     "ProfileParams": "workflows.profile_params",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.option("--html", type=PATH, help="Write a page with scores and pictures."),
     click.option("--svg", type=PATH, help="Write the page's first picture alone: where one token's reads fall."),
+    click.option("--timeline", metavar="FILE.svg", type=PATH, help="Draw what each thread does in the layer in the "
+                 "middle of the model, for the token of median time; with --overlap pipeline."),
     click.option("--sweep", metavar="NAME=A,B,C", help="Also simulate at each of these values of dram-budget, "
                  "bundle-bytes, collapse, device or cache."),
     click.option("--transfer", is_flag=True, help="Also score every layout on every TRACE by itself."),
@@ -58,6 +60,6 @@ def take_extras(options: dict[str, Any]) -> tuple[SimulateExtras, dict[str, Any]
         command=shlex.join(["ripple-place", *sys.argv[1:]]),
         sweep=None if sweep is None else Sweep.parse(sweep),
         measure=None if measure.file is None and measure.fio is None else measure,
-        **{name: others.pop(name) for name in ("html", "svg", "transfer", "force")},
+        **{name: others.pop(name) for name in ("html", "svg", "transfer", "force", "timeline")},
     )
     return extras, others

@@ -28,9 +28,12 @@ _OPTIONS = (
     click.option("--compute-us-per-layer", metavar="TIME", type=TIME,
                  help="Time to compute a layer for one token (with --batch, for one step), such as 800us: adds the "
                  "time of a token end to end."),
-    click.option("--overlap", type=click.Choice(["serial", "layer", "cluster"]), default=None,
+    click.option("--overlap", type=click.Choice(["serial", "layer", "cluster", "pipeline"]), default=None,
                  help="How reading hides under computing: not at all; while the layer before is computed (its "
-                 "activity must be predicted); cluster by cluster.  [default: serial]"),
+                 "activity must be predicted); cluster by cluster; stage by stage on several threads, at the "
+                 "device's compute rates where no --compute-us-per-layer is given.  [default: serial]"),
+    click.option("--pipeline", metavar="KEY=VALUE,...", help="Threads, clusters, barriers and times of --overlap "
+                 "pipeline, such as threads=4,barriers=none,attention=430us (docs/pipeline.md)."),
     click.option("--batch", metavar="B[,B...]", default="1", show_default=True,
                  help="Segments of the trace that are served together, as the sequences of a batch; 4,2,1: equal "
                  "stretches of the trace, one after the other."),
@@ -53,13 +56,18 @@ def reading_params(options: dict[str, Any]) -> dict[str, Any]:
         If there is an overlap but nothing to overlap with, or a batch size is no number.
     """
     from ripple_place.flash.device.conditions import ReadConditions
-    from ripple_place.flash.token_time import ComputeParams
+    from ripple_place.flash.pipeline.text import parse_pipeline
+    from ripple_place.flash.token_time import PIPELINE, ComputeParams
     from ripple_place.scoring.batch import parse_batch
 
     params = dict(options)
     params["batch"] = parse_batch(params["batch"])
     conditions = ReadConditions(*(params.pop(name) for name in ("core", "queue_depth", "thermal", "access")))
-    compute_us, overlap = params.pop("compute_us_per_layer"), params.pop("overlap")
+    compute_us, overlap, pipeline = (params.pop(name) for name in ("compute_us_per_layer", "overlap", "pipeline"))
+    if overlap == PIPELINE or pipeline is not None:
+        parsed = None if pipeline is None else parse_pipeline(pipeline)
+        scheduled = ComputeParams(compute_us or 0.0, overlap or "serial", pipeline=parsed)
+        return {**params, "conditions": conditions, "compute": scheduled}
     if compute_us is None and overlap is not None:
         raise UsageError(
             f"--overlap {overlap}", found="no time to compute", expected="one",

@@ -28,6 +28,8 @@ def simulate_text(report: SimulateReport, *, verbose: bool) -> str:
     parts = [_header(report, document), table]
     if report.params.batch_of_step is not None:
         parts.append(_steps_table(document["layouts"]))
+    if any("pipeline" in row for row in document["layouts"]):
+        parts.append(_pipeline_table(document["layouts"]))
     if report.predicted is not None:
         parts.append(report.predicted.sentences)
     if report.gates is not None:
@@ -168,6 +170,22 @@ def _form_table(rows: list[dict[str, Any]]) -> str:
     return format_table(
         ["layout", *forms], [[row["label"], *(cell(row, key) for key in forms.values())] for row in rows]
     )
+
+
+def _pipeline_table(rows: list[dict[str, Any]]) -> str:
+    """Return what the threads of the pipeline do: what of reading shows, and how busy they are."""
+    return format_table(
+        ["layout", "token time", "computing alone", "exposed I/O", "I/O thread busy", "compute threads busy"],
+        [
+            [
+                row["label"], format_time_us(row["token_time_us_per_token"]),
+                format_time_us(row["compute_us_per_token"]),
+                format_time_us(row["pipeline"]["exposed_io_us_per_token"]), percent(row["pipeline"]["io_busy_share"]),
+                percent(row["pipeline"]["compute_busy_share"]),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
 def _block_text(layout: dict[str, Any], *, with_hits: bool, is_timed: bool) -> str:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.flash.block_rows import BlockRows, RowCounter, by_token
 from ripple_place.flash.hit_counts import HitCounter
 from ripple_place.flash.results import BlockResult, FlashTotals, percentiles_us
 from ripple_place.kernels.reads import CEILING, LINE, NEURONS_READ, PAGES, READS, REQUESTS
 
 if TYPE_CHECKING:
-    from ripple_place.arrays import Float64Array, Int32Array
+    from ripple_place.arrays import AnyArray, Float64Array, Int32Array
     from ripple_place.flash.block_reader import BlockReader
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.gate_reader import GateReader
@@ -73,7 +74,7 @@ class BlockTally:
         self._bundle_bytes, self._page_bytes = layout.extent.bundle_bytes, device.page_bytes
         self._reader, self._rows, self._capacity, self._n_unpredicted = reader, rows, capacity, n_unpredicted
         self._counter = HitCounter(rows.tokens, rows.n_tokens, has_bound=has_bound)
-        self._row_us = np.zeros(rows.n_rows)
+        self._row_us, self._row_counter = np.zeros(rows.n_rows), RowCounter(rows.n_rows)
         self.row_gate_us: Float64Array | None = None
         self._n_active = self._n_hits = 0
         self._extra_us, self._extra_requests, self._extra_bytes = 0.0, 0, 0
@@ -89,6 +90,7 @@ class BlockTally:
         self._n_active += chunk.slots.size
         self._n_hits += int(np.count_nonzero(chunk.is_hit))
         self._counter.count(chunk)
+        self._row_counter.count(chunk)
 
     def charge(self, row_us: float, n_requests: int, bytes_read: int) -> None:
         """Charge every row what it reads whatever it needs.
@@ -102,13 +104,16 @@ class BlockTally:
         """
         self._extra_us, self._extra_requests, self._extra_bytes = row_us, n_requests, bytes_read
 
-    def result(self) -> tuple[BlockResult, Float64Array]:
-        """Return what the block costs, and its flash time by token, shape (n_tokens,)."""
+    def result(self) -> tuple[BlockResult, BlockRows]:
+        """Return what the block costs, and what it served each token."""
         totals, other_us, n_rows = self._reader.totals, self._reader.other_us, self._rows.n_rows
-        token_us = row_us = self._row_us + self._extra_us
-        if self._rows.token_index is not None:
-            token_us = np.zeros(self._rows.n_tokens)
-            token_us[self._rows.token_index] = row_us
+        row_us = self._row_us + self._extra_us
+        row_values: list[AnyArray] = [row_us, self._row_counter.n_hits, self._row_counter.n_misses]
+        if self.row_gate_us is not None:
+            row_values.append(self.row_gate_us)
+        token_rows = BlockRows(
+            *(by_token(values, self._rows.token_index, self._rows.n_tokens) for values in row_values)
+        )
         bytes_requested, bytes_active = self._reader.wanted_bytes(self._n_active, self._n_hits)
         block_totals = FlashTotals(
             n_active=self._n_active,
@@ -126,7 +131,7 @@ class BlockTally:
             hits=self._counter.counts(),
         )
         block = BlockResult(
-            n_rows, self._bundle_bytes, self._reader.gap, self._capacity, block_totals, percentiles_us(token_us),
-            self._reader.gate_totals(self._n_unpredicted),
+            n_rows, self._bundle_bytes, self._reader.gap, self._capacity, block_totals,
+            percentiles_us(token_rows.flash_us), self._reader.gate_totals(self._n_unpredicted),
         )  # fmt: skip
-        return block, token_us
+        return block, token_rows

@@ -246,6 +246,7 @@ class LayoutResult:
             "compute_us_per_token": None if time is None else time.compute_us_per_token,
             "token_time_us_per_token": None if time is None else float(time.token_us.mean()),
             "token_time_us_percentiles": None if time is None else _by_percentile(percentiles_us(time.token_us)),
+            **({} if time is None or time.pipeline is None else {"pipeline": time.pipeline_scores()}),
         }
 
     def _token_speedup(self, baseline: LayoutResult | None) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,9 @@ from ripple_place.flash.step_times import per_sequence, per_token
 from ripple_place.flash.token_time import TokenClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
-    from ripple_place.arrays import Float64Array
+    from ripple_place.flash.block_rows import BlockRows
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout, Layout
     from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
@@ -58,44 +59,53 @@ def simulate(
     Notes
     -----
     Deterministic. Time is of the order of the active bits plus the trace's bytes. Memory does not grow with the
-    trace but for one float64 a token and block, and for what replacement that knows the future needs
+    trace but for 16 bytes a token and block, and for what replacement that knows the future needs
     (`ripple_place.flash.replay.replay_block`).
     """
     params = params or SimulationParams()
     check_layout(trace, layout)
-    with ThreadPoolExecutor(params.n_threads) as pool:
-        served = _serve_apart if params.pool_neurons is None else _serve_together
-        result = _add_up(trace, layout, params, served(trace, layout, device, params, pool))
+    clock = None if params.compute is None else TokenClock(params.compute.on(device), trace.n_tokens)
+    # Closed by hand: a run that is interrupted must not wait for the blocks under way.
+    with closing(serve_blocks(trace, layout, device, params)) as served:
+        result = _add_up(trace, layout, params, served, clock)
     return result if params.batch_of_step is None else per_token(result, params.batch_of_step)
+
+
+def serve_blocks(
+    trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams
+) -> Generator[tuple[BlockResult, BlockRows]]:
+    """Yield what each block costs, and what it served each token, in model order; parameters as for `simulate`."""
+    served = _serve_apart if params.pool_neurons is None else _serve_together
+    with ThreadPoolExecutor(params.n_threads) as pool:
+        yield from served(trace, layout, device, params, pool)
 
 
 def _add_up(
     trace: ActivationTrace, layout: Layout, params: SimulationParams,
-    served: Iterable[tuple[BlockResult, Float64Array]],
+    served: Iterable[tuple[BlockResult, BlockRows]], clock: TokenClock | None,
 ) -> LayoutResult:  # fmt: skip
     """Return what all blocks cost together, from what each costs, in model order."""
     blocks = {}
     token_us = np.zeros(trace.n_tokens)
-    clock = None if params.compute is None else TokenClock(params.compute, trace.n_tokens)
     # In model order, so that times are added up in the same order whatever the number of threads.
-    for name, (block, block_token_us) in zip(trace.blocks, served, strict=True):
+    for name, (block, rows) in zip(trace.blocks, served, strict=True):
         if params.batch_of_step is not None:
-            block = replace(block, percentiles_us=percentiles_us(per_sequence(block_token_us, params.batch_of_step)))
+            block = replace(block, percentiles_us=percentiles_us(per_sequence(rows.flash_us, params.batch_of_step)))
         blocks[name] = block
-        token_us += block_token_us
+        token_us += rows.flash_us
         if clock is not None:
-            clock.add(name, block_token_us)
+            clock.add(name, rows, block.bundle_bytes)
     token_time = None if clock is None else clock.finish()
     return LayoutResult(layout.name, trace.n_tokens, blocks, token_us, token_time)
 
 
 def _serve_apart(
     trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams, pool: ThreadPoolExecutor
-) -> Iterator[tuple[BlockResult, Float64Array]]:
+) -> Iterator[tuple[BlockResult, BlockRows]]:
     """Yield what each block costs with a cache of its own."""
     stop = threading.Event()
 
-    def simulate_one(name: str) -> tuple[BlockResult, Float64Array]:
+    def simulate_one(name: str) -> tuple[BlockResult, BlockRows]:
         return simulate_block(name, trace.blocks[name], layout.blocks[name], device, params, trace.n_tokens, stop)
 
     try:
@@ -107,7 +117,7 @@ def _serve_apart(
 
 def _serve_together(
     trace: ActivationTrace, layout: Layout, device: DeviceProfile, params: SimulationParams, pool: ThreadPoolExecutor
-) -> Iterator[tuple[BlockResult, Float64Array]]:
+) -> Iterator[tuple[BlockResult, BlockRows]]:
     """Yield what each block costs with a cache that all share, whose replay is one thread's work."""
     tallies = {
         name: _tally(name, block, layout.blocks[name], device, params, trace.n_tokens)
@@ -144,8 +154,8 @@ def simulate_block(
     params: SimulationParams,
     n_tokens: int,
     stop: threading.Event | None = None,
-) -> tuple[BlockResult, Float64Array]:
-    """Return what one block costs, and its flash time by token; parameters as for `simulate`.
+) -> tuple[BlockResult, BlockRows]:
+    """Return what one block costs, and what it served each token; parameters as for `simulate`.
 
     Raises
     ------

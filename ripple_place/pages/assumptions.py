@@ -45,6 +45,13 @@ def _compute(params: SimulationParams) -> str:
     reading = "Flash time is reading alone."
     if params.compute is None:
         return reading
+    if params.compute.pipeline is not None:
+        pipeline = params.compute.pipeline
+        return (
+            f"A layer is computed by {pipeline.n_threads} threads in clusters, {pipeline.n_resident_clusters} of "
+            f"neurons in DRAM and {pipeline.n_missed_clusters} of neurons that one I/O thread reads meanwhile; "
+            f"barriers: {pipeline.barriers}. {reading}"
+        )
     return (
         f"A layer takes {format_time_us(params.compute.us_per_layer)} to compute; reading overlaps with it as in "
         f"the mode {params.compute.overlap}. {reading}"

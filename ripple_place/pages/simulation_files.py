@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ripple_place.blocks import block_sort_key
 from ripple_place.flash.layout import Layout
-from ripple_place.flash.simulator import simulate
+from ripple_place.flash.pipeline.timeline import layer_timeline
+from ripple_place.flash.simulator import serve_blocks, simulate
 from ripple_place.flash.token_reads import busiest_block, reads_of_median_token
 from ripple_place.ordering.frequency import frequency_order
 from ripple_place.pages.report import SweepCurves, make_report
 from ripple_place.pages.simulation_page import report_html
 from ripple_place.pages.svg import standalone
+from ripple_place.pages.timeline_picture import timeline_picture
 from ripple_place.pages.token_picture import token_picture
 from ripple_place.placement import NeuronPlacement
 from ripple_place.tensorfile import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ripple_place.scoring.score import Scores
@@ -68,6 +75,46 @@ def write_picture(path: Path | str, scores: Scores) -> None:
     _, reads = reads_of_median_token(block, scores.trace, scores.layouts, scores.device, scores.params)
     with replacing(path) as file:
         file.write(standalone(token_picture(reads)).encode())
+
+
+def write_timeline(path: Path | str, scores: Scores) -> None:
+    """Write what each thread does in one layer of one token, as an SVG file; it appears whole or not at all.
+
+    It is the layer in the middle of the model, of the token of median time, in the first layout. The neurons are all
+    that fire, whatever rules drop.
+
+    Raises
+    ------
+    OSError
+        If storage refuses.
+    """
+    compute, layout = scores.params.compute, scores.layouts[0]
+    assert compute is not None
+    assert compute.pipeline is not None
+    first = scores.results[0]
+    if scores.rules:
+        first = simulate(scores.trace, layout, scores.device, scores.params)
+    assert first.token_time is not None
+    token_us = first.token_time.token_us
+    token = int(np.argsort(token_us, kind="stable")[(token_us.size - 1) // 2])
+    layers = layer_blocks(scores.trace.blocks)
+    names = layers[len(layers) // 2]
+    # All blocks, since they may share a cache.
+    served = zip(scores.trace.blocks, serve_blocks(scores.trace, layout, scores.device, scores.params), strict=True)
+    blocks = [(rows, result.bundle_bytes) for name, (result, rows) in served if name in names]
+    timeline = layer_timeline(blocks, token, compute.pipeline, compute.us_per_layer)
+    heading = f"{names[0]}{' and others' if len(names) > 1 else ''}, token {token}"
+    with replacing(path) as file:
+        file.write(standalone(timeline_picture(timeline, heading)).encode())
+
+
+def layer_blocks(names: Iterable[str]) -> list[list[str]]:
+    """Return blocks by layer, in model order.
+
+    >>> layer_blocks(["layers.0", "layers.1.experts.0", "layers.1.experts.1"])
+    [['layers.0'], ['layers.1.experts.0', 'layers.1.experts.1']]
+    """
+    return [list(group) for _, group in groupby(names, lambda name: block_sort_key(name)[:2])]
 
 
 def hot_cold(layout: Layout) -> Layout | None:

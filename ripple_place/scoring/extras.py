@@ -37,6 +37,8 @@ class SimulateExtras:
         Replay the reads on real storage, or write them for fio.
     force : bool
         Replace files that exist.
+    timeline : Path or str, optional
+        Picture of what each thread does in one layer of one token, to write; for the pipeline.
     """
 
     html: Path | str | None = None
@@ -46,6 +48,7 @@ class SimulateExtras:
     transfer: bool = False
     measure: MeasureParams | None = None
     force: bool = False
+    timeline: Path | str | None = None
 
     def check(self, traces: Sequence[Path | str], layouts: Sequence[str | Path], params: SimulateParams) -> None:
         """Check files and values before the work starts.
@@ -54,12 +57,17 @@ class SimulateExtras:
         ------
         UsageError
             If a file to write exists, is an input, or has no directory to lie in; if the file to measure is not
-            there; if a value of the sweep does not parse; or if reads that a rule chose, or those of several sequences
-            at once, are to be replayed.
+            there; if a value of the sweep does not parse; if reads that a rule chose, or those of several sequences
+            at once, are to be replayed; or if there is a timeline without a pipeline.
         """
+        if self.timeline is not None and (params.compute is None or not params.compute.is_pipeline):
+            raise UsageError(
+                f"--timeline {self.timeline}", found="no pipeline, whose threads it shows", expected="one",
+                remedy="add --overlap pipeline",
+            )  # fmt: skip
         inputs = [Path(path) for path in (*traces, *layouts, *([params.profile] if params.profile else []))]
         written: list[Path] = []
-        for path in (self.html, self.svg):
+        for path in (self.html, self.svg, self.timeline):
             if path is not None:
                 check_output_file(Path(path), force=self.force, apart_from=[*inputs, *written])
                 written.append(Path(path))

@@ -123,7 +123,7 @@ class Scores:
             "gap": gaps.pop() if len(gaps) == 1 else None,
             "collapse": "mmap" if self.device.is_mapped else self.params.planner,
             "conditions": {**asdict(self.device.conditions), "span_bytes": self.device.span_bytes},
-            "compute": None if self.params.compute is None else asdict(self.params.compute),
+            "compute": None if self.params.compute is None else self.params.compute.to_json(),
             "cache": self.params.cache,
             "capacity_neurons": dict.fromkeys(self.trace.blocks)
             if self.params.pool_neurons is not None
@@ -212,7 +212,8 @@ def _score(
     n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
     pool_neurons = sum(dram.capacity_neurons.values()) if params.dram_pool else None
     simulation = SimulationParams(
-        dram.cache, dram.capacity_neurons if pool_neurons is None else {}, params.gap, n_threads, params.compute,
+        dram.cache, dram.capacity_neurons if pool_neurons is None else {}, params.gap, n_threads,
+        None if params.compute is None else params.compute.on(device),
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
         with_bound=params.bound, pool_neurons=pool_neurons, segments=params.segments, batch_of_step=batch_of_step,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ripple_place.flash.admission import Admission
+from ripple_place.flash.pipeline.params import PipelineParams
 from ripple_place.flash.simulator import SimulationParams
+from ripple_place.flash.token_time import PIPELINE
 from ripple_place.systems.knobs import NO
 from ripple_place.trace.activation_trace import BlockTrace
 
@@ -59,7 +61,10 @@ class SystemReader:
             gap = knobs.collapse
         elif knobs.collapse != "auto" and knobs.access != "mmap":
             gap = 0 if knobs.collapse == "off" else int(knobs.collapse)
-        compute = None if params.compute is None else replace(params.compute, overlap=knobs.overlap)
+        compute = None
+        if params.compute is not None:
+            pipeline = PipelineParams(barriers=knobs.barriers) if knobs.overlap == PIPELINE else None
+            compute = replace(params.compute, overlap=knobs.overlap, pipeline=pipeline).on(self.device)
         return SimulationParams(
             self.layout.cache, self.layout.capacity_neurons, gap, self._n_threads, compute,
             admission=Admission.parse(knobs.admission, params.seed),

@@ -21,6 +21,7 @@ from ripple_place.trace.sensitivity import sensitivity_of
 
 if TYPE_CHECKING:
     from ripple_place.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array
+    from ripple_place.flash.block_rows import BlockRows
     from ripple_place.flash.block_tally import RowTokens
     from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.flash.layout import BlockLayout
@@ -166,8 +167,8 @@ class SelectedBlock:
         """Whether the rule looks neither at what is in DRAM nor at where neurons lie."""
         return isinstance(self._rule, MaskedBlock)
 
-    def result(self) -> tuple[BlockResult, Float64Array]:
-        """Return what the rows cost, and flash time by token."""
+    def result(self) -> tuple[BlockResult, BlockRows]:
+        """Return what the rows cost, and what was served each token."""
         return self.tally.result()
 
     def _serve(

@@ -68,8 +68,10 @@ def simulate_selected(
     Notes
     -----
     Deterministic. Time is that of the simulator plus about 20 us a row of 4096 neurons; memory does not grow with the
-    trace but for one float64 a token and block.
+    trace but for 16 bytes a token and block.
     """
+    if params.compute is not None:
+        params = replace(params, compute=params.compute.on(device))
     check_layout(trace, layout)
     check_units([rule], trace.unit)
     for name in trace.blocks:
@@ -182,11 +184,11 @@ def gather_result(
     results, token_us, worth = {}, np.zeros(n_tokens), WorthCount()
     clock = None if params.compute is None else TokenClock(params.compute, n_tokens)
     for block, selected in blocks.items():
-        results[block], block_token_us = selected.result()
-        token_us += block_token_us
+        results[block], rows = selected.result()
+        token_us += rows.flash_us
         worth += selected.worth
         if clock is not None:
-            clock.add(block, block_token_us)
+            clock.add(block, rows, results[block].bundle_bytes)
     selection = SelectionResult(
         str(rule),
         rule.knowledge.on(unit).sentence,

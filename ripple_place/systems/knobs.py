@@ -10,6 +10,7 @@ from ripple_place.errors import UsageError
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.caches.registry import find_policy
 from ripple_place.flash.caches.segmented import Segmented
+from ripple_place.flash.pipeline.params import BARRIERS
 from ripple_place.flash.token_time import OVERLAPS
 from ripple_place.ordering.registry import AUTO, ORDERINGS
 from ripple_place.select.registry import parse_rule
@@ -155,8 +156,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "gate_first": (NO, *GATE_MODES),
     "bundle_form": tuple(FORMS),
     "plan": _YES_NO,
-    "overlap": tuple({*OVERLAPS, "pipeline"}),
-    "barriers": ("none", "matrix", "serial"),
+    "overlap": OVERLAPS,
+    "barriers": BARRIERS,
 }
 _CHECKS: dict[str, Callable[[str], object]] = {
     "uses": _check_rule,

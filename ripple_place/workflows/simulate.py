@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.pages.simulation_files import write_page, write_picture
+from ripple_place.pages.simulation_files import write_page, write_picture, write_timeline
 from ripple_place.scoring.extras import SimulateExtras
 from ripple_place.scoring.measure import measure_simulated
 from ripple_place.scoring.params import SimulateParams
@@ -67,6 +67,8 @@ def simulate(
         write_page(extras.html, scores, extras.command, swept)
     if extras.svg is not None:
         write_picture(extras.svg, scores)
+    if extras.timeline is not None:
+        write_timeline(extras.timeline, scores)
     if extras.measure is not None:
         measured = measure_simulated(scores, extras.measure, np.random.default_rng(params.seed), track)
     return SimulateReport.from_scores(scores, swept, transferred, measured)

@@ -91,7 +91,7 @@ def test_every_error_has_a_code() -> None:
         (["reorder", "hub/model", "--profile", "{profile}", "--out", "out"], 2, "hf download hub/model"),
         (["reorder", "mystery", "--profile", "{profile}", "--out", "out"], 3, "mystery"),
         (["simulate", "{trace}", "--layout", "original"], 2, "add --bundle-bytes"),
-        (["simulate", "{trace}"], 2, "missing option '--layout'"),
+        (["simulate", "{trace}"], 2, "found no layout and no system"),
         (["simulate", "{trace}", "--layout", "{trace}"], 1, "give a file that `ripple-place reorder` wrote"),
         (["simulate", "{trace}", "--layout", "original", "--dram-budget", "0.1"], 2, "add the unit"),
         (["simulate", "{trace}", "--layout", "original", "--dram-budget", "20"], 2, "20% for a share, or 20mib or 20b"),

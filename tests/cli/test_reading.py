@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 
 from ripple_place.cli.main import cli
 from ripple_place.errors import UsageError
+from ripple_place.flash.pipeline.text import KEYS
 
 TRACE = str(Path(__file__).parents[2] / "examples/tiny-relu-lm-data/heldout.trace.safetensors")
 SIMULATE = ["simulate", TRACE, "--layout", "original", "--bundle-bytes", "4KiB", "--layers", "1", "-q"]
@@ -100,6 +103,48 @@ def test_the_table_says_of_which_time_a_speedup_is() -> None:
     assert document()["layouts"][0]["token_speedup"] is None
 
 
+PIPELINE = ["--overlap", "pipeline", "--pipeline", "attention=30us,barriers=serial"]
+
+
+def test_the_pipeline_reaches_the_document_and_the_table() -> None:
+    """With the rates that the device filled in; without barriers a token is faster."""
+    found = document(*PIPELINE)
+    assert found["compute"]["pipeline"]["thread_bytes_per_s"] == 5.3e9 / 4
+    assert found["compute"]["pipeline"]["barriers"] == "serial"
+    layout = found["layouts"][0]
+    assert layout["pipeline"]["exposed_io_us_per_token"] > 0
+    assert layout["token_time_us_per_token"] > layout["flash_time_us_per_token"] + 30
+    free = document("--overlap", "pipeline", "--pipeline", "attention=30us")["layouts"][0]
+    assert free["token_time_us_per_token"] < layout["token_time_us_per_token"]
+    assert free["flash_time_us_per_token"] == layout["flash_time_us_per_token"]
+    given = document("--overlap", "pipeline", "--compute-us-per-layer", "800", "--device", "desktop-nvme")["layouts"][0]
+    assert given["compute_us_per_token"] == pytest.approx(800)
+    printed = CliRunner().invoke(cli, [*SIMULATE, *PIPELINE], catch_exceptions=False).stdout
+    assert "exposed I/O  I/O thread busy  compute threads busy" in printed
+    assert "exposed I/O" not in CliRunner().invoke(cli, SIMULATE, catch_exceptions=False).stdout
+
+
+def test_the_picture_of_the_documentation_is_what_its_command_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a retouched one."""
+    root = Path(__file__).parents[2]
+    text = (root / "docs/pipeline.md").read_text()
+    line = re.search(r"ripple-place (simulate .*?)\n```", text, re.DOTALL)
+    assert line is not None
+    (tmp_path / "examples").symlink_to(root / "examples")
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(cli, shlex.split(line[1].replace("\\\n", " ")), catch_exceptions=False)
+    assert (tmp_path / "pipeline.svg").read_bytes() == (root / "docs/pipeline.svg").read_bytes()
+
+
+def test_every_key_of_the_pipeline_is_documented() -> None:
+    """In the table of parameters."""
+    text = (Path(__file__).parents[2] / "docs/pipeline.md").read_text()
+    rows = " ".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    assert all(f"`{key}`" in rows for key in KEYS)
+
+
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
@@ -120,6 +165,11 @@ def test_header_says_what_is_read_through(options: list[str], phrase: str) -> No
         (["--device", "m1-max", "--access", "mmap"], "--access mmap: found device m1-max knows direct"),
         (["--queue-depth", "4"], "knows no queue depths"),
         (["--overlap", "layer"], "--overlap layer: found no time to compute; expected one. Add --compute-us-per-layer"),
+        (["--pipeline", "threads=2"], "--overlap serial: found --pipeline; expected"),
+        (["--overlap", "pipeline", "--compute-us-per-layer", "5", "--pipeline", "attention=6us"], "attention takes 6"),
+        (["--overlap", "pipeline", "--pipeline", "cores=2"], "--pipeline cores=2: found 'cores=2'"),
+        (["--overlap", "pipeline", "--device", "desktop-nvme"], "desktop-nvme has no cpu_sparse_bytes_per_s"),
+        (["--timeline", "a.svg"], "--timeline a.svg: found no pipeline, whose threads it shows"),
         (["--access", "mmap", "--collapse", "3"], "--access mmap: found access collapse 3; expected none"),
         (["--collapse", "greedy"], "found 'greedy'; expected auto, off, adaptive, optimal, or a number"),
         (["--compute-us-per-layer", "fast"], "found 'fast'"),

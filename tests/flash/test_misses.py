@@ -38,11 +38,11 @@ def test_the_simulator_charges_the_same(policy: str) -> None:
     trace = block_of(active)
     layout = BlockLayout(placement, BlockExtent.packed(4096))
     params = SimulationParams(policy, {"layers.0": 30}, admission=Admission(2, 0.5))
-    result, token_us = simulate_block("layers.0", trace, layout, device, params, len(active))
+    result, rows = simulate_block("layers.0", trace, layout, device, params, len(active))
     misses = replay_misses(
         trace, placement, policy, 30, ReadCost.by_line(LAMBDA), name="layers.0", admission=Admission(2, 0.5)
     )
-    assert misses.row_cost == pytest.approx(token_us)
+    assert misses.row_cost == pytest.approx(rows.flash_us)
     assert misses.row_reads.sum() == result.totals.n_reads
 
 

@@ -39,6 +39,15 @@ def test_without_a_cache_but_with_computing(report: Report) -> None:
     )
 
 
+def test_the_pipeline_is_described(report: Report) -> None:
+    """Threads, clusters and barriers instead of the time of a layer."""
+    said = assumptions(replace(report, params=SimulationParams(compute=ComputeParams(0.0, "pipeline"))))
+    assert (
+        "A layer is computed by 4 threads in clusters, 4 of neurons in DRAM and 4 of neurons that one I/O thread reads "
+        "meanwhile; barriers: none. Flash time is reading alone."
+    ) in said
+
+
 def test_gaps_that_a_planner_decides(report: Report) -> None:
     """There is no gap to name: the planner is."""
     result = report.results[0]

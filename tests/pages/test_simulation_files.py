@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ripple_place.pages.simulation_files import hot_cold, sweep_curves, write_page, write_picture
+from ripple_place.flash.pipeline.params import PipelineParams
+from ripple_place.flash.token_time import ComputeParams
+from ripple_place.pages.simulation_files import hot_cold, sweep_curves, write_page, write_picture, write_timeline
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.score import Scores, score
 from ripple_place.scoring.sweep import Sweep, sweep_simulation
+from tests.pages.parsing import texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +60,22 @@ def test_files_are_written_by_either_kind_of_path(tmp_path: Path, scores: Scores
     write_picture(str(tmp_path / "b.svg"), scores)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
+
+
+def test_the_timeline_is_of_the_median_token(tmp_path: Path, trace_path: Path) -> None:
+    """And of the layer in the middle; with a rule, of all that fires."""
+    compute = ComputeParams(0.0, "pipeline", pipeline=PipelineParams(attention_us=5.0))
+    drawn = []
+    for select in ((), ("exact",)):
+        params = SimulateParams(bundle_bytes=4096, compute=compute, select=select)
+        scores = score([trace_path], ["original"], params)
+        write_timeline(tmp_path / f"{len(select)}.svg", scores)
+        drawn.append((tmp_path / f"{len(select)}.svg").read_text())
+    assert drawn[0] == drawn[1]
+    times = scores.results[0].token_time
+    assert times is not None
+    token = int(texts(drawn[0])[0].split()[-1])
+    assert (times.token_us < times.token_us[token]).sum() <= (times.token_us.size - 1) // 2
+    assert (times.token_us > times.token_us[token]).sum() <= times.token_us.size // 2
+    middle = list(scores.trace.blocks)[len(scores.trace.blocks) // 2]
+    assert texts(drawn[0])[0].startswith(f"{middle}, token ")

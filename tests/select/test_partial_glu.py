@@ -92,7 +92,8 @@ def test_what_is_read_to_decide(by: str, sees: str, n_read: int) -> None:
     gate, up = projections(np.random.default_rng(4))
     block = block_of(f"partial-glu=0.3,by={by},sees={sees}")
     used = block.choose(gate * up, gate)
-    result, token_us = block.result()
+    result, served = block.result()
+    token_us = served.flash_us
     rest = simulate(
         trace_of({BLOCK: np.where(used, gate * up, 0).astype(np.float32)}, N_TOKENS),
         layout_of(BUNDLE_BYTES * (3 - n_read) // 3), linear_device(), SimulationParams(),

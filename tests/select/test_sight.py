@@ -102,7 +102,8 @@ def test_what_is_predicted_wrongly() -> None:
         np.testing.assert_array_equal(used, [[False, True, True, False, False, False, False, False]] * 2)
         # Of each row, neurons 0 and 1 fire, at 1 * 2^2 and 2 * 3^2; neuron 0 is dropped.
         assert block.worth == WorthCount(44.0, 8.0, 4, 2, 4)
-        result, token_us = block.result()
+        result, served = block.result()
+        token_us = served.flash_us
         assert (result.totals.n_active, result.totals.n_reads, result.totals.n_hits) == (4, 1, 2)
         assert token_us[0] > token_us[1] == 0
 

@@ -82,8 +82,13 @@ class ConditionedDevice(DeviceProfile):
         return self.conditions.access == "sync"
 
     @property
+    def has_own_sync_times(self) -> bool:
+        """Whether reads take what the profile says of lone reads, rather than its form at queue depth 1."""
+        return self.is_sync and self.sync_form is not None
+
+    @property
     def latency_form(self) -> Form:
-        """The form that reads are charged by: the profile's own times of lone reads, where it has some."""
+        """The form that reads are charged by."""
         return self.sync_form if self.is_sync and self.sync_form is not None else self.queued_form
 
     @property
@@ -163,7 +168,7 @@ def range_effect(device: ConditionedDevice) -> float | None:
 
     The papers give two points. They are of full queues: times of lone reads stand as the profile has them.
     """
-    if not device.range_bytes or device.span_bytes is None or device.latency_form is not device.queued_form:
+    if not device.range_bytes or device.span_bytes is None or device.has_own_sync_times:
         return None
     ranges = np.log(np.array(device.range_bytes, np.float64))
     return float(np.interp(np.log(device.span_bytes), ranges, device.range_factor))
@@ -178,11 +183,9 @@ def core_effect(device: ConditionedDevice) -> float | None:
 def queue_effect(device: ConditionedDevice) -> float | None:
     """Return the throughput of the reads kept in flight."""
     depth = device.conditions.queue_depth
-    return (
-        None
-        if depth is None or device.latency_form is not device.queued_form
-        else float(np.interp(depth, device.queue_depths, device.queue_factor))
-    )
+    if depth is None or device.has_own_sync_times:
+        return None
+    return float(np.interp(depth, device.queue_depths, device.queue_factor))
 
 
 EFFECTS: dict[str, Callable[[ConditionedDevice], float | None]] = {

@@ -129,10 +129,9 @@ class DeviceProfile:
         ]
         expected = f"positive sizes and times in form {describe_forms()}, and conditions in range"
         refuse(f"device {self.name}", problems, expected)
-        parts = [part.from_numbers(numbers) for part in (SizeNumbers, *_OPTIONAL_PARTS)]
-        check_sources(
-            f"device {self.name}", self.sources, {name for part in (self.queued_form, *parts) for name in part.sourced}
-        )
+        parts: list[ProfilePart] = [self.queued_form, SizeNumbers.from_numbers(numbers)]
+        parts += [part.from_numbers(numbers) for part in _OPTIONAL_PARTS]
+        check_sources(f"device {self.name}", self.sources, {name for part in parts for name in part.sourced})
 
     @cached_property
     def queued_form(self) -> Form:

@@ -236,7 +236,8 @@ def test_shipped_profiles_stay_sound_under_conditions(name: str, span: int | Non
     """Whatever they know, times are positive and do not fall with size, and warm is never faster than cold."""
     profile = load_device(name)
     can_wait = profile.sync_form is not None or profile.queue_depths
-    access = {"mmap": profile.read_ahead_bytes, "sync": can_wait}.get(access) and access or "direct"
+    is_known = {"mmap": profile.read_ahead_bytes, "sync": can_wait}.get(access)
+    access = access if is_known else "direct"
     known = ReadConditions(
         profile.cores[-1] if profile.cores else None,
         1 if profile.queue_depths else None,

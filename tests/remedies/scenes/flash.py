@@ -20,6 +20,8 @@ from ripple_place.flash.caches.segments import HotSegments
 from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.device.files import list_devices, load_device, read_device
 from ripple_place.flash.layout import BlockExtent, Layout
+from ripple_place.flash.pipeline.params import PipelineParams
+from ripple_place.flash.pipeline.text import parse_pipeline
 from ripple_place.flash.planners.adaptive import AdaptiveParams
 from ripple_place.flash.planners.registry import find_planner
 from ripple_place.flash.read_cost import ReadCost, check_break_even_gap
@@ -297,6 +299,35 @@ instead(
 instead(
     "flash/token_time.py:ComputeParams.__post_init__", "correct the number", "a negative time: a positive one",
     lambda: ComputeParams(-1.0), lambda: ComputeParams(800.0),
+)  # fmt: skip
+instead(
+    "flash/token_time.py:ComputeParams.__post_init__", "add --overlap", "a pipeline beside another overlap: alone",
+    lambda: ComputeParams(5.0, "serial", pipeline=PipelineParams()), lambda: ComputeParams(5.0, "serial"),
+    lambda: ComputeParams(5.0, "pipeline", pipeline=PipelineParams()),
+)  # fmt: skip
+instead(
+    "flash/token_time.py:ComputeParams.__post_init__", "correct one of", "more attention than there is time: less",
+    lambda: ComputeParams(5.0, "pipeline", pipeline=PipelineParams(attention_us=6.0)),
+    lambda: ComputeParams(5.0, "pipeline", pipeline=PipelineParams(attention_us=4.0)),
+)  # fmt: skip
+_PIPELINE = "flash/pipeline/params.py:PipelineParams"
+instead(
+    f"{_PIPELINE}.__post_init__", "name one of them", "barriers that are not known: some that are",
+    lambda: PipelineParams(barriers="all"), lambda: PipelineParams(barriers="matrix"),
+)  # fmt: skip
+instead(
+    f"{_PIPELINE}.__post_init__", "correct the number", "no thread: four",
+    lambda: PipelineParams(n_threads=0), lambda: PipelineParams(n_threads=4),
+)  # fmt: skip
+instead(
+    f"{_PIPELINE}.on", "", "a device without rates: the rate given, or a device that has it",
+    lambda: PipelineParams().on(load_device(DEPTHS)),
+    lambda: parse_pipeline("rate=1.3GB/s").on(load_device(DEPTHS)),
+    lambda: PipelineParams().on(load_device(NEURALINK)),
+)  # fmt: skip
+instead(
+    "flash/pipeline/text.py:parse_pipeline", "", "a key without a value: keys with values",
+    lambda: parse_pipeline("threads"), lambda: parse_pipeline("threads=4,barriers=none,attention=430us"),
 )  # fmt: skip
 
 # Storage.

@@ -73,6 +73,10 @@ simulated_otherwise(
     f"--layout original {SIZE} --emit-fio a.iolog", f"--layout original {SIZE} --select exact",
 )  # fmt: skip
 simulated_otherwise(
+    "scoring/extras.py:SimulateExtras.check", "add --overlap pipeline", "a timeline without a pipeline: with one",
+    f"--layout original {SIZE} --timeline a.svg", f"--layout original {SIZE} --timeline a.svg --overlap pipeline",
+)  # fmt: skip
+simulated_otherwise(
     _PARAMS, "no DRAM cache; one. add --dram-budget", "a bound on no cache: on one",
     f"--layout original {SIZE} --bound",
     f"--layout original {SIZE} --bound --dram-budget 10%",

@@ -1,0 +1,1 @@
+"""PowerInfer-2's pipeline: the stages of neuron clusters on compute threads and one I/O thread."""
