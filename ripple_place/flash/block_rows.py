@@ -24,6 +24,8 @@ class BlockRows:
         Active neurons that DRAM held, and those that were read. Neurons read through in gaps count as neither.
     gate_us : ndarray of shape (n_tokens,), float64, optional
         The part of `flash_us` in which the gate's weights are read, where those of a neuron are read in two phases.
+    ahead_us : float
+        The part of each row's `flash_us` that is read before it is known what the row asks for.
 
     Notes
     -----
@@ -34,6 +36,7 @@ class BlockRows:
     n_hits: Int32Array
     n_misses: Int32Array
     gate_us: Float64Array | None = None
+    ahead_us: float = 0.0
 
     @property
     def n_tokens(self) -> int:

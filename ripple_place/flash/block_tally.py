@@ -77,7 +77,7 @@ class BlockTally:
         self._row_us, self._row_counter = np.zeros(rows.n_rows), RowCounter(rows.n_rows)
         self.row_gate_us: Float64Array | None = None
         self._n_active = self._n_hits = 0
-        self._extra_us, self._extra_requests, self._extra_bytes = 0.0, 0, 0
+        self._extra_us, self._extra_requests, self._extra_bytes, self._ahead_us = 0.0, 0, 0, 0.0
 
     def add(self, chunk: Chunk) -> None:
         """Charge the reads of consecutive rows."""
@@ -92,7 +92,7 @@ class BlockTally:
         self._counter.count(chunk)
         self._row_counter.count(chunk)
 
-    def charge(self, row_us: float, n_requests: int, bytes_read: int) -> None:
+    def charge(self, row_us: float, n_requests: int, bytes_read: int, *, is_ahead: bool = False) -> None:
         """Charge every row what it reads whatever it needs.
 
         Parameters
@@ -101,8 +101,11 @@ class BlockTally:
             Flash time of a row.
         n_requests, bytes_read : int
             Of a row.
+        is_ahead : bool
+            Whether that is read before it is known what the row asks for.
         """
         self._extra_us, self._extra_requests, self._extra_bytes = row_us, n_requests, bytes_read
+        self._ahead_us = row_us if is_ahead else 0.0
 
     def result(self) -> tuple[BlockResult, BlockRows]:
         """Return what the block costs, and what it served each token."""
@@ -112,7 +115,8 @@ class BlockTally:
         if self.row_gate_us is not None:
             row_values.append(self.row_gate_us)
         token_rows = BlockRows(
-            *(by_token(values, self._rows.token_index, self._rows.n_tokens) for values in row_values)
+            *(by_token(values, self._rows.token_index, self._rows.n_tokens) for values in row_values),
+            ahead_us=self._ahead_us,
         )
         bytes_requested, bytes_active = self._reader.wanted_bytes(self._n_active, self._n_hits)
         block_totals = FlashTotals(

@@ -69,6 +69,9 @@ class SimulationParams:
     batch_of_step : ndarray of shape (n_tokens,), int32, optional
         The trace is of steps, each of which serves so many sequences
         (`ripple_place.trace.union.batch_steps`): a token takes the step's time over that number. None: 1.
+    read_ahead_neurons : mapping of str to int
+        Neurons of each block that are read for every row in one sequence, before it is known what the row asks for,
+        and are not kept: what a plan computes densely without room for it in DRAM. The trace does not ask for them.
     gate_first : GateFirst, optional
         How gates say what fires, in the blocks whose layout has a form; without, what fires is read as a whole. Drawn
         candidates (`ripple_place.flash.candidates`) must stand in the trace.
@@ -91,6 +94,7 @@ class SimulationParams:
     segments: HotSegments | None = None
     batch_of_step: Int32Array | None = field(default=None, compare=False)
     gate_first: GateFirst | None = None
+    read_ahead_neurons: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.cache != Segmented.policy or self.segments is None or self.pool_neurons is None:

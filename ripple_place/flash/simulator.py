@@ -20,6 +20,7 @@ from ripple_place.errors import PlacementError
 from ripple_place.flash.block_tally import BlockTally, RowTokens
 from ripple_place.flash.candidates import candidates_of, count_unpredicted
 from ripple_place.flash.results import BlockResult, LayoutResult, percentiles_us
+from ripple_place.flash.sequential import sequential_read_us
 from ripple_place.flash.simulation_params import SimulationParams as SimulationParams
 from ripple_place.flash.step_times import per_sequence, per_token
 from ripple_place.flash.token_time import TokenClock
@@ -178,4 +179,7 @@ def _tally(
     reader = params.reader_of(name, layout, device)
     asked, fired = candidates_of(trace, None if layout.form is None else params.gate_first)
     n_unpredicted = 0 if fired is None else count_unpredicted(asked, fired)
-    return BlockTally(layout, device, reader, rows, params.capacity_of(name), params.has_bound(name), n_unpredicted)
+    tally = BlockTally(layout, device, reader, rows, params.capacity_of(name), params.has_bound(name), n_unpredicted)
+    if ahead := params.read_ahead_neurons.get(name, 0):
+        tally.charge(*sequential_read_us(device, ahead * layout.extent.stride_bytes), is_ahead=True)
+    return tally

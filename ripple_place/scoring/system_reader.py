@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.blocks import ffn_of
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.pipeline.params import PipelineParams
 from ripple_place.flash.simulator import SimulationParams
-from ripple_place.flash.token_time import PIPELINE
+from ripple_place.flash.token_time import PIPELINE, ComputeParams
+from ripple_place.scoring.bundle_forms import FormChoice, with_forms
+from ripple_place.scoring.dram import SimulatedDram
+from ripple_place.scoring.gates import dram_behind_gates, read_gates
+from ripple_place.scoring.hot_rows import HotRows
 from ripple_place.systems.knobs import NO
+from ripple_place.systems.plan_params import PlanParams
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
+    from ripple_place.flash.results import FlashTotals
     from ripple_place.scoring.system_layouts import SystemLayout
     from ripple_place.scoring.system_params import SystemParams
     from ripple_place.systems.knobs import Knobs
     from ripple_place.trace.activation_trace import ActivationTrace
+
+GATED_PARTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class ServedTrace:
+    """What `ripple_place.flash.simulator.simulate` takes.
+
+    Attributes
+    ----------
+    trace : ActivationTrace
+        What is asked for.
+    layout : Layout
+    device : ConditionedDevice
+    params : SimulationParams
+    hot : HotRows or None
+        What is computed densely, if the system plans that.
+    """
+
+    trace: ActivationTrace
+    layout: Layout
+    device: ConditionedDevice
+    params: SimulationParams
+    hot: HotRows | None = None
 
 
 class SystemReader:
@@ -47,30 +78,108 @@ class SystemReader:
         """Whether a rule drops some of what fires."""
         return not self.knobs.is_lossless
 
-    def served(self, trace: ActivationTrace) -> tuple[ActivationTrace, Layout, ConditionedDevice, SimulationParams]:
-        """Return what `ripple_place.flash.simulator.simulate` takes for a trace of which nothing is dropped."""
+    @property
+    def has_gates(self) -> bool:
+        """Whether gates are read first: the system does so, and bundles have three equal parts."""
+        sizes = {block.extent.bundle_bytes for block in self.layout.layout.blocks.values()}
+        return self.knobs.gate_first != NO and all(size % GATED_PARTS == 0 for size in sizes)
+
+    def served(self, trace: ActivationTrace) -> ServedTrace:
+        """Return what is simulated where nothing of what fires is dropped.
+
+        Raises
+        ------
+        UsageError
+            If the DRAM is too small for gates that are to be resident.
+        """
         if self.knobs.uses_everything:
             trace = all_active(trace)
-        return trace, self.layout.layout, self.device, self.simulation(trace)
+        layout, params = self.layout.layout, self.simulation(trace)
+        if self.has_gates:
+            trace, gates = read_gates(trace, self.knobs.gate_first, self.knobs.bundle_form, self._params.simulate.seed)
+            form = FormChoice.parse(self.knobs.bundle_form)
+            (layout,) = with_forms([layout], form, {}, self.device.page_bytes)
+            dram = SimulatedDram(params.cache, self.layout.capacity_neurons)
+            dram = dram_behind_gates(dram, layout, gates, self._params.budget)
+            pool = None if params.pool_neurons is None else sum(dram.capacity_neurons.values())
+            params = replace(
+                params, capacity_neurons=dram.capacity_neurons, pool_neurons=pool,
+                gate_first=None if gates is None else gates.gate_first,
+            )  # fmt: skip
+        if self.layout.plan is None:
+            return ServedTrace(trace, layout, self.device, params)
+        hot = HotRows.of_plan(self.layout.plan, layout)
+        params = replace(params, segments=hot.segments, read_ahead_neurons=hot.read_ahead_neurons)
+        return ServedTrace(hot.served(trace), layout, self.device, params, hot)
 
     def simulation(self, trace: ActivationTrace) -> SimulationParams:
-        """Return how the reader works."""
+        """Return how the reader works, gates and hot rows apart."""
         knobs, params = self.knobs, self._params.simulate
         gap: int | str | None = None
         if knobs.collapse == "adaptive":
             gap = knobs.collapse
         elif knobs.collapse != "auto" and knobs.access != "mmap":
             gap = 0 if knobs.collapse == "off" else int(knobs.collapse)
-        compute = None
-        if params.compute is not None:
-            pipeline = PipelineParams(barriers=knobs.barriers) if knobs.overlap == PIPELINE else None
-            compute = replace(params.compute, overlap=knobs.overlap, pipeline=pipeline).on(self.device)
+        is_pooled = knobs.pool != NO
+        plan = self.layout.plan
+        segments = None if plan is None else HotRows.of_plan(plan, self.layout.layout).segments
         return SimulationParams(
-            self.layout.cache, self.layout.capacity_neurons, gap, self._n_threads, compute,
+            self.layout.cache, {} if is_pooled else self.layout.capacity_neurons, gap, self._n_threads, self.compute(),
             admission=Admission.parse(knobs.admission, params.seed),
             reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
-            pool_neurons=None if knobs.pool == NO else self.layout.pool_neurons,
+            pool_neurons=self.layout.pool_neurons if is_pooled else None,
+            segments=segments,
         )  # fmt: skip
+
+    def compute(self) -> ComputeParams | None:
+        """Return what computing costs: as given for a layer, else by the device's rates; None where it has none.
+
+        A system that reads before it computes is a pipeline with barriers between the two, so that all systems are
+        timed alike.
+        """
+        given, rates = self._params.simulate.compute, self.device.compute_rates
+        if given is not None and self.knobs.overlap != PIPELINE:
+            return replace(given, overlap=self.knobs.overlap, pipeline=None)
+        barriers = self.knobs.barriers if self.knobs.overlap == PIPELINE else "serial"
+        pipeline = PipelineParams(barriers=barriers)
+        if given is not None:
+            return replace(given, overlap=PIPELINE, pipeline=pipeline)
+        sparse, dram = rates.sparse_thread_bytes_per_s, rates.dram_bytes_per_s
+        if sparse is None or dram is None or rates.compute_threads is None:
+            return None
+        if self.knobs.uses_everything and rates.cpu_bytes_per_s is not None:
+            sparse = rates.cpu_bytes_per_s / rates.compute_threads
+        attention_us = PlanParams().attention_of(self._neuron_bytes(), dram)
+        pipeline = replace(
+            pipeline, n_threads=rates.compute_threads, thread_bytes_per_s=sparse, attention_us=attention_us
+        )  # fmt: skip
+        return ComputeParams(0.0, PIPELINE, pipeline=pipeline)
+
+    def compute_with_dense(self, hot: HotRows, counted: FlashTotals, n_tokens: int) -> ComputeParams | None:
+        """Return what computing costs where a dense unit takes the hot rows.
+
+        Parameters
+        ----------
+        hot : HotRows
+        counted : FlashTotals
+            Of a simulation of all tokens.
+        n_tokens : int
+        """
+        compute, plan = self.compute(), self.layout.plan
+        if compute is None or compute.pipeline is None or plan is None:
+            return compute
+        counts = [block.hot[plan.batch_sizes[0]] for block in plan.blocks.values()]
+        npu_us = sum(each.npu_us for each in counts) / len(counts)
+        share = hot.n_resident * n_tokens / counted.n_hits if counted.n_hits else 0.0
+        return replace(compute, pipeline=replace(compute.pipeline, npu_us=npu_us, npu_hit_share=min(1.0, share)))
+
+    def _neuron_bytes(self) -> int:
+        """Return the bytes of a neuron's weights: of columns, those of the FFN over its neurons."""
+        blocks = self.layout.layout.blocks
+        ffn = ffn_of(next(iter(blocks)))
+        parts = [block for name, block in blocks.items() if ffn_of(name) == ffn]
+        n_bytes = sum(part.n_neurons * part.extent.bundle_bytes for part in parts)
+        return n_bytes // blocks[ffn].n_neurons
 
 
 def all_active(trace: ActivationTrace) -> ActivationTrace:

@@ -27,6 +27,8 @@ class SystemResult:
     result : LayoutResult
     predictor_bytes : int or None
         DRAM that the profile's predictors take beside the budget; None where it has none.
+    hit_ratio : float or None
+        Share of what fires that DRAM held, where the result counts more than what fires.
     """
 
     system: System
@@ -34,6 +36,7 @@ class SystemResult:
     layout: SystemLayout
     result: LayoutResult
     predictor_bytes: int | None = None
+    hit_ratio: float | None = None
 
     @property
     def knows(self) -> str:
@@ -63,6 +66,7 @@ class SystemResult:
             "system": self.system.name,
             "knobs": asdict(self.knobs),
             "policy": self.layout.cache,
+            "cache_hit_ratio": document["cache_hit_ratio"] if self.hit_ratio is None else self.hit_ratio,
             "lossless": self.knobs.is_lossless,
             "knows": self.knows,
             "predictor_bytes": self.predictor_bytes if self.is_predicting else None,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ripple_place.capture.rules_in_model import ModelText
     from ripple_place.flash.device.profile import DeviceProfile
+    from ripple_place.flash.results import LayoutResult
     from ripple_place.graph.profile import Profile
     from ripple_place.scoring.system_params import SystemParams
     from ripple_place.systems.knobs import Knobs
@@ -181,17 +182,18 @@ class _UnitScorer:
         for name, (system, reader) in self._track(
             [(name, pair) for name, pair in self._readers.items() if name not in lossy], "simulating systems"
         ):
-            trace, layout, device, simulation = reader.served(self._trace)
-            results[name] = self._result(system, reader, simulate(trace, layout, device, simulation))
+            results[name] = self._result(system, reader, *_simulated(reader, self._trace))
         readers = {name: reader for name, (_, reader) in lossy.items()}
         found = self._tuned.run(readers, self._trace, self._model, self._profile)
         return results | {name: self._result(*lossy[name], result) for name, result in found.items()}
 
-    def _result(self, system: System, reader: SystemReader, result: Any) -> SystemResult:
+    def _result(
+        self, system: System, reader: SystemReader, result: LayoutResult, hit_ratio: float | None = None
+    ) -> SystemResult:
         predictor = None if self._profile is None else self._profile.predictor
         known = {} if predictor is None else predictor.blocks
         n_bytes = sum(block.n_bytes for name, block in known.items() if name in self._trace.blocks) or None
-        return SystemResult(system, reader.knobs, reader.layout, result, n_bytes)
+        return SystemResult(system, reader.knobs, reader.layout, result, n_bytes, hit_ratio)
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of `SystemScores` that do not depend on systems."""
@@ -201,6 +203,19 @@ class _UnitScorer:
             "model_bytes": self._span_bytes, "warnings": tuple(trace_warnings(self._trace, device)),
             "predicted": self._predicted,
         }  # fmt: skip
+
+
+def _simulated(reader: SystemReader, trace: ActivationTrace) -> tuple[LayoutResult, float | None]:
+    """Return what serving a trace costs, and the hit ratio of what fires where other rows are asked for as well."""
+    served = reader.served(trace)
+    hot, params = served.hot, served.params
+    if hot is None:
+        return simulate(served.trace, served.layout, served.device, params), None
+    # How many of a token's hits are dense rows is known once they are counted; the dense unit computes those.
+    counted = simulate(served.trace, served.layout, served.device, replace(params, compute=None)).totals
+    params = replace(params, compute=reader.compute_with_dense(hot, counted, trace.n_tokens))
+    result = simulate(served.trace, served.layout, served.device, params)
+    return result, hot.hit_ratio(counted, trace.n_tokens, hot.count_fired(trace))
 
 
 def _profiles(params: SystemParams) -> dict[str, Profile]:

@@ -8,13 +8,9 @@ what the choice is about.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ripple_place.blocks import COLUMN
 from ripple_place.errors import UsageError
-
-if TYPE_CHECKING:
-    from ripple_place.flash.device.profile import DeviceProfile
 
 SEES = ("predictor", "gate", "output")
 
@@ -95,10 +91,3 @@ class Knowledge:
                 remedy="write sees=output, or sees=predictor",
             )  # fmt: skip
         return 1 if self.sees == "gate" else n_parts - 1
-
-
-def sequential_read_us(device: DeviceProfile, n_bytes: int) -> tuple[float, int, int]:
-    """Return flash time, requests and bytes of reading `n_bytes` that lie together, in the largest requests."""
-    n_pages = -(-n_bytes // device.page_bytes)
-    read_us = float(device.read_us_by_pages(n_pages)[n_pages])
-    return read_us, -(-n_pages * device.page_bytes // device.max_request_bytes), n_pages * device.page_bytes

@@ -15,10 +15,10 @@ from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.flash.block_tally import RowTokens
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
 from ripple_place.flash.results import LayoutResult
+from ripple_place.flash.sequential import sequential_read_us
 from ripple_place.flash.simulator import check_layout
 from ripple_place.flash.token_time import TokenClock
 from ripple_place.select.active_rows import ActiveRows
-from ripple_place.select.knowledge import sequential_read_us
 from ripple_place.select.registry import check_units
 from ripple_place.select.result import SelectionResult
 from ripple_place.select.selected_block import SelectedBlock, WorthCount

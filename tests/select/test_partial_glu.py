@@ -10,9 +10,9 @@ import pytest
 from ripple_place.errors import UsageError
 from ripple_place.flash.block_tally import RowTokens
 from ripple_place.flash.layout import BlockExtent, BlockLayout, Layout
+from ripple_place.flash.sequential import sequential_read_us
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.placement import NeuronPlacement
-from ripple_place.select.knowledge import sequential_read_us
 from ripple_place.select.partial_glu import PartialGlu
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning

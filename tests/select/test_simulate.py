@@ -10,9 +10,9 @@ import pytest
 
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.flash.admission import Admission
+from ripple_place.flash.sequential import sequential_read_us
 from ripple_place.flash.simulator import SimulationParams, simulate
 from ripple_place.flash.token_time import ComputeParams
-from ripple_place.select.knowledge import sequential_read_us
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.rule import Tuning
 from ripple_place.select.sight import Noise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.kernels.pipeline import LayerRows, LayerTimes, schedule_rows
+from ripple_place.kernels.pipeline import LayerRows, LayerShape, LayerTimes, schedule_rows
 
 if TYPE_CHECKING:
     from ripple_place.arrays import Float64Array
@@ -49,7 +49,7 @@ class LayerWork:
     """
 
     def __init__(self, params: PipelineParams, n_tokens: int, layer_us: float = 0.0) -> None:
-        self._params, self._layer_us = params, layer_us
+        self._params, self._layer_us, self._ahead_us = params, layer_us, 0.0
         self.rows = LayerRows(*np.zeros((2, n_tokens), np.int64), *np.zeros((4, n_tokens)))
 
     def add(self, rows: BlockRows, bundle_bytes: int) -> None:
@@ -62,9 +62,17 @@ class LayerWork:
         self.rows.resident_us[:] += rows.n_hits * ((1 - params.npu_hit_share) * neuron_us)
         self.rows.missed_us[:] += rows.n_misses * neuron_us
         read_share = params.gate_share if params.gate_read_share is None else params.gate_read_share
-        gate_us = rows.flash_us * read_share if rows.gate_us is None else rows.gate_us
+        asked_us = np.maximum(rows.flash_us - rows.ahead_us, 0.0)
+        gate_us = asked_us * read_share if rows.gate_us is None else rows.gate_us
         self.rows.gate_read_us[:] += gate_us
-        self.rows.rest_read_us[:] += rows.flash_us - gate_us
+        self.rows.rest_read_us[:] += asked_us - gate_us
+        self._ahead_us += rows.ahead_us
+
+    @property
+    def shape(self) -> LayerShape:
+        """The layer as kernels take it, with what its blocks read ahead."""
+        shape = self._params.shape
+        return shape._replace(prefetch_us=shape.prefetch_us + self._ahead_us)
 
     def finish(self) -> LayerRows:
         """Return what each token asks for, once every block was added."""
@@ -81,7 +89,7 @@ class LayerWork:
         """Return when each token is through the layer, once every block was added."""
         rows = self.finish()
         times = LayerTimes(*np.zeros((4, rows.n_missed.size)))
-        schedule_rows(rows, self._params.shape, self._params.order, times)
+        schedule_rows(rows, self.shape, self._params.order, times)
         return times
 
 

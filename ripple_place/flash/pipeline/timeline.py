@@ -81,7 +81,7 @@ def layer_timeline(
     for rows, bundle_bytes in blocks:
         work.add(rows, bundle_bytes)
     asked = work.finish()
-    shape = params.shape
+    shape = work.shape
     most = shape.n_resident_clusters + shape.n_missed_clusters
     work_us = np.zeros((most, N_STAGES))
     n_clusters = split_clusters(asked, token, shape, work_us)
