@@ -21,7 +21,8 @@ class BlockRows:
     flash_us : ndarray of shape (n_tokens,), float64
         Time of all reads.
     n_hits, n_misses : ndarray of shape (n_tokens,), int32
-        Active neurons that DRAM held, and those that were read. Neurons read through in gaps count as neither.
+        Active neurons that DRAM held, and those that were read. Neurons read through in gaps count as neither. Where
+        gates are read first, of the neurons whose gates are asked for.
     gate_us : ndarray of shape (n_tokens,), float64, optional
         The part of `flash_us` in which the gate's weights are read, where those of a neuron are read in two phases.
     ahead_us : float
