@@ -111,13 +111,14 @@ class BlockTally:
         """Return what the block costs, and what it served each token."""
         totals, other_us, n_rows = self._reader.totals, self._reader.other_us, self._rows.n_rows
         row_us = self._row_us + self._extra_us
-        row_values: list[AnyArray] = [row_us, self._row_counter.n_hits, self._row_counter.n_misses]
-        if self.row_gate_us is not None:
-            row_values.append(self.row_gate_us)
+
+        def of_tokens(values: AnyArray) -> AnyArray:
+            return by_token(values, self._rows.token_index, self._rows.n_tokens)
+
         token_rows = BlockRows(
-            *(by_token(values, self._rows.token_index, self._rows.n_tokens) for values in row_values),
-            ahead_us=self._ahead_us,
-        )
+            of_tokens(row_us), of_tokens(self._row_counter.n_hits), of_tokens(self._row_counter.n_misses),
+            None if self.row_gate_us is None else of_tokens(self.row_gate_us), self._ahead_us,
+        )  # fmt: skip
         bytes_requested, bytes_active = self._reader.wanted_bytes(self._n_active, self._n_hits)
         block_totals = FlashTotals(
             n_active=self._n_active,

@@ -23,10 +23,10 @@ from ripple_place.trace.activation_trace import BlockTrace
 if TYPE_CHECKING:
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
-    from ripple_place.flash.results import FlashTotals
     from ripple_place.scoring.system_layouts import SystemLayout
     from ripple_place.scoring.system_params import SystemParams
     from ripple_place.systems.knobs import Knobs
+    from ripple_place.systems.plan import NeuronPlan
     from ripple_place.trace.activation_trace import ActivationTrace
 
 GATED_PARTS = 3
@@ -109,7 +109,8 @@ class SystemReader:
         if self.layout.plan is None:
             return ServedTrace(trace, layout, self.device, params)
         hot = HotRows.of_plan(self.layout.plan, layout)
-        params = replace(params, segments=hot.segments, read_ahead_neurons=hot.read_ahead_neurons)
+        compute = self._with_dense_unit(params.compute, self.layout.plan)
+        params = replace(params, read_ahead_neurons=hot.read_ahead_neurons, compute=compute)
         return ServedTrace(hot.served(trace), layout, self.device, params, hot)
 
     def simulation(self, trace: ActivationTrace) -> SimulationParams:
@@ -155,23 +156,14 @@ class SystemReader:
         )  # fmt: skip
         return ComputeParams(0.0, PIPELINE, pipeline=pipeline)
 
-    def compute_with_dense(self, hot: HotRows, counted: FlashTotals, n_tokens: int) -> ComputeParams | None:
-        """Return what computing costs where a dense unit takes the hot rows.
-
-        Parameters
-        ----------
-        hot : HotRows
-        counted : FlashTotals
-            Of a simulation of all tokens.
-        n_tokens : int
-        """
-        compute, plan = self.compute(), self.layout.plan
-        if compute is None or compute.pipeline is None or plan is None:
+    def _with_dense_unit(self, compute: ComputeParams | None, plan: NeuronPlan) -> ComputeParams | None:
+        """Return what computing costs where a dense unit takes the hot rows of a layer, on average over layers."""
+        if compute is None or compute.pipeline is None:
             return compute
         counts = [block.hot[plan.batch_sizes[0]] for block in plan.blocks.values()]
         npu_us = sum(each.npu_us for each in counts) / len(counts)
-        share = hot.n_resident * n_tokens / counted.n_hits if counted.n_hits else 0.0
-        return replace(compute, pipeline=replace(compute.pipeline, npu_us=npu_us, npu_hit_share=min(1.0, share)))
+        n_resident = round(sum(each.n_resident for each in counts) / len(counts))
+        return replace(compute, pipeline=replace(compute.pipeline, npu_us=npu_us, npu_neurons=n_resident))
 
     def _neuron_bytes(self) -> int:
         """Return the bytes of a neuron's weights: of columns, those of the FFN over its neurons."""

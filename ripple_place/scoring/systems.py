@@ -208,14 +208,10 @@ class _UnitScorer:
 def _simulated(reader: SystemReader, trace: ActivationTrace) -> tuple[LayoutResult, float | None]:
     """Return what serving a trace costs, and the hit ratio of what fires where other rows are asked for as well."""
     served = reader.served(trace)
-    hot, params = served.hot, served.params
-    if hot is None:
-        return simulate(served.trace, served.layout, served.device, params), None
-    # How many of a token's hits are dense rows is known once they are counted; the dense unit computes those.
-    counted = simulate(served.trace, served.layout, served.device, replace(params, compute=None)).totals
-    params = replace(params, compute=reader.compute_with_dense(hot, counted, trace.n_tokens))
-    result = simulate(served.trace, served.layout, served.device, params)
-    return result, hot.hit_ratio(counted, trace.n_tokens, hot.count_fired(trace))
+    result = simulate(served.trace, served.layout, served.device, served.params)
+    if served.hot is None:
+        return result, None
+    return result, served.hot.hit_ratio(result.totals, trace.n_tokens, served.hot.count_fired(trace))
 
 
 def _profiles(params: SystemParams) -> dict[str, Profile]:

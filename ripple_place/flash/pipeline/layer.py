@@ -59,7 +59,7 @@ class LayerWork:
         neuron_us = float(bundle_bytes) if self._layer_us else params.neuron_us(bundle_bytes)
         self.rows.n_resident[:] += rows.n_hits
         self.rows.n_missed[:] += rows.n_misses
-        self.rows.resident_us[:] += rows.n_hits * ((1 - params.npu_hit_share) * neuron_us)
+        self.rows.resident_us[:] += rows.n_hits * neuron_us
         self.rows.missed_us[:] += rows.n_misses * neuron_us
         read_share = params.gate_share if params.gate_read_share is None else params.gate_read_share
         asked_us = np.maximum(rows.flash_us - rows.ahead_us, 0.0)
@@ -76,6 +76,10 @@ class LayerWork:
 
     def finish(self) -> LayerRows:
         """Return what each token asks for, once every block was added."""
+        n_resident = self.rows.n_resident
+        n_threads = np.maximum(n_resident - self._params.npu_neurons, 0)
+        of_threads = np.divide(n_threads, n_resident, out=np.ones(n_resident.size), where=n_resident > 0)
+        self.rows = self.rows._replace(resident_us=self.rows.resident_us * of_threads)
         if self._layer_us:
             resident_us, missed_us = self.rows.resident_us, self.rows.missed_us
             thread_us = self._params.n_threads * (self._layer_us - self._params.attention_us)

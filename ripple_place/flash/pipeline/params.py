@@ -43,8 +43,8 @@ class PipelineParams:
     npu_us : float, optional
         Time of the dense rows on the NPU; None: `npu_bytes` at the device's rate.
     npu_bytes : int
-    npu_hit_share : float
-        Share of a token's neurons in DRAM that are among the NPU's dense rows, and take the threads no time.
+    npu_neurons : int
+        Neurons in DRAM, of a layer and token, that are among the NPU's dense rows, and take the threads no time.
     predict_us : float
         Time of one thread to predict which neurons of a layer are active, split evenly over its clusters.
     thread_bytes_per_s : float, optional
@@ -69,7 +69,7 @@ class PipelineParams:
     prefetch_us: float = 0.0
     npu_us: float | None = None
     npu_bytes: int = 0
-    npu_hit_share: float = 0.0
+    npu_neurons: int = 0
     predict_us: float = 0.0
     thread_bytes_per_s: float | None = None
     gate_share: float = 1 / 3
@@ -82,8 +82,8 @@ class PipelineParams:
                 expected=f"one of {', '.join(BARRIERS)}", remedy="name one of them",
             )  # fmt: skip
         counts = ("n_threads", "n_resident_clusters", "n_missed_clusters")
-        times = ("attention_us", "prefetch_us", "npu_us", "npu_bytes", "predict_us")
-        shares = ("npu_hit_share", "gate_share", "gate_read_share")
+        times = ("attention_us", "prefetch_us", "npu_us", "npu_bytes", "npu_neurons", "predict_us")
+        shares = ("gate_share", "gate_read_share")
         problems = [
             *_outside(self, counts, 1, MAX_COUNT), *_outside(self, times, 0, MAX_US),
             *_outside(self, shares, 0, 1), *_outside(self, ("thread_bytes_per_s",), 1, MAX_RATE),

@@ -34,7 +34,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "prefetch": ("prefetch_us", parse_time_us),
     "npu": ("npu_us", parse_time_us),
     "npu-bytes": ("npu_bytes", parse_bytes),
-    "npu-hits": ("npu_hit_share", _share),
+    "npu-neurons": ("npu_neurons", _count),
     "predict": ("predict_us", parse_time_us),
     "rate": ("thread_bytes_per_s", parse_rate_bytes_per_s),
     "gate": ("gate_share", _share),

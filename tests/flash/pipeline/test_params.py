@@ -17,11 +17,11 @@ def test_every_field_can_be_written() -> None:
     """And is what was written."""
     written = (
         "threads=2,resident=3,missed=5,barriers=matrix,attention=0.43ms,prefetch=100us,npu=7,npu-bytes=1KiB,"
-        "npu-hits=50%,predict=20us,rate=1.3GB/s,gate=0.5,gate-read=100%"
+        "npu-neurons=50,predict=20us,rate=1.3GB/s,gate=0.5,gate-read=100%"
     )
     assert parse_pipeline(written) == PipelineParams(
         n_threads=2, n_resident_clusters=3, n_missed_clusters=5, barriers="matrix", attention_us=430.0,
-        prefetch_us=100.0, npu_us=7.0, npu_bytes=1024, npu_hit_share=0.5, predict_us=20.0, thread_bytes_per_s=1.3e9,
+        prefetch_us=100.0, npu_us=7.0, npu_bytes=1024, npu_neurons=50, predict_us=20.0, thread_bytes_per_s=1.3e9,
         gate_share=0.5, gate_read_share=1.0,
     )  # fmt: skip
     assert {field for field, _ in KEYS.values()} == {field.name for field in fields(PipelineParams)}

@@ -77,7 +77,7 @@ def test_what_removing_barriers_is_worth_by_hand() -> None:
 
 def test_attention_prefetch_and_npu_by_hand() -> None:
     """The I/O thread prefetches during attention; the NPU waits for both; reads wait for the prefetch."""
-    params = replace(FIGURE_6, attention_us=10.0, prefetch_us=15.0, npu_us=200.0, npu_hit_share=1.0)
+    params = replace(FIGURE_6, attention_us=10.0, prefetch_us=15.0, npu_us=200.0, npu_neurons=1000)
     timeline = timeline_of(params)
     assert lines(timeline, NPU) == [("dense rows", 0, 15.0, 215.0)]
     assert lines(timeline, IO)[:2] == [("prefetch", 0, 0.0, 15.0), ("gate read", 5, 15.0, 20.0)]
