@@ -1,4 +1,4 @@
-/* Read one neuron's weights from a bundled file with a single pread.
+/* Read one neuron's weights from a bundled file with a single pread, or two where its gate lies apart.
  *
  *   cc -O2 -o read_bundled read_bundled.c
  *   ./read_bundled OUT/ripple_place/bundled.safetensors layers.1 17 > weights.raw
@@ -29,6 +29,14 @@ static char *after_key(char *text, const char *key) {
     return found + strlen(quoted);
 }
 
+static uint64_t number(char *text, const char *key) { return strtoull(after_key(text, key), NULL, 10); }
+
+static void copy(int file, uint64_t offset, uint64_t stride, uint64_t slot) {
+    char *weights = malloc(stride);
+    if (!weights || pread(file, weights, stride, (off_t)(offset + slot * stride)) != (ssize_t)stride) fail("a short read");
+    fwrite(weights, 1, stride, stdout);
+}
+
 int main(int argc, char **argv) {
     if (argc != 4) fail("usage: read_bundled FILE BLOCK SLOT");
     int file = open(argv[1], O_RDONLY);
@@ -36,23 +44,17 @@ int main(int argc, char **argv) {
     if (file < 0 || pread(file, &header_bytes, 8, 0) != 8 || header_bytes > 100000000) fail("no such file");
     char *header = calloc(header_bytes + 1, 1);
     if (!header || pread(file, header, header_bytes, 8) != (ssize_t)header_bytes) fail("a header cut short");
-
     char *format = strstr(header, "\"format\":\"ripple-place.bundled/");
     char version = format ? format[strlen("\"format\":\"ripple-place.bundled/")] : 0;
-    if (version != '1' && version != '2') fail("a format that this program does not know");
-    char *block = after_key(after_key(strstr(header, "\"index\":"), argv[2]) - 1, "offset_bytes");
-    uint64_t offset = strtoull(block, NULL, 10);
-    uint64_t stride = strtoull(after_key(block, "stride_bytes"), NULL, 10);
-    uint64_t n_neurons = strtoull(after_key(block, "n_neurons"), NULL, 10);
+    if (version < '1' || version > '3') fail("a format that this program does not know");
+    char *block = after_key(strstr(header, "\"index\":"), argv[2]) - 1;
     uint64_t slot = strtoull(argv[3], NULL, 10);
-    if (slot >= n_neurons) fail("no such slot");
-
+    if (slot >= number(block, "n_neurons")) fail("no such slot");
     char *order = after_key(block, "order") + 1; /* behind the bracket */
     for (uint64_t i = 0; i < slot; i++) order = strchr(order, ',') + 1;
-    fprintf(stderr, "%s %" PRIu64 "\n", version == '1' ? "neuron" : "column", (uint64_t)strtoull(order, NULL, 10));
-
-    char *weights = malloc(stride);
-    if (!weights || pread(file, weights, stride, (off_t)(offset + slot * stride)) != (ssize_t)stride) fail("a short read");
-    fwrite(weights, 1, stride, stdout);
+    fprintf(stderr, "%s %" PRIu64 "\n", version == '2' ? "column" : "neuron", (uint64_t)strtoull(order, NULL, 10));
+    char *gates = strstr(block, "\\\"gates\\\":"); /* of this block or a later one; an engine would look at it first */
+    if (gates && gates < order) copy(file, number(gates, "offset_bytes"), number(gates, "stride_bytes"), slot);
+    copy(file, number(block, "offset_bytes"), number(block, "stride_bytes"), slot);
     return 0;
 }

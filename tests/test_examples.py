@@ -52,6 +52,25 @@ def test_read_bundled(pico_opt: Path, tmp_path: Path, stride: str) -> None:
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 @pytest.mark.parametrize("stride", ["packed", "page"])
+def test_read_bundled_with_gates_apart(pico_llama: Path, tmp_path: Path, stride: str) -> None:
+    """Two preads give a neuron's gate row, up row and down column."""
+    model = describe_ffn(Checkpoint.open(pico_llama))
+    placement = random_placement(model)
+    execute(plan_rewrite(model, placement, tmp_path / "out", stride=stride, gates="apart"))
+    program, bundled = compiled(tmp_path), tmp_path / "out" / "ripple_place" / "bundled.safetensors"
+    weights = {name: tensor for shard in pico_llama.glob("*.safetensors") for name, tensor in load_file(shard).items()}
+    for block, slot in (("layers.0", 0), ("layers.1", 17), ("layers.0", 23)):
+        done = subprocess.run([program, bundled, block, str(slot)], capture_output=True, check=True)
+        neuron, module = int(placement.blocks[block].order[slot]), f"model.{block}.mlp."
+        assert done.stderr.decode() == f"neuron {neuron}\n"
+        rows = [weights[f"{module}{role}_proj.weight"][neuron] for role in ("gate", "up")]
+        expected = np.concatenate([*rows, weights[f"{module}down_proj.weight"][:, neuron]]).tobytes()
+        assert done.stdout[: len(expected)] == expected
+        assert len(done.stdout) == (len(expected) if stride == "packed" else 16 + 4096)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+@pytest.mark.parametrize("stride", ["packed", "page"])
 def test_read_bundled_columns(pico_opt: Path, tmp_path: Path, stride: str) -> None:
     """The same program gives a column of up, its weights in the order of down's slots, or one of down."""
     model = describe_ffn(Checkpoint.open(pico_opt)).of_unit("column")
@@ -69,7 +88,7 @@ def test_read_bundled_columns(pico_opt: Path, tmp_path: Path, stride: str) -> No
         assert done.stdout.rstrip(b"\0") == expected.tobytes().rstrip(b"\0")
         assert len(done.stdout) == (expected.nbytes if stride == "packed" else 4096)
     data = bundled.read_bytes()
-    for later in (b"ripple-place.bundled/3", b"ripple-place.bundlex/1"):
+    for later in (b"ripple-place.bundled/4", b"ripple-place.bundlex/1"):
         bundled.write_bytes(data.replace(b"ripple-place.bundled/2", later, 1))
         done = subprocess.run([program, bundled, "layers.1", "0"], capture_output=True)
         assert (done.returncode, done.stdout) == (1, b"")

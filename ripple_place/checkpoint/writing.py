@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ripple_place.checkpoint.output.bundle import GATES, INSIDE
 from ripple_place.checkpoint.output.gguf_export import check_exportable
 from ripple_place.checkpoint.output.plan import FORMATS, plan_rewrite
 from ripple_place.errors import UsageError
@@ -33,6 +34,9 @@ class WritingParams:
     stride : str
         One of `STRIDES`: distance of bundles in the bundled file. ``auto`` takes the one that the simulator finds
         cheaper on the profile's trace, with the DRAM that it is placed for.
+    gates : str
+        One of `ripple_place.checkpoint.output.bundle.GATES`: whether the bundled file has the gates of a block in a
+        region of their own.
     adapter : path, optional
         Directory of a LoRA adapter that is permuted along.
     carriers : sequence of paths
@@ -48,7 +52,7 @@ class WritingParams:
     Raises
     ------
     UsageError
-        If a format or a stride is unknown.
+        If a format, a stride or a place of gates is unknown.
     """
 
     formats: Sequence[str] = FORMATS
@@ -60,9 +64,12 @@ class WritingParams:
     dry_run: bool = False
     force: bool = False
     resume: bool = False
+    gates: str = INSIDE
 
     def __post_init__(self) -> None:
-        for what, values, known in (("format", self.formats, FORMATS), ("stride", (self.stride,), STRIDES)):
+        for what, values, known in (
+            ("format", self.formats, FORMATS), ("stride", (self.stride,), STRIDES), ("gates", (self.gates,), GATES),
+        ):  # fmt: skip
             for value in values:
                 if value not in known:
                     raise UsageError(
@@ -85,7 +92,7 @@ class WritingParams:
         self.check_gguf(model, out)
         stride = stride or ("packed" if self.stride == "auto" else self.stride)
         return plan_rewrite(
-            model, placement, out, formats=tuple(self.formats), stride=stride, force=self.force,
+            model, placement, out, formats=tuple(self.formats), stride=stride, force=self.force, gates=self.gates,
             adapter=None if self.adapter is None else Path(self.adapter),
             carriers=tuple(Path(carrier) for carrier in self.carriers),
         )  # fmt: skip

@@ -46,6 +46,9 @@ _ORDERINGS = (
               show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
 @click.option("--stride", type=click.Choice(["packed", "page", "auto"]), default="auto", show_default=True,
               help="Bundles packed, or each on a page; auto takes what the simulator finds cheaper.")  # fmt: skip
+@click.option("--gates", type=click.Choice(["inside", "apart"]), default="inside", show_default=True,
+              help="Gate rows inside the bundles, or all of a block's in a region of their own, so that they can be "
+              "read first (docs/gatefirst.md).")  # fmt: skip
 @click.option("--layers", metavar="0-3,7", help="Reorder only these layers.")
 @click.option("--device", help="Device profile (name or file) that --stride auto judges by, and that is recorded.  "
               "[default: ufs4-oneplus12-neuralink]")  # fmt: skip
@@ -96,6 +99,7 @@ def reorder(
     out: Path,
     format_: str,
     stride: str,
+    gates: str,
     adapter: Path | None,
     carriers: tuple[Path, ...],
     gguf: Path | None,
@@ -131,7 +135,7 @@ def reorder(
     if planned is not None and placement is not None:
         raise _order_error("--plan as well", "leave --plan out: the placement is the order")
     formats = FORMATS if format_ == "both" else (format_,)
-    writing = WritingParams(formats, stride, adapter, carriers, gguf, family, dry_run, force, resume)
+    writing = WritingParams(formats, stride, adapter, carriers, gguf, family, dry_run, force, resume, gates)
     limit_s = None if time_limit is None else time_limit / 1e6
     params = PlacingParams(**placing, seed=common.seed, n_threads=common.n_threads, time_limit_s=limit_s)
     track = ProgressBars(quiet=common.quiet)

@@ -95,6 +95,7 @@ def _summary(report: ReorderReport, out: Path, *, dry_run: bool) -> list[str]:
     lines.append(
         f"{verb} {one_line(out)}: {format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
         + (f", stride {plan.stride}" if plan.bundle else "")
+        + (", gates apart" if plan.gates == "apart" else "")
     )
     if (predictors := plan.additions.get(PREDICTORS_FILE)) is not None:
         lines.append(f"{verb} the profile's predictors beside it: {format_bytes(predictors.size_bytes)}")

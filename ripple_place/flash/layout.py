@@ -191,8 +191,20 @@ class Layout:
         )
 
     @classmethod
-    def from_extents(cls, name: str, placement: ModelPlacement, extents: Mapping[str, BlockExtent]) -> Layout:
+    def from_extents(
+        cls, name: str, placement: ModelPlacement, extents: Mapping[str, BlockExtent],
+        forms: Mapping[str, BundleForm] | None = None,
+    ) -> Layout:  # fmt: skip
         """Return the layout of a file whose index says where each block's bundles lie.
+
+        Parameters
+        ----------
+        name : str
+        placement : ModelPlacement
+        extents : mapping of str to BlockExtent
+            By block.
+        forms : mapping of str to BundleForm, optional
+            Of some blocks.
 
         Raises
         ------
@@ -200,7 +212,11 @@ class Layout:
             If a block has no extent.
         """
         _check_covers(name, placement, extents, "extent", "write the bundled file again")
-        return cls(name, {block: BlockLayout(placed, extents[block]) for block, placed in placement.blocks.items()})
+        forms = forms or {}
+        blocks = placement.blocks
+        return cls(
+            name, {block: BlockLayout(placed, extents[block], forms.get(block)) for block, placed in blocks.items()}
+        )
 
 
 def _check_covers(name: str, placement: ModelPlacement, by_block: Mapping[str, object], what: str, remedy: str) -> None:

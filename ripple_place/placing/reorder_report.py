@@ -94,6 +94,7 @@ class ReorderReport:
             "blocks_ordered_in_bundled_file_alone": list(self.plan.bundled_only) if self.plan else [],
             "formats": list(self.plan.formats) if self.plan else None,
             "stride": self.plan.stride if self.plan else None,
+            "gates": self.plan.gates if self.plan else None,
             "bytes_written": self.plan.written_bytes if self.plan else None,
             "bytes_of_predictors": self._bytes_of_predictors,
             "verified": self.verification.as_json() if self.verification else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ripple_place.flash.bundle_form import BundleForm
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.flash.simulator import SimulationParams, simulate
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def choose_stride(
-    trace: ActivationTrace | None, placed: Placed, device: DeviceProfile | None, bundle_bytes: Mapping[str, int]
-) -> str:
+    trace: ActivationTrace | None, placed: Placed, device: DeviceProfile | None, bundle_bytes: Mapping[str, int],
+    gate_bytes: Mapping[str, int] | None = None,
+) -> str:  # fmt: skip
     """Return ``packed`` or ``page``, whichever takes less flash time on a trace; packed, the smaller file, if equal.
 
     Parameters
@@ -29,11 +31,14 @@ def choose_stride(
     device : DeviceProfile or None
     bundle_bytes : mapping of str to int
         Of the placed blocks.
+    gate_bytes : mapping of str to int, optional
+        Bytes of a gate in those whose gates lie apart; 0, or absent, where they lie in the bundles.
     """
     if device is None or trace is None:
         return "packed"
     page_bytes, placement = device.page_bytes, placed.placement
-    if all(size % page_bytes == 0 for size in bundle_bytes.values()):
+    gates = gate_bytes or {}
+    if all((size - gates.get(name, 0)) % page_bytes == 0 for name, size in bundle_bytes.items()):
         return "packed"
     params = SimulationParams()
     if placed.dram is not None:
@@ -43,8 +48,16 @@ def choose_stride(
         "page": {name: BlockExtent.padded(size, page_bytes) for name, size in bundle_bytes.items()},
     }
     trace = trace.select(list(placement.blocks))
-    time_us = {
-        stride: simulate(trace, Layout.from_extents(stride, placement, by_block), device, params).totals.flash_time_us
-        for stride, by_block in extents.items()
-    }
+    time_us = {}
+    for stride, by_block in extents.items():
+        forms = {}
+        for name, size in gates.items():
+            if size:
+                rest_bytes = bundle_bytes[name] - size
+                padded_bytes = rest_bytes + -rest_bytes % page_bytes
+                rest_stride = rest_bytes if stride == "packed" else padded_bytes
+                forms[name] = BundleForm.apart(size, rest_bytes, rest_stride, placement.blocks[name].n_neurons)
+                by_block[name] = BlockExtent(bundle_bytes[name], size + rest_stride)
+        layout = Layout.from_extents(stride, placement, by_block, forms)
+        time_us[stride] = simulate(trace, layout, device, params).totals.flash_time_us
     return min(time_us, key=lambda stride: (time_us[stride], stride != "packed"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from ripple_place.blocks import unit_metadata
 from ripple_place.bundle_sizes import recorded_sizes, sizes_of_blocks
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.errors import CheckpointError, PlacementError, UsageError
+from ripple_place.flash.bundle_form import GATES_APART, BundleForm
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
@@ -42,11 +43,14 @@ class NamedLayout:
         Of all blocks of the trace, and of further ones if the file has some.
     extents : mapping of str to BlockExtent
         Where the bundles of each block lie; empty if that is unknown.
+    forms : mapping of str to BundleForm
+        Of the blocks whose gates lie apart.
     """
 
     name: str
     placement: ModelPlacement
     extents: Mapping[str, BlockExtent]
+    forms: Mapping[str, BundleForm] = field(default_factory=dict)
 
 
 def read_layouts(
@@ -92,13 +96,15 @@ def read_layouts(
     named = [read_layout(name, trace) for name in names]
     counts = firing_counts(trace, (layout.placement for layout in named), profile)
     # Checkpoint order, and placements that do not say, have bundles like the first layout that does.
-    known = next((layout.extents for layout in named if layout.extents), {})
+    first = next((layout for layout in named if layout.extents), None)
+    known, forms = ({}, {}) if first is None else (first.extents, first.forms)
     if not known and model_bundle_bytes is not None and model_bundle_bytes.keys() >= trace.blocks.keys():
         known = _packed({block: model_bundle_bytes[block] for block in trace.blocks})
     if bundle_bytes is not None:
         packed = _packed(sizes_of_blocks(bundle_bytes, trace.unit, trace.blocks))
-        named = [replace(layout, extents=packed) for layout in named]
-    layouts = tuple(_complete(layout, trace, layout.extents or known, counts) for layout in named)
+        named = [replace(layout, extents=packed, forms={}) for layout in named]
+    named = [layout if layout.extents else replace(layout, extents=known, forms=forms) for layout in named]
+    layouts = tuple(_complete(layout, trace, counts) for layout in named)
     recorded = {layout.name: RecordedDram.of(layout.name, layout.placement) for layout in named}
     return layouts, {name: dram for name, dram in recorded.items() if dram is not None}
 
@@ -174,11 +180,17 @@ def _read_output(name: str, path: Path) -> NamedLayout:
         block: placement.blocks[block] if entry.placed else NeuronPlacement.original(entry.n_neurons)
         for block, entry in manifest.blocks.items()
     }
-    extents = {
-        block: BlockExtent(entry.bundle_bytes, entry.stride_bytes, entry.offset_bytes or 0)
-        for block, entry in manifest.blocks.items()
-    }
-    return NamedLayout(name, ModelPlacement(blocks, placement.metadata), extents)
+    extents, forms = {}, {}
+    for block, entry in manifest.blocks.items():
+        base, stride_bytes = entry.offset_bytes or 0, entry.stride_bytes
+        if entry.gates is not None:
+            # Gates lie first, without padding between them.
+            gate_bytes, rest_offset = entry.gates["stride_bytes"], base - entry.gates["offset_bytes"]
+            rest_bytes = entry.bundle_bytes - gate_bytes
+            forms[block] = BundleForm(GATES_APART, gate_bytes, rest_bytes, gate_bytes, stride_bytes, rest_offset)
+            base, stride_bytes = entry.gates["offset_bytes"], gate_bytes + stride_bytes
+        extents[block] = BlockExtent(entry.bundle_bytes, stride_bytes, base)
+    return NamedLayout(name, ModelPlacement(blocks, placement.metadata), extents, forms)
 
 
 def firing_counts(
@@ -214,14 +226,13 @@ def existing_profile(profile: Path | str) -> Path:
     return Path(profile)
 
 
-def _complete(
-    layout: NamedLayout, trace: ActivationTrace, extents: Mapping[str, BlockExtent], counts: FiringCounts
-) -> Layout:
-    """Return a layout of the trace's blocks, with these extents and firing counts."""
-    if not extents:
+def _complete(layout: NamedLayout, trace: ActivationTrace, counts: FiringCounts) -> Layout:
+    """Return a layout of the trace's blocks, with these firing counts."""
+    if not layout.extents:
         raise UsageError(
             f"--layout {layout.name}", found="nothing that says how long a neuron's weights are",
             expected="a bundle size", remedy="add --bundle-bytes (for instance 2 x hidden size x bytes per weight)",
         )  # fmt: skip
     blocks = {block: replace(layout.placement.blocks[block], frequency=counts.get(block)) for block in trace.blocks}
-    return Layout.from_extents(layout.name, ModelPlacement(blocks, unit_metadata(trace.unit)), extents)
+    placement = ModelPlacement(blocks, unit_metadata(trace.unit))
+    return Layout.from_extents(layout.name, placement, layout.extents, layout.forms)

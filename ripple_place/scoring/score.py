@@ -204,6 +204,7 @@ def _score(
     read, recorded = read_layouts(names, trace, sizes, params.profile, None if model is None else model.bundle_bytes)
     if gates is not None or form is not None:
         read = with_forms(read, form, None if model is None else model.n_parts, device.page_bytes)
+    _check_whole(read, params)
     # One range of addresses for all layouts, so that padding is not charged twice.
     device = replace(device, span_bytes=max(layout.span_bytes for layout in read))
     baseline = _place_of_baseline(names, params.baseline) * max(1, len(params.select))
@@ -233,6 +234,16 @@ def _score(
         None if params.dram_pool else dram.split_by, params.select, params.magnitude_noise, tuned, predicted, gates,
         params.bundle_form, params.batch,
     )  # fmt: skip
+
+
+def _check_whole(layouts: Sequence[Layout], params: SimulateParams) -> None:
+    """Refuse rules on layouts whose bundles lie in two places."""
+    apart = [layout.name for layout in layouts if any(block.is_apart for block in layout.blocks.values())]
+    if apart and params.select:
+        raise UsageError(
+            f"--layout {apart[0]} --select {params.select[0]}", found="gates that lie apart",
+            expected="bundles that are read whole", remedy="leave --select out, or reorder without --gates apart",
+        )  # fmt: skip
 
 
 def _place_of_baseline(names: Sequence[str], baseline: str | Path | None) -> int:

@@ -13,6 +13,7 @@ from ripple_place.capture.extra import require_capture_extra
 from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.checkpoint.names import PLAN_FILE
 from ripple_place.checkpoint.output.additions import Addition, check_predictors_of, predictors_file
+from ripple_place.checkpoint.output.bundle import INSIDE
 from ripple_place.checkpoint.output.gguf_export import export_gguf
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
@@ -88,6 +89,7 @@ def reorder(
     placing, writing = placing or PlacingParams(), writing or WritingParams()
     profile, out = Path(profile), Path(out)
     _check_together(checkpoint, profile, out, placing, writing)
+    _check_gates(checkpoint, placing, writing, selection)
     if neuron_plan is not None:
         check_plan(placing, tunes=selection is not None)
     if selection is not None:
@@ -127,7 +129,8 @@ def reorder(
         report = replace(report, warnings=(*model_warnings(model, learned), *report.warnings))
         stride = None
         if writing.stride == "auto" and "bundled" in writing.formats:
-            stride = choose_stride(learned.trace, placed, placing.device_profile, sizes)
+            gates = {} if writing.gates == INSIDE else {name: model.blocks[name].gate_bytes for name in sizes}
+            stride = choose_stride(learned.trace, placed, placing.device_profile, sizes, gates)
         plan = _with_predictors(writing.plan(model, placement, out, stride), learned)
         plan = replace(plan, additions={**plan.additions, **additions})
         if selection is not None and not writing.dry_run:
@@ -206,6 +209,25 @@ def _check_together(
             profile, found=f"the profile inside {out}", expected="it elsewhere",
             remedy="move the profile; the output directory is replaced as a whole",
         )  # fmt: skip
+
+
+def _check_gates(
+    checkpoint: object, placing: PlacingParams, writing: WritingParams, selection: TuneParams | None
+) -> None:  # fmt: skip
+    """Raise if gates are to lie apart where nothing has them so."""
+    if writing.gates == INSIDE:
+        return
+    if checkpoint is None:
+        raise _gates_error("no checkpoint", "name the checkpoint as well, or leave --gates out")
+    if placing.copies == 2 or selection is not None:
+        raise _gates_error("--copies 2" if placing.copies == 2 else "--select", "leave one of them out")
+
+
+def _gates_error(found: str, remedy: str) -> UsageError:
+    return UsageError(
+        "--gates apart", found=found, expected="a checkpoint whose bundled file has one copy, read without rules",
+        remedy=remedy,
+    )  # fmt: skip
 
 
 def _bundle_bytes(model: FfnModel | None, profile: Profile, names: list[str], placing: PlacingParams) -> dict[str, int]:

@@ -272,6 +272,7 @@ def test_a_damaged_journal(
         ({"seed": 2}, "another order of neurons, or record of how it came about; .*Repeat the command as it was"),
         ({"formats": ("drop-in",)}, r"another formats \(\['drop-in', 'bundled'\]\); expected \['drop-in'\], as asked"),
         ({"stride": "page"}, r"another stride \(packed\); expected page"),
+        ({"gates": "apart"}, r"another gates \(inside\); expected apart"),
         ({"touch": "config.json"}, r"source had another config.json \(by size or time of change\)"),
         ({"touch": "model-00002-of-00003.safetensors"}, "another model-00002-of-00003.safetensors"),
         ({"add": "notes/more.md"}, "another notes/more.md"),

@@ -148,6 +148,11 @@ def pico_columns() -> PicoModel:
     return PicoModel(tensors, llama_config(**sizes), ModelPlacement(blocks, {"unit": "column"}))
 
 
+def pico_gates() -> PicoModel:
+    """Return a Llama model of two layers, whose gates are to lie apart."""
+    return pico_llama(2, 6)
+
+
 def pico_llama(n_layers: int, n_neurons: int, *, stride: str = "packed", second: bool = False) -> PicoModel:
     """Return a Llama model; its last block may lie in two orders."""
     orders = {layer: shuffled(30 + layer, n_neurons) for layer in range(n_layers)}

@@ -96,7 +96,7 @@ USED_BYTES = 256 << 20
 PER_FILE_BYTE = 64
 """What it may allocate for each byte of the file: an empty JSON list takes 56 bytes, and 2 in the file."""
 SECONDS = 20
-PROVED = ("manifest", "bundled", "bundled columns", "predictors in an output")
+PROVED = ("manifest", "bundled", "bundled columns", "bundled gates", "predictors in an output")
 """Kinds that must be refused however little is changed."""
 ADDRESS_SPACE_BYTES = 8 << 30
 """Of the whole process, with its libraries: what tracing does not see ends in a MemoryError."""
@@ -115,6 +115,8 @@ class Targets:
         execute(self.plan)
         columns = model.of_unit("column")
         execute(plan_rewrite(columns, random_placement(columns), root / "columns"))
+        gated = describe_ffn(Checkpoint.open(self.llama))
+        execute(plan_rewrite(gated, random_placement(gated), root / "gates", gates="apart"))
         self.unfinished = plan_rewrite(model, random_placement(model), root / "unfinished")
         Journal(self.unfinished, root / "unfinished.partial").__exit__(None, None, None)
         rng = np.random.default_rng(0)
@@ -198,6 +200,14 @@ class Targets:
             "manifest of columns with its hash": (
                 root / "columns" / "ripple_place" / "manifest.json", _mutate_manifest,
                 lambda: verify(self.opt, root / "columns"),
+            ),
+            "bundled gates": (
+                root / "gates" / "ripple_place" / "bundled.safetensors", mutate_container,
+                lambda: verify(self.llama, root / "gates"),
+            ),
+            "manifest of gates with its hash": (
+                root / "gates" / "ripple_place" / "manifest.json", _mutate_manifest,
+                lambda: verify(self.llama, root / "gates"),
             ),
             "torch file": (root / "model_0.pt", mutate_bytes, lambda: read_torch_file(root / "model_0.pt")),
             "torch pickle": (root / "model_0.pt", invent_torch_file, lambda: read_torch_file(root / "model_0.pt")),

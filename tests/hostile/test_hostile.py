@@ -51,7 +51,7 @@ def test_mutated_files() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     refused = [int(line.split()[-8]) for line in done.stdout.splitlines()]
-    assert len(refused) == 71
+    assert len(refused) == 73
     assert sorted(refused)[1] >= 10  # Of an adapter's config, most keys may be anything.
 
 
@@ -230,6 +230,7 @@ def set_in(document: dict[str, Any], path: str, value: Any) -> None:
         ("tensors", {"a": "removed"}), ("blocks", []), ("blocks", {"layers.01": {}}), ("blocks/layers.0", {"a": 1}),
         ("blocks/layers.0/n_neurons", 0), ("blocks/layers.0/n_neurons", True), ("blocks/layers.0/bundle_bytes", 1.0),
         ("bundled", None), ("bundled/layers.0/order", [-1]), ("bundled/layers.0/components", {}), ("checks", [1]),
+        ("gates", "inside"), ("blocks/layers.0/gates", {"offset_bytes": 0}), ("bundled/layers.0/gates", {}),
         ("files", {"a\0": {"size_bytes": 1, "sha256": "0" * 64}}), ("files", 3), ("model_type", 2**70),
     ],
 )  # fmt: skip

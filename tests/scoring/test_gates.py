@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.checkpoint.writing import WritingParams
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.flash.bundle_form import FORMS
 from ripple_place.placing.params import PlacingParams
 from ripple_place.scoring.bundle_forms import FormChoice
+from ripple_place.scoring.extras import SimulateExtras
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.score import score
 from ripple_place.trace.activation_trace import ActivationTrace, BlockTrace
@@ -18,11 +22,9 @@ from ripple_place.trace.files import write_trace
 from ripple_place.workflows.profile import profile as learn
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.reorder import reorder
+from ripple_place.workflows.simulate import simulate
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, write_checkpoint
 from tests.flash.builders import block_trace, trace_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 N_TOKENS, N_NEURONS = 300, 24
 
@@ -151,3 +153,81 @@ def test_forms_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="no form by that name"):
         SimulateParams(bundle_form=text)
     assert FormChoice.parse("int4:512").bundle_bytes == 960
+
+
+def gated_output(tmp_path: Path, name: str, *, gates: str, stride: str = "packed") -> str:
+    """Return an output of a Llama of 96 bytes a neuron in two layers, with gates where they are to be."""
+    source, learned = tmp_path / "model", tmp_path / "profile"
+    if not source.exists():
+        write_checkpoint(source, llama_tensors(hidden=1024), llama_config())
+        learn(write(tmp_path / "profile.trace"), learned, ProfileParams(verdict=None))
+    writing = WritingParams(gates=gates, stride=stride)
+    reorder(source, learned, tmp_path / name, PlacingParams(ordering="frequency"), writing)
+    return str(tmp_path / name)
+
+
+def test_a_layout_with_gates_apart_is_read_where_it_lies(tmp_path: Path) -> None:
+    """Form, extents and costs follow from the manifest, and equal what --bundle-form supposes of the other file."""
+    trace = write(tmp_path / "t")
+    apart, inside = (gated_output(tmp_path, gates, gates=gates) for gates in ("apart", "inside"))
+    report = score([trace], [apart], SimulateParams())
+    index = read_manifest(Path(apart)).document["bundled"]
+    for name, block in report.layouts[0].blocks.items():
+        form = block.form
+        assert form is not None
+        assert (form.name, form.gate_bytes, form.rest_bytes) == ("gates-apart", 2048, 4096)
+        assert block.extent.base_offset_bytes == index[name]["gates"]["offset_bytes"]
+        assert form.rest_offset_bytes == index[name]["offset_bytes"] - index[name]["gates"]["offset_bytes"]
+        assert block.span_bytes == 12 * 4096 + 24 * 4096
+    for mode in (None, "predicted"):
+        found, supposed = (
+            entry(trace, layout, gate_first=mode, bundle_form=form)
+            for layout, form in ((apart, None), (inside, "gates-apart"))
+        )
+        for key in ("name", "label"):
+            found.pop(key), supposed.pop(key)
+        assert found == supposed
+    assert entry(trace, apart, gate_first="full-gate")["gate"]["bytes_read_per_token"] == 2 * 24 * 2048
+    # Checkpoint order beside it lies as it does.
+    both = score([trace], [apart, "original"], SimulateParams(gate_first="predicted")).to_json()["layouts"]
+    assert [layout["gate"]["form"] for layout in both] == ["gates-apart", "gates-apart"]
+    # And what lies apart can be supposed not to.
+    assert entry(trace, apart, gate_first="predicted", bundle_form="gate-first")["gate"]["form"] == "gate-first"
+
+
+def test_a_padded_rest(tmp_path: Path) -> None:
+    """With a stride of pages, the rest is padded and gates are not."""
+    trace, out = write(tmp_path / "t"), gated_output(tmp_path, "apart", gates="apart", stride="page")
+    form = score([trace], [out], SimulateParams()).layouts[0].blocks["layers.0"].form
+    assert form is not None
+    assert (form.gate_stride_bytes, form.rest_stride_bytes) == (2048, 4096)
+    assert entry(trace, out)["reads_per_token"] > 0
+
+
+def test_a_size_that_is_given_overrides_the_form(tmp_path: Path) -> None:
+    """Then nothing is known of where gates lie."""
+    trace, out = write(tmp_path / "t"), gated_output(tmp_path, "apart", gates="apart")
+    assert score([trace], [out], SimulateParams(bundle_bytes=6144)).layouts[0].blocks["layers.0"].form is None
+
+
+@pytest.mark.parametrize(("hidden", "expected"), [(1920, "page"), (2048, "packed")])
+def test_the_stride_of_the_rest_is_chosen_by_its_own_length(tmp_path: Path, hidden: int, expected: str) -> None:
+    """7.5 KiB of up and down are cheaper on two pages of their own than across three; 8 KiB are whole pages."""
+    source = write_checkpoint(tmp_path / "model", llama_tensors(hidden=hidden), llama_config())
+    learn(write(tmp_path / "profile.trace"), tmp_path / "profile", ProfileParams(verdict=None))
+    report = reorder(
+        source, tmp_path / "profile", tmp_path / "out", PlacingParams(ordering="frequency"),
+        WritingParams(gates="apart"),
+    )  # fmt: skip
+    assert report.plan is not None
+    assert (report.plan.stride, report.plan.gates) == (expected, "apart")
+
+
+@pytest.mark.parametrize("option", ["html", "svg"])
+def test_pages_of_gates_first(tmp_path: Path, option: str) -> None:
+    """Pictures are those of up and down rows; the page says so."""
+    trace, out = write(tmp_path / "t"), gated_output(tmp_path, "apart", gates="apart")
+    for params in (SimulateParams(gate_first="predicted"), SimulateParams()):
+        simulate([trace], ["original", out], params, extras=SimulateExtras(**{option: tmp_path / "page"}, force=True))
+        text = (tmp_path / "page").read_text()
+        assert ("Gates are looked at first" in text) == (option == "html" and params.gate_first is not None)

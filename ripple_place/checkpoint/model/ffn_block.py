@@ -67,6 +67,27 @@ class FfnBlock:
         """Whether each column can be moved by itself: weights have bytes of their own, and no scale is of a group."""
         return bool(self.components) and self.granule == 1
 
+    @property
+    def has_gate(self) -> bool:
+        """Whether a unit has a gate of its own, and more than that."""
+        roles = [component.role for component in self.components]
+        return "gate" in roles and len(roles) > 1
+
+    @property
+    def gate_bytes(self) -> int:
+        """Bytes of a unit's gate; 0 without."""
+        return self.gates_apart()[0].bundle_bytes if self.has_gate else 0
+
+    def gates_apart(self) -> tuple[FfnBlock, FfnBlock]:
+        """Return the block's gates alone, and the rest of its units' weights, as blocks of the same units."""
+        gates = tuple(part for part in self.components if part.role == "gate")
+        rest = tuple(part for part in self.components if part.role != "gate")
+        of_gates, of_rest = (sum(part.unit_bytes for part in parts) for parts in (gates, rest))
+        return (
+            replace(self, components=gates, bundle_bytes=of_gates),
+            replace(self, components=rest, bundle_bytes=of_rest),
+        )
+
     def by_column(self) -> tuple[FfnBlock, FfnBlock]:
         """Return the FFN as two blocks: the columns of (gate and) up, and those of down, which has all tensors."""
         inputs = tuple(replace(part, by_input=True) for part in self.components if part.role != "down")

@@ -6,6 +6,9 @@
 page boundary, so every block does. Readers that know nothing of this package need the index alone, which stands in the
 file's metadata and in the manifest.
 
+Where gates lie apart, ``{block}.gates`` holds the gate rows of a block, slot by slot, and ``{block}.padding_gates``
+fills its last page; ``{block}.bundles`` behind them has the rest of each neuron. Blocks without gates lie as ever.
+
 Where units are columns, the first block of an FFN holds, for each input, the columns of gate and up, and the second
 the columns of down. The weights of an input column lie in the order of the second block's slots, so that a reader's
 sums over inputs come out in that order.
@@ -37,10 +40,17 @@ if TYPE_CHECKING:
 
 BUNDLED_FORMATS = {NEURON: "ripple-place.bundled/1", COLUMN: "ripple-place.bundled/2"}
 """By what blocks are made of."""
+APART_FORMAT = "ripple-place.bundled/3"
+"""Of neurons, some of whose gates lie apart."""
+INSIDE, APART = GATES = ("inside", "apart")
+"""Where gates lie: in the bundles, or in a region of their own."""
 PAGE_BYTES = 4096
 """Page of phone and server storage alike; blocks start on a multiple of it."""
 SECOND = "_2"
 """Behind a name, what belongs to the second copy."""
+_BUNDLES, _GATES = "bundles", "gates"
+_PADDING = {_BUNDLES: "", _GATES: "_gates"}
+"""Behind the name of the padding that follows a region."""
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
 
 
@@ -54,8 +64,9 @@ class BundleLayout:
         In file order.
     index : mapping of str to mapping
         Per block: offset_bytes from the file's start, stride_bytes, components (role, tensor, dtype, offset_bytes in
-        the bundle, length_bytes), dtype, n_neurons, order; with a second copy its offset_2_bytes and order_2; the unit,
-        unless that is neurons.
+        the bundle, length_bytes), dtype, n_neurons, order; with a second copy its offset_2_bytes and order_2; where its
+        gates lie apart, ``gates`` with their own offset_bytes, stride_bytes and components; the unit, unless that is
+        neurons.
     header_bytes, size_bytes : int
         Of the file.
     unit : str
@@ -74,6 +85,11 @@ class BundleLayout:
         return _metadata(self.index, self.unit)
 
     @property
+    def gates(self) -> str:
+        """Where gates lie, one of `GATES`."""
+        return APART if any("gates" in block for block in self.index.values()) else INSIDE
+
+    @property
     def second_copy_bytes(self) -> int:
         """Bytes that second copies add, their padding included; 0 without."""
         sizes = [b["n_neurons"] * b["stride_bytes"] for b in self.index.values() if "order_2" in b]
@@ -86,7 +102,11 @@ def stride_bytes(block: FfnBlock, stride: str) -> int:
 
 
 def plan_bundle(
-    model: FfnModel, orders: Mapping[str, Int32Array], stride: str, second_orders: Mapping[str, Int32Array]
+    model: FfnModel,
+    orders: Mapping[str, Int32Array],
+    stride: str,
+    second_orders: Mapping[str, Int32Array],
+    gates: str = INSIDE,
 ) -> BundleLayout:
     """Lay out the bundled file of a model.
 
@@ -98,6 +118,8 @@ def plan_bundle(
     stride : {"packed", "page"}
     second_orders : mapping of str to ndarray of int32
         The same of the second copy, of those blocks that have one.
+    gates : {"inside", "apart"}
+        Whether gates lie in a region of their own, in blocks that have some.
 
     Raises
     ------
@@ -110,12 +132,15 @@ def plan_bundle(
     relative: dict[str, int] = {}
     position = 0
     for block in model.blocks.values():
-        for suffix in ("", SECOND) if block.name in second_orders else ("",):
-            tensors.append((f"{block.name}.bundles{suffix}", *_bundle_shape(block, stride)))
-            relative[block.name + suffix] = position
-            position += block.n_neurons * stride_bytes(block, stride)
+        for kind, suffix, part in _regions(block, gates, has_second=block.name in second_orders):
+            part_stride = "packed" if kind == _GATES else stride
+            dtype, shape = _bundle_shape(part, part_stride)
+            shape = (block.n_neurons, *shape[2:]) if kind == _GATES else shape
+            tensors.append((f"{block.name}.{kind}{suffix}", dtype, shape))
+            relative[f"{block.name}.{kind}{suffix}"] = position
+            position += block.n_neurons * stride_bytes(part, part_stride)
             if padding := -position % PAGE_BYTES:
-                tensors.append((f"{block.name}.padding{suffix}", "U8", (padding,)))
+                tensors.append((f"{block.name}.padding{suffix or _PADDING[kind]}", "U8", (padding,)))
                 position += padding
     for name in _resident_names(model):
         extent = model.checkpoint.extent(name)
@@ -131,10 +156,11 @@ def plan_bundle(
     # header shorter, so this ends.
     start = PAGE_BYTES
     while True:
-        index = {name: _index_entry(block, orders[name], start + relative[name], stride) | unit_metadata(model.unit)
+        offsets = {region: start + offset for region, offset in relative.items()}
+        index = {name: _index_entry(block, orders[name], offsets, stride) | unit_metadata(model.unit)
                  for name, block in model.blocks.items()}  # fmt: skip
         for name, order in second_orders.items():
-            index[name] |= {"offset_2_bytes": start + relative[name + SECOND], "order_2": order.tolist()}
+            index[name] |= {"offset_2_bytes": offsets[f"{name}.{_BUNDLES}{SECOND}"], "order_2": order.tolist()}
         header = build_header(tensors, _metadata(index, model.unit), data_alignment_bytes=PAGE_BYTES)
         if len(header) == start:
             break
@@ -149,17 +175,20 @@ def plan_bundle(
 
 def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: BundleLayout) -> list[TensorSource]:
     """Return the tensors of the bundled file, whose bytes are read when they are written."""
-    copies = {f"{name}.bundles": (block, orders[name]) for name, block in model.blocks.items()}
+    copies = {}
     for name, entry in layout.index.items():
-        if "order_2" in entry:
-            copies[f"{name}.bundles{SECOND}"] = (model.blocks[name], np.array(entry["order_2"], np.int32))
+        block, stride = model.blocks[name], entry["stride_bytes"]
+        gates = APART if "gates" in entry else INSIDE
+        for kind, suffix, part in _regions(block, gates, has_second="order_2" in entry):
+            order = np.array(entry["order_2"], np.int32) if suffix else orders[name]
+            part_stride = entry["gates"]["stride_bytes"] if kind == _GATES else stride
+            copies[f"{name}.{kind}{suffix}"] = (part, order, part_stride)
     scratch = Scratch()
     sources = []
     for name, dtype, shape in layout.tensors:
         pieces: Any
         if name in copies:
-            block, order = copies[name]
-            stride = layout.index[block.name]["stride_bytes"]
+            block, order, stride = copies[name]
             pieces = bundle_pieces(model.checkpoint, block, order, _weight_order(block, orders), stride, scratch)
         elif name in model.parts:
             parts = [(tensor, orders[block_name]) for tensor, block_name in model.parts[name]]
@@ -172,13 +201,25 @@ def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: Bu
     return sources
 
 
+def _regions(block: FfnBlock, gates: str, *, has_second: bool) -> list[tuple[str, str, FfnBlock]]:
+    """Return the regions of a block in file order: kind, suffix of its names, and the weights that it holds."""
+    if gates == APART and block.has_gate:
+        of_gates, rest = block.gates_apart()
+        return [(_GATES, "", of_gates), (_BUNDLES, "", rest)]
+    return [(_BUNDLES, suffix, block) for suffix in (("", SECOND) if has_second else ("",))]
+
+
 def _weight_order(block: FfnBlock, orders: Mapping[str, Int32Array]) -> Int32Array | None:
     """Return the order of the weights within a component of a block; None where they are as in the checkpoint."""
     return orders[ffn_of(block.name)] if any(part.by_input for part in block.components) else None
 
 
 def _metadata(index: Mapping[str, Mapping[str, Any]], unit: str) -> dict[str, str]:
-    return {"format": BUNDLED_FORMATS[unit], "index": json.dumps(index, separators=(",", ":"))}
+    is_apart = any("gates" in block for block in index.values())
+    return {
+        "format": APART_FORMAT if is_apart else BUNDLED_FORMATS[unit],
+        "index": json.dumps(index, separators=(",", ":")),
+    }
 
 
 def _bundle_shape(block: FfnBlock, stride: str) -> tuple[str, tuple[int, ...]]:
@@ -188,7 +229,27 @@ def _bundle_shape(block: FfnBlock, stride: str) -> tuple[str, tuple[int, ...]]:
     return "U8", (block.n_neurons, stride_bytes(block, stride))
 
 
-def _index_entry(block: FfnBlock, order: Int32Array, offset_bytes: int, stride: str) -> dict[str, Any]:
+def _index_entry(
+    block: FfnBlock, order: Int32Array, offsets: Mapping[str, int], stride: str
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the index says of a block, given where the regions of all blocks lie."""
+    apart: dict[str, Any] = {}
+    rest = block
+    if f"{block.name}.{_GATES}" in offsets:
+        of_gates, rest = block.gates_apart()
+        apart["gates"] = {
+            "offset_bytes": offsets[f"{block.name}.{_GATES}"], "stride_bytes": of_gates.bundle_bytes,
+            "components": _components(of_gates),
+        }  # fmt: skip
+    return {
+        "offset_bytes": offsets[f"{block.name}.{_BUNDLES}"], "stride_bytes": stride_bytes(rest, stride), **apart,
+        "components": _components(rest), "dtype": block.dtype or "mixed", "n_neurons": block.n_neurons,
+        "order": order.tolist(),
+    }  # fmt: skip
+
+
+def _components(block: FfnBlock) -> list[dict[str, Any]]:
+    """Return what the index says of the parts of a bundle."""
     components = []
     offset_in_bundle = 0
     for component in block.components:
@@ -197,10 +258,7 @@ def _index_entry(block: FfnBlock, order: Int32Array, offset_bytes: int, stride: 
             "offset_bytes": offset_in_bundle, "length_bytes": component.unit_bytes,
         })  # fmt: skip
         offset_in_bundle += component.unit_bytes
-    return {
-        "offset_bytes": offset_bytes, "stride_bytes": stride_bytes(block, stride), "components": components,
-        "dtype": block.dtype or "mixed", "n_neurons": block.n_neurons, "order": order.tolist(),
-    }  # fmt: skip
+    return components
 
 
 def _resident_names(model: FfnModel) -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.names import JOURNAL_FILE, JOURNAL_FORMAT, PLACEMENT_FILE
+from ripple_place.checkpoint.output.bundle import INSIDE
 from ripple_place.checkpoint.output.outdir import empty_directory
 from ripple_place.errors import UsageError
 from ripple_place.inputfile import read_input
@@ -143,6 +144,7 @@ def describe_run(plan: RewritePlan) -> dict[str, Any]:
         "stride": plan.stride,
         "placement_sha256": _hash_pieces(placement_pieces(plan.placement)),
         "source": {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in sorted(files.items())},
+        **({"gates": plan.gates} if plan.gates != INSIDE else {}),
         **({"additions": additions} if additions else {}),
     }
 
@@ -191,6 +193,8 @@ def _require_same_run(directory: Path, found: Mapping[str, Any], expected: Mappi
     """Raise unless the interrupted run would have written what is to be written now; say what differs."""
     if found == expected:
         return
+    # A journal has this key only where gates lie apart.
+    found, expected = ({"gates": INSIDE, **run} for run in (found, expected))
     key = next((key for key in expected if found.get(key) != expected[key]), "format")
     was, is_now = found.get(key), expected[key]
     if key == "source":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import sorted_blocks, unit_metadata
 from ripple_place.checkpoint.names import ADDITIONS, BUNDLED_FILE, MANIFEST_FILE, MANIFEST_FORMAT, PLACEMENT_FILE
-from ripple_place.checkpoint.output.bundle import stride_bytes
+from ripple_place.checkpoint.output.bundle import APART
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.foreign import file_error
@@ -31,7 +31,7 @@ _KEYS = (
     "format", "tool_version", "family", "model_type", "formats", "stride", "source", "tensors", "blocks", "bundled",
     "checks", "files", "manifest_sha256",
 )  # fmt: skip
-_OPTIONAL_KEYS = ("unit", "carriers", "additions")
+_OPTIONAL_KEYS = ("unit", "gates", "carriers", "additions")
 """Before the last three keys, where there is anything to say."""
 
 
@@ -49,6 +49,9 @@ class ManifestBlock:
         Of the block in the bundled file, None where there is none.
     placed : bool
         Whether the placement has the block.
+    gates : mapping of str to int, optional
+        Where its gates lie, if apart from the rest: `offset_bytes` and `stride_bytes`; those of the block are then of
+        the rest.
     """
 
     n_neurons: int
@@ -56,6 +59,7 @@ class ManifestBlock:
     stride_bytes: int
     offset_bytes: int | None
     placed: bool
+    gates: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,10 +143,10 @@ def build_manifest(
             "left_out": dict(sorted(plan.side_files.left_out.items())),
         },
         "tensors": dict(plan.actions),
-        "blocks": describe_blocks(model, plan.placement, plan.bundle, plan.stride),
+        "blocks": describe_blocks(model, plan.placement, plan.bundle),
         "bundled": dict(plan.bundle.index) if plan.bundle else None,
     }
-    document |= unit_metadata(model.unit)
+    document |= unit_metadata(model.unit) | gates_metadata(plan.bundle)
     if plan.carriers:
         document["carriers"] = {
             file.name: {"kind": file.kind, "source_sha256": (carrier_hashes or {})[file.name]} for file in plan.carriers
@@ -156,8 +160,19 @@ def build_manifest(
     return {**document, "manifest_sha256": _hash(document)}
 
 
+def gates_metadata(bundle: BundleLayout | None) -> dict[str, str]:
+    """Return the key that says that gates lie apart, where they do."""
+    return {"gates": APART} if bundle is not None and bundle.gates == APART else {}
+
+
+def _place_of_gates(bundle: BundleLayout | None, name: str) -> dict[str, Any]:
+    """Return where a block's gates lie, if apart."""
+    gates = None if bundle is None else bundle.index[name].get("gates")
+    return {} if gates is None else {"gates": {key: gates[key] for key in ("offset_bytes", "stride_bytes")}}
+
+
 def describe_blocks(
-    model: FfnModel, placement: ModelPlacement, bundle: BundleLayout | None, stride: str
+    model: FfnModel, placement: ModelPlacement, bundle: BundleLayout | None
 ) -> dict[str, dict[str, Any]]:
     """Return what the manifest says of each block."""
     return {
@@ -166,8 +181,9 @@ def describe_blocks(
             "hidden": block.hidden,
             "dtype": block.dtype or "mixed",
             "bundle_bytes": block.bundle_bytes,
-            "stride_bytes": stride_bytes(block, stride) if bundle else block.bundle_bytes,
+            "stride_bytes": bundle.index[name]["stride_bytes"] if bundle else block.bundle_bytes,
             "offset_bytes": bundle.index[name]["offset_bytes"] if bundle else None,
+            **_place_of_gates(bundle, name),
             "placed": name in placement.blocks,
             "tensors": {
                 tensor.role: tensor.name for tensor in block.tensors or [part.tensor for part in block.components]

@@ -13,6 +13,7 @@ from typing import Any
 
 from ripple_place.blocks import COLUMN, is_block_name
 from ripple_place.checkpoint.names import ADDITIONS
+from ripple_place.checkpoint.output.bundle import APART
 from ripple_place.checkpoint.output.plan import FORMATS, STRIDES
 
 Rule = Callable[[Any], bool]
@@ -83,23 +84,27 @@ def _is_block(value: Any) -> bool:
     return isinstance(value, str) and is_block_name(value)
 
 
-_BUNDLED_BLOCK: dict[str, Rule] = {
-    "offset_bytes": _is_size,
-    "stride_bytes": _is_size,
-    "components": _list(
-        _object({
+_COMPONENTS = _list(
+    _object(
+        {
             "role": _is_text,
             "tensor": _is_text,
             "dtype": _is_text,
             "offset_bytes": _is_size,
             "length_bytes": _is_size,
-        })
-    ),
+        }
+    )
+)
+_BUNDLED_BLOCK: dict[str, Rule] = {
+    "offset_bytes": _is_size,
+    "stride_bytes": _is_size,
+    "components": _COMPONENTS,
     "dtype": _is_text,
     "n_neurons": _is_size,
     "order": _list(_is_size),
 }  # fmt: skip
 _SECOND_COPY: dict[str, Rule] = {"offset_2_bytes": _is_size, "order_2": _list(_is_size)}
+_PLACE_OF_GATES: dict[str, Rule] = {"offset_bytes": _is_size, "stride_bytes": _is_size}
 _FILES = _mapping(is_inner_name, _object({"size_bytes": _is_size, "sha256": _is_hash}))
 _RULES: dict[str, Rule] = {
     "format": _is_text,
@@ -112,7 +117,7 @@ _RULES: dict[str, Rule] = {
     "tensors": _mapping(_is_text, _one_of(*_ACTIONS)),
     "blocks": _mapping(
         _is_block,
-        _object({
+        _object(together={"gates": _object(_PLACE_OF_GATES)}, rules={
             "n_neurons": lambda value: _is_size(value) and 0 < value < 2**31,
             "hidden": _is_size,
             "dtype": _is_text,
@@ -129,10 +134,12 @@ _RULES: dict[str, Rule] = {
             _any_of(
                 _object(_BUNDLED_BLOCK, together=_SECOND_COPY),
                 _object({**_BUNDLED_BLOCK, "unit": _one_of(COLUMN)}, together=_SECOND_COPY),
+                _object({**_BUNDLED_BLOCK, "gates": _object({**_PLACE_OF_GATES, "components": _COMPONENTS})}),
             ),
         )
     ),
     "unit": _one_of(COLUMN),
+    "gates": _one_of(APART),
     "carriers": _mapping(is_inner_name, _object({"kind": _one_of(*_CARRIER_KINDS), "source_sha256": _is_hash})),
     "additions": lambda value: isinstance(value, dict) and value.items() <= ADDITIONS.items(),
     "checks": _list(_object({"check": _is_text, "count": _is_size, "result": _is_text})),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.blocks import is_input_block
+from ripple_place.blocks import NEURON, is_input_block
 from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
 from ripple_place.checkpoint.model.neuron_tensor import keeps_granules
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.names import BUNDLED_FILE
-from ripple_place.checkpoint.output.bundle import BundleLayout, plan_bundle
+from ripple_place.checkpoint.output.bundle import GATES, INSIDE, BundleLayout, plan_bundle
 from ripple_place.checkpoint.output.bundle_pieces import HELD_ROWS_BYTES
 from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_output
@@ -74,6 +74,11 @@ class RewritePlan:
     carriers: tuple[CarrierFile, ...]
     force: bool
     additions: Mapping[str, Addition] = field(default_factory=dict)
+
+    @property
+    def gates(self) -> str:
+        """Where gates lie in the bundled file, one of `ripple_place.checkpoint.output.bundle.GATES`."""
+        return INSIDE if self.bundle is None else self.bundle.gates
 
     @property
     def weight_files(self) -> dict[str, int]:
@@ -139,6 +144,7 @@ def plan_rewrite(
     adapter: Path | None = None,
     carriers: Sequence[Path] = (),
     force: bool = False,
+    gates: str = INSIDE,
 ) -> RewritePlan:
     """Plan the rewrite of a checkpoint in another neuron order.
 
@@ -159,19 +165,23 @@ def plan_rewrite(
         Importance matrices, predictors and counts to permute along; see `ripple_place.checkpoint.carriers.plan`.
     force : bool
         Replace an earlier output.
+    gates : {"inside", "apart"}
+        Whether the bundled file has the gates of a block in a region of their own. Blocks without gates lie as ever.
 
     Raises
     ------
     UsageError
-        If a format or the stride is unknown, OUT exists (without `force`), OUT and the source are not apart, OUT lies
-        in another output, or the source is an output or has one inside.
+        If a format, the stride or the place of gates is unknown, there is no bundled file for gates to lie apart in,
+        OUT exists (without `force`), OUT and the source are not apart, OUT lies in another output, or the source is an
+        output or has one inside.
     PlacementError
         If the placement has a block that the model lacks, or one of another number of neurons.
     CheckpointError
         If an entry of the source directory cannot be copied, or a carrier is malformed or of another model.
     UnsupportedError
         If the bundled file's index outgrows its header, weights are packed so that they cannot be bundled, the
-        placement parts neurons that share a scale, or it is of columns and they do.
+        placement parts neurons that share a scale, or it is of columns and they do; if gates are to lie apart and no
+        neuron has one, units are columns, or there are two copies.
     """
     if not formats or set(formats) - set(FORMATS):
         raise UsageError("formats", found=repr(sorted(formats)), expected=" or ".join(FORMATS), remedy="name those")
@@ -184,6 +194,7 @@ def plan_rewrite(
     _check_granules(model, orders)
     if "bundled" in formats:
         _check_bundles(model)
+    check_gates(model, placement, formats, gates)
     return RewritePlan(
         model=model,
         placement=placement,
@@ -192,7 +203,7 @@ def plan_rewrite(
         formats=tuple(name for name in FORMATS if name in formats),
         stride=stride,
         actions=tensor_actions(model, orders),
-        bundle=plan_bundle(model, orders, stride, second_orders(placement)) if "bundled" in formats else None,
+        bundle=plan_bundle(model, orders, stride, second_orders(placement), gates) if "bundled" in formats else None,
         side_files=list_side_files(model.checkpoint),
         carriers=tuple(plan_carriers(model, adapter, carriers)),
         force=force,
@@ -223,6 +234,35 @@ def _check_bundles(model: FfnModel) -> None:
                 f"{model.checkpoint.path}: {name}", found="packed weights, several to a word",
                 expected="whole bytes for each neuron in the bundled file", remedy="add --format drop-in",
             )  # fmt: skip
+
+
+def check_gates(model: FfnModel, placement: ModelPlacement, formats: Collection[str], gates: str) -> None:
+    """Raise unless gates can lie where they are to.
+
+    Raises
+    ------
+    UsageError, UnsupportedError
+        As `plan_rewrite`.
+    """
+    if gates not in GATES:
+        raise UsageError("gates", found=repr(gates), expected=" or ".join(GATES), remedy="name one of those")
+    if gates == INSIDE:
+        return
+    if "bundled" not in formats:
+        raise UsageError(
+            "--gates apart", found="no bundled file, the only one in which they can", expected="one",
+            remedy="leave --format drop-in out, or --gates",
+        )  # fmt: skip
+    where = f"{model.checkpoint.path}: --gates apart"
+    if model.unit != NEURON or second_orders(placement):
+        raise UnsupportedError(
+            where, found="a placement of columns" if model.unit != NEURON else "a placement with two copies",
+            expected="one of neurons, with one copy", remedy="leave --gates out",
+        )  # fmt: skip
+    if not any(block.has_gate for block in model.blocks.values()):
+        raise UnsupportedError(
+            where, found="FFNs without a gate", expected="gated ones, as in Llama", remedy="leave --gates out",
+        )  # fmt: skip
 
 
 def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int32Array]:

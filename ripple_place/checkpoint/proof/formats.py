@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.ffn import FfnModel
-    from ripple_place.checkpoint.model.ffn_block import FfnBlock
     from ripple_place.checkpoint.output.bundle import BundleLayout
     from ripple_place.tensorfile import TensorExtent
 
@@ -92,8 +91,10 @@ def compare_bundled(
         for name, block in model.blocks.items():
             place_of = slots_of(orders[ffn_of(name)]) if is_input_block(name) else None
             for what, copy, slot_of in _copies(index[name], orders[name]):
-                _check_strides(f"{path}: {name}{what}", target, copy, block)
-                for component, entry in zip(block.components, copy["components"], strict=True):
+                _check_strides(f"{path}: {name}{what}", target, copy, block.n_neurons)
+                roles = {component.role: component for component in block.components}
+                for entry in copy["components"]:
+                    component = roles[entry["role"]]
                     source = files.descriptor(checkpoint.file_of(component.name))
                     check_bundled_component(
                         f"{path}: {name}{what}, {component.name}", component, source,
@@ -127,15 +128,16 @@ def compare_bundled(
     }
 
 
-def _check_strides(where: str, target: int, copy: Mapping[str, Any], block: FfnBlock) -> None:
+def _check_strides(where: str, target: int, copy: Mapping[str, Any], n_neurons: int) -> None:
     """Raise unless bundles are padded with zeros; the system then holds them all for small reads in another order."""
-    stride, begin, n_bytes = copy["stride_bytes"], copy["offset_bytes"], block.bundle_bytes
+    stride, begin = copy["stride_bytes"], copy["offset_bytes"]
+    n_bytes = sum(part["length_bytes"] for part in copy["components"])
     if stride == n_bytes:
-        read_through(target, begin, stride * block.n_neurons)
+        read_through(target, begin, stride * n_neurons)
         return
-    bundles = np.empty((max(1, min(block.n_neurons, CHUNK_BYTES // stride)), stride), np.uint8)
-    for first in range(0, block.n_neurons, len(bundles)):
-        some = bundles[: block.n_neurons - first]
+    bundles = np.empty((max(1, min(n_neurons, CHUNK_BYTES // stride)), stride), np.uint8)
+    for first in range(0, n_neurons, len(bundles)):
+        some = bundles[: n_neurons - first]
         read_into(target, some, begin + first * stride)
         if some[:, n_bytes:].any():
             raise _padding_error(where)
@@ -194,8 +196,13 @@ def _reads_alike(stock: Any, extent: TensorExtent, descriptor: int) -> bool:
 
 
 def _copies(entry: Mapping[str, Any], order: Int32Array) -> list[tuple[str, Mapping[str, Any], Int64Array]]:
-    """Return of each copy of a block what to call it, where it lies (as an entry of its own), and slots by neuron."""
+    """Return of each region of a block what to call it, where it lies (as an entry of its own), and slots by neuron.
+
+    Regions are the copies, or the gates and the rest. The header, which has the index, was compared before.
+    """
     copies: list[tuple[str, Mapping[str, Any], Int64Array]] = [("", entry, slots_of(order))]
+    if "gates" in entry:
+        copies.append((" (gates)", entry["gates"], slots_of(order)))
     if "order_2" in entry:
         second = {**entry, "offset_bytes": entry["offset_2_bytes"]}
         copies.append((" (second copy)", second, slots_of(np.array(entry["order_2"], np.int32))))

@@ -198,10 +198,13 @@ def _input_pieces(component: Component, path: Path, entry: Mapping[str, Any]) ->
 
 def _bundled_rows(component: Component, path: Path, entry: Mapping[str, Any]) -> Iterator[tuple[slice, Float64Array]]:
     """Yield slots, and what their bundles hold of a component, a row each."""
+    n_neurons = entry["n_neurons"]
+    if component.role == "gate" and "gates" in entry:
+        entry = entry["gates"]
     place = next(place for place in entry["components"] if place["role"] == component.role)
     stride, begin = entry["stride_bytes"], place["offset_bytes"]
     with opened(path) as descriptor:
-        for slots in _slices(entry["n_neurons"], stride):
+        for slots in _slices(n_neurons, stride):
             data = np.empty((slots.stop - slots.start, stride), np.uint8)
             read_into(descriptor, data, entry["offset_bytes"] + slots.start * stride)
             part = np.ascontiguousarray(data[:, begin : begin + place["length_bytes"]])

@@ -14,8 +14,8 @@ from ripple_place.checkpoint.fileio import hash_files, ignore_progress, opened
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import MANIFEST_FILE, PLACEMENT_FILE
-from ripple_place.checkpoint.output.bundle import plan_bundle
-from ripple_place.checkpoint.output.manifest import Manifest, describe_blocks, read_manifest
+from ripple_place.checkpoint.output.bundle import INSIDE, plan_bundle
+from ripple_place.checkpoint.output.manifest import Manifest, describe_blocks, gates_metadata, read_manifest
 from ripple_place.checkpoint.output.plan import resolve_orders, second_orders, tensor_actions
 from ripple_place.checkpoint.proof.carriers import check_carriers
 from ripple_place.checkpoint.proof.compare import AGAIN, ranges_equal
@@ -210,8 +210,9 @@ def compare_output(
         actions = tensor_actions(model, orders)
         second = second_orders(placement)
         is_bundled = "bundled" in contents.formats
-        bundle = plan_bundle(model, orders, document["stride"], second) if is_bundled else None
-        blocks = describe_blocks(model, placement, bundle, document["stride"])
+        gates = document.get("gates", INSIDE)
+        bundle = plan_bundle(model, orders, document["stride"], second, gates) if is_bundled else None
+        blocks = describe_blocks(model, placement, bundle)
         _check_manifest(out, document, model, contents, actions, blocks, bundle)
         if carriers or originals:
             checks |= check_carriers(out, carriers, model, orders, originals)
@@ -249,6 +250,7 @@ def _check_manifest(
     shards = model.checkpoint.shards
     expected = {
         "unit": unit_metadata(model.unit).get("unit"),
+        "gates": gates_metadata(bundle).get("gates"),
         "formats": list(contents.formats),
         "family": model.family.name,
         "model_type": model.checkpoint.config["model_type"],
@@ -262,6 +264,7 @@ def _check_manifest(
     recorded = document["source"]
     found = {
         "unit": None,
+        "gates": None,
         **document,
         "shards": recorded["shards"],
         "source": recorded["files"].keys() - {FOLDER_VIEW},

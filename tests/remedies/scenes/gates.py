@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.plan import plan_rewrite
 from ripple_place.flash.bundle_form import BundleForm
 from ripple_place.flash.gate_first import GateFirst
 from ripple_place.flash.layout import Layout
@@ -15,8 +18,9 @@ from ripple_place.flash.requests import list_requests
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.placing.params import PlacingParams
 from ripple_place.workflows.reorder import reorder
+from tests.builders import llama_config, llama_tensors, random_placement, write_checkpoint
 from tests.flash.builders import block_trace, layout_of, linear_device, trace_of
-from tests.remedies.bench import clusters, output_at, profile_at, trace_at
+from tests.remedies.bench import clusters, model_at, output_at, profile_at, trace_at
 from tests.remedies.cases import case, instead, run
 from tests.trace_builders import write_stock_trace
 
@@ -135,3 +139,79 @@ def requests_of_gates(folder: Path) -> Attempts:
     apart = Layout("apart", {"layers.0": replace(layout.blocks["layers.0"], form=form)})
     for each in (apart, layout):
         yield partial(list_requests, trace, each, linear_device(), SimulationParams(), np.arange(3))
+
+
+def gated_at(path: Path) -> Path:
+    """Write a checkpoint whose neurons have a gate."""
+    return write_checkpoint(path, llama_tensors(), llama_config())
+
+
+@case("scoring/score.py:_check_whole")
+def rules_on_gates_apart(folder: Path) -> Attempts:
+    """A rule on a layout with gates apart: none, or gates inside."""
+    trace, learned, model = trace_at(folder / "trace"), profile_at(folder / "profile"), gated_at(folder / "model")
+    for gates in ("apart", "inside"):
+        options = ("--ordering", "frequency", "--gates", gates)
+        run("reorder", model, "--profile", learned, "--out", folder / gates, *options)
+    yield partial(run, "simulate", trace, "--layout", folder / "apart", "--select", "exact")
+    yield partial(run, "simulate", trace, "--layout", folder / "apart")
+    yield partial(run, "simulate", trace, "--layout", folder / "inside", "--select", "exact")
+
+
+@case("workflows/reorder.py:_check_gates", "name the checkpoint as well")
+def gates_of_no_checkpoint(folder: Path) -> Attempts:
+    """Gates apart in a placement file: in an output, or no gates."""
+    learned, model = profile_at(folder / "profile"), gated_at(folder / "model")
+    command = ("--profile", learned, "--ordering", "frequency")
+    yield partial(run, "reorder", *command, "--out", folder / "a", "--gates", "apart")
+    yield partial(run, "reorder", model, *command, "--out", folder / "b", "--gates", "apart")
+    yield partial(run, "reorder", *command, "--out", folder / "c")
+
+
+@case("workflows/reorder.py:_check_gates", "leave one of them out")
+def gates_and_copies(folder: Path) -> Attempts:
+    """Gates apart in two copies: one of the two."""
+    learned, model = profile_at(folder / "profile"), gated_at(folder / "model")
+    command = ("reorder", model, "--profile", learned, "--ordering", "frequency")
+    yield partial(run, *command, "--out", folder / "a", "--gates", "apart", "--copies", 2)
+    yield partial(run, *command, "--out", folder / "b", "--gates", "apart")
+    yield partial(run, *command, "--out", folder / "c", "--copies", 2)
+
+
+_PLAN = "checkpoint/output/plan.py:check_gates"
+
+
+@case(_PLAN, "name one of those")
+def gates_elsewhere(folder: Path) -> Attempts:
+    """Gates in a place that is not known: apart."""
+    model = describe_ffn(Checkpoint.open(gated_at(folder / "model")))
+    for gates in ("outside", "apart"):
+        yield partial(plan_rewrite, model, random_placement(model), folder / "out", gates=gates)
+
+
+@case(_PLAN, "leave --format drop-in out")
+def gates_without_a_bundled_file(folder: Path) -> Attempts:
+    """Gates apart in drop-in weights: in a bundled file, or inside."""
+    learned, model = profile_at(folder / "profile"), gated_at(folder / "model")
+    command = ("reorder", model, "--profile", learned, "--ordering", "frequency")
+    yield partial(run, *command, "--out", folder / "a", "--gates", "apart", "--format", "drop-in")
+    yield partial(run, *command, "--out", folder / "b", "--gates", "apart")
+    yield partial(run, *command, "--out", folder / "c", "--format", "drop-in")
+
+
+@case(_PLAN, "one of neurons, with one copy")
+def gates_of_two_copies(folder: Path) -> Attempts:
+    """Gates apart of a placement with two copies: inside."""
+    model = describe_ffn(Checkpoint.open(gated_at(folder / "model")))
+    placement = random_placement(model, copies=("layers.0",))
+    for gates in ("apart", "inside"):
+        yield partial(plan_rewrite, model, placement, folder / "out", gates=gates)
+
+
+@case(_PLAN, "FFNs without a gate")
+def gates_of_a_model_without(folder: Path) -> Attempts:
+    """Gates apart of OPT: as it has none, none."""
+    learned, model = profile_at(folder / "profile"), model_at(folder / "model")
+    command = ("reorder", model, "--profile", learned, "--ordering", "frequency")
+    yield partial(run, *command, "--out", folder / "a", "--gates", "apart")
+    yield partial(run, *command, "--out", folder / "b")
