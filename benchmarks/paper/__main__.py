@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.paper import dip, neuralink_ladder, neuralink_table2, small_checks
+from benchmarks.paper import dip, neuralink_ladder, neuralink_table2, powerinfer2_ladder, small_checks
 from benchmarks.paper.figures import Figure, percent, write_json, write_table
 
 FOLDER = Path(__file__).parent
@@ -26,6 +26,7 @@ def sections() -> dict[str, tuple[str, list[Figure]]]:
             "On the `ufs4-oneplus12-powerinfer2` profile. Where the paper only says what is better, 1 is published.",
             small_checks.powerinfer2(),
         ),
+        "PowerInfer-2's ladder": powerinfer2_ladder.section(),
         "DIP": (dip.INTRODUCTION, dip.figures()),
         "Derived": (
             "What follows from arithmetic, found by simulation.",

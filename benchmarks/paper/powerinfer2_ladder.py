@@ -58,8 +58,9 @@ INTRODUCTION = f"""\
 neurons asked for times the latency of a lone read, 72 % of them in the hotter half, 95 % behind an LRU cache, and the
 time of computing without and with the NPU. How much the share that is new varies is taken from Mixtral's misses, not
 from Bamboo's latencies; half of that variance is the token's, half the layer's, which is our choice: with a quarter or
-three quarters for the token the 99th percentile is 127 or 194 ms, and nothing else moves by more than 3 ms. The first three steps read one piece after the other (`--access sync`);
-from the pipeline on reads are asynchronous, gates first, and hide behind computing.
+three quarters for the token the 99th percentile is 127 or 194 ms, and nothing else moves by more than 3 ms. The first
+three steps read one piece after the other (`--access sync`); from the pipeline on reads are asynchronous, gates first,
+and hide behind computing.
 """
 
 
@@ -221,8 +222,7 @@ def section() -> tuple[str, list[Figure]]:
             Figure(
                 f"powerinfer2-latency-{name}", "arXiv 2406.06282, latency of a token, Bamboo-7B", published,
                 simulated[name], "ms", PREDICTION if name in ("p50", "p90") else CONSISTENCY,
-                "The mean follows from the fitted computing time and hit ratio." if name == "mean" else
-                "The spread of what is new from token to token is that of Mixtral's misses.",
+                LATENCIES[name],
             )
         )  # fmt: skip
     shares = ladder.hot_shares()
@@ -244,12 +244,18 @@ EXPLANATIONS = {
     "pipeline": (PREDICTION, "Computing time is fitted; how much of the reads it hides is simulated."),
     "xpu": (PREDICTION, "Computing time is fitted; how much of the reads it hides is simulated."),
 }
+LATENCIES = {
+    "mean": "Follows from the fitted computing time and hit ratio.",
+    "p50": "The spread of what is new from token to token is that of Mixtral's misses.",
+    "p90": "The spread of what is new from token to token is that of Mixtral's misses.",
+    "p99": "Of the spread of Mixtral's misses, half is taken to be the token's, with this figure in view.",
+}
 RATIOS = {
     "bundle": (PREDICTION, "Three reads a neuron to one; computing is the rest."),
     "cache": (CONSISTENCY, "The hit ratios before and after are fitted."),
     "pipeline": (
-        PREDICTION, "Asynchronous reads take a ninth of the time of lone ones, and hide behind computing. The paper's text "
-        "says 1.29 for this step, its figure 2.30.",
+        PREDICTION, "Asynchronous reads take a ninth of the time of lone ones, and hide behind computing. The paper's "
+        "text says 1.29 for this step, its figure 2.30.",
     ),
     "xpu": (PREDICTION, "The computing times of both steps are fitted; the rest of the reads shows in both."),
 }  # fmt: skip
