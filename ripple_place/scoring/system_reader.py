@@ -144,7 +144,7 @@ class SystemReader:
         barriers = self.knobs.barriers if self.knobs.overlap == PIPELINE else "serial"
         pipeline = PipelineParams(barriers=barriers)
         if given is not None:
-            return replace(given, overlap=PIPELINE, pipeline=pipeline)
+            return replace(given, overlap=PIPELINE, pipeline=pipeline).on(self.device)
         sparse, dram = rates.sparse_thread_bytes_per_s, rates.dram_bytes_per_s
         if sparse is None or dram is None or rates.compute_threads is None:
             return None
@@ -154,7 +154,7 @@ class SystemReader:
         pipeline = replace(
             pipeline, n_threads=rates.compute_threads, thread_bytes_per_s=sparse, attention_us=attention_us
         )  # fmt: skip
-        return ComputeParams(0.0, PIPELINE, pipeline=pipeline)
+        return ComputeParams(0.0, PIPELINE, pipeline=pipeline).on(self.device)
 
     def _with_dense_unit(self, compute: ComputeParams | None, plan: NeuronPlan) -> ComputeParams | None:
         """Return what computing costs where a dense unit takes the hot rows of a layer, on average over layers."""
