@@ -133,11 +133,15 @@ def _at_equal_loss(rows: list[dict[str, Any]]) -> None:
         )
 
 
+def _shares(text: str) -> list[float]:
+    return [float(share) for share in text.split(",")]
+
+
 def main() -> None:
     """Run one of the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for profiles and results")
-    parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
+    parser.add_argument("--shares", type=_shares, default=list(SHARES), help="such as 0.05,0.5")
     commands = parser.add_subparsers(required=True)
     traces = commands.add_parser("traces")
     traces.add_argument("--names", nargs="+", default=list(TRACES), choices=list(TRACES))
