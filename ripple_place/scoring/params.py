@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ripple_place.bundle_sizes import check_bundle_bytes
 from ripple_place.errors import UsageError
 from ripple_place.flash.admission import Admission
+from ripple_place.flash.caches.segmented import Segmented
 from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.flash.gate_first import GateFirst
@@ -97,7 +98,8 @@ class SimulateParams:
     batch : tuple of int
         Sequences that run together; several numbers are a schedule (`ripple_place.trace.union.batch_steps`).
     segments : HotSegments, optional
-        Plan of the policy ``segmented``: what is hot is then asked for whether it fires or not.
+        Plan of the policy ``segmented``, whose caches are a pool: what is hot is then asked for whether it fires or
+        not. Default: that of the first layout that was made by a plan (`ripple_place.scoring.hot_rows.HotRows`).
 
     Raises
     ------
@@ -191,6 +193,11 @@ class SimulateParams:
             )  # fmt: skip
 
     @property
+    def is_pooled(self) -> bool:
+        """Whether all blocks share one cache: as asked for, or as the policy has it."""
+        return self.dram_pool or self.cache == Segmented.policy
+
+    @property
     def is_batched(self) -> bool:
         """Whether sequences run together."""
         return set(self.batch) != {1}
@@ -208,7 +215,7 @@ class SimulateParams:
         for rule in map(parse_rule, self.select):
             # On a trace, a rule that drops nothing of what fires asks for the same whatever DRAM holds.
             drops = rule.changes_output or rule.knowledge.sees != "predictor"
-            if self.dram_pool and (self.capture is not None or drops):
+            if self.is_pooled and (self.capture is not None or drops):
                 refuse_pool(rule)
             if self.is_batched:
                 raise UsageError(

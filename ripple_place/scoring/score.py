@@ -19,6 +19,7 @@ from ripple_place.predict.params import PREDICTED
 from ripple_place.scoring.bundle_forms import FormChoice, with_forms
 from ripple_place.scoring.dram import choose_dram, unused_dram_warnings
 from ripple_place.scoring.gates import dram_behind_gates, gates_to_json, read_gates
+from ripple_place.scoring.hot_rows import hot_rows_of
 from ripple_place.scoring.layouts import read_layouts
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.predictions import PredictedActivity, activity_to_json, find_predictions, refuse_columns
@@ -197,28 +198,32 @@ def _score(
     if params.is_batched:
         trace, batch_of_step = batch_steps(trace, params.batch)
     trace, gates = read_gates(trace, params.gate_first, params.bundle_form, params.seed)
-    if params.segments is not None and params.cache == Segmented.policy:
-        trace = dense_hot(trace, params.segments, batch_of_step)
     form = None if params.bundle_form is None else FormChoice.parse(params.bundle_form)
     sizes = params.bundle_bytes if form is None or form.bundle_bytes is None else form.bundle_bytes
     read, recorded = read_layouts(names, trace, sizes, params.profile, None if model is None else model.bundle_bytes)
     if gates is not None or form is not None:
         read = with_forms(read, form, None if model is None else model.n_parts, device.page_bytes)
     _check_whole(read, params)
+    segments = params.segments
+    ahead: Mapping[str, int] = {}
+    if params.cache == Segmented.policy and segments is not None:
+        trace = dense_hot(trace, segments, batch_of_step)
+    elif params.cache == Segmented.policy and (hot := hot_rows_of(names, read, trace, params.batch)) is not None:
+        trace, segments, ahead = hot.served(trace, batch_of_step), hot.segments, hot.read_ahead_neurons
     # One range of addresses for all layouts, so that padding is not charged twice.
     device = replace(device, span_bytes=max(layout.span_bytes for layout in read))
     baseline = _place_of_baseline(names, params.baseline) * max(1, len(params.select))
     dram = choose_dram(read[0], recorded, params.dram_budget, params.cache)
     dram = dram_behind_gates(dram, read[0], gates, params.dram_budget)
     n_threads = (os.cpu_count() or 1) if params.n_threads is None else params.n_threads
-    pool_neurons = sum(dram.capacity_neurons.values()) if params.dram_pool else None
+    pool_neurons = sum(dram.capacity_neurons.values()) if params.is_pooled else None
     simulation = SimulationParams(
         dram.cache, dram.capacity_neurons if pool_neurons is None else {}, params.gap, n_threads,
         None if params.compute is None else params.compute.on(device),
         admission=Admission.parse(params.admission, params.seed),
         reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
-        with_bound=params.bound, pool_neurons=pool_neurons, segments=params.segments, batch_of_step=batch_of_step,
-        gate_first=None if gates is None else gates.gate_first,
+        with_bound=params.bound, pool_neurons=pool_neurons, segments=segments, batch_of_step=batch_of_step,
+        gate_first=None if gates is None else gates.gate_first, read_ahead_neurons=ahead,
     )  # fmt: skip
     tuned = tuned_for(read) if params.select else {}
     if params.select:
@@ -231,7 +236,7 @@ def _score(
     warnings = (*trace_warnings(trace, device), *unused_dram_warnings(recorded, params.dram_budget))
     return Scores(
         device, simulation, tuple(path.name for path in paths), trace, read, results, results[baseline], warnings,
-        None if params.dram_pool else dram.split_by, params.select, params.magnitude_noise, tuned, predicted, gates,
+        None if params.is_pooled else dram.split_by, params.select, params.magnitude_noise, tuned, predicted, gates,
         params.bundle_form, params.batch,
     )  # fmt: skip
 

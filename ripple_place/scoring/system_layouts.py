@@ -119,7 +119,7 @@ class SystemLayouts:
         """Return a system's order, made for it or for another one that orders alike."""
         if knobs.layout:
             placement = read_layout(knobs.layout, self._trace).placement
-            return placement, NeuronPlan.of(knobs.layout, placement)
+            return placement, NeuronPlan.of(knobs.layout, placement) if knobs.plan == "yes" else None
         if knobs.ordering == "original" and knobs.plan == "no":
             originals = {
                 block: NeuronPlacement.original(active.n_neurons) for block, active in self._trace.blocks.items()

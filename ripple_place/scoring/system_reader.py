@@ -9,6 +9,7 @@ import numpy as np
 
 from ripple_place.blocks import ffn_of
 from ripple_place.flash.admission import Admission
+from ripple_place.flash.bundle_form import WHOLE
 from ripple_place.flash.pipeline.params import PipelineParams
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.token_time import PIPELINE, ComputeParams
@@ -21,6 +22,8 @@ from ripple_place.systems.plan_params import PlanParams
 from ripple_place.trace.activation_trace import BlockTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ripple_place.flash.device.conditions import ConditionedDevice
     from ripple_place.flash.layout import Layout
     from ripple_place.scoring.system_layouts import SystemLayout
@@ -40,6 +43,8 @@ class ServedTrace:
     ----------
     trace : ActivationTrace
         What is asked for.
+    fires : ActivationTrace
+        What of it is used: without candidates, and without what a dense unit computes beside.
     layout : Layout
     device : ConditionedDevice
     params : SimulationParams
@@ -48,6 +53,7 @@ class ServedTrace:
     """
 
     trace: ActivationTrace
+    fires: ActivationTrace
     layout: Layout
     device: ConditionedDevice
     params: SimulationParams
@@ -65,13 +71,21 @@ class SystemReader:
         Under the system's conditions.
     params : SystemParams
     n_threads : int
+    n_parts : mapping of str to int, optional
+        By block, 3 where a neuron has a gate. Default: where bundles have three equal parts.
     """
 
     def __init__(
-        self, knobs: Knobs, layout: SystemLayout, device: ConditionedDevice, params: SystemParams, n_threads: int
-    ) -> None:
+        self, knobs: Knobs, layout: SystemLayout, device: ConditionedDevice, params: SystemParams, n_threads: int,
+        n_parts: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.knobs, self.layout, self.device = knobs, layout, device
-        self._params, self._n_threads = params, n_threads
+        self._params, self._n_threads, self._n_parts = params, n_threads, n_parts or {}
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether all blocks share one cache."""
+        return self.knobs.pool != NO
 
     @property
     def is_lossy(self) -> bool:
@@ -79,10 +93,14 @@ class SystemReader:
         return not self.knobs.is_lossless
 
     @property
-    def has_gates(self) -> bool:
-        """Whether gates are read first: the system does so, and bundles have three equal parts."""
-        sizes = {block.extent.bundle_bytes for block in self.layout.layout.blocks.values()}
-        return self.knobs.gate_first != NO and all(size % GATED_PARTS == 0 for size in sizes)
+    def has_form(self) -> bool:
+        """Whether it matters where gates lie: neurons have one, and the system reads them first or stores them so."""
+        sizes = {name: block.extent.bundle_bytes for name, block in self.layout.layout.blocks.items()}
+        is_gated = all(
+            self._n_parts.get(name, GATED_PARTS) == GATED_PARTS and n_bytes % GATED_PARTS == 0
+            for name, n_bytes in sizes.items()
+        )
+        return is_gated and (self.knobs.gate_first != NO or self.knobs.bundle_form != WHOLE)
 
     def served(self, trace: ActivationTrace) -> ServedTrace:
         """Return what is simulated where nothing of what fires is dropped.
@@ -94,24 +112,34 @@ class SystemReader:
         """
         if self.knobs.uses_everything:
             trace = all_active(trace)
-        layout, params = self.layout.layout, self.simulation(trace)
-        if self.has_gates:
-            trace, gates = read_gates(trace, self.knobs.gate_first, self.knobs.bundle_form, self._params.simulate.seed)
+        fires, layout, params = trace, self.layout.layout, self.simulation(trace)
+        if self.has_form:
+            gate_first = None if self.knobs.gate_first == NO else self.knobs.gate_first
+            trace, gates = read_gates(trace, gate_first, self.knobs.bundle_form, self._params.simulate.seed)
             form = FormChoice.parse(self.knobs.bundle_form)
             (layout,) = with_forms([layout], form, {}, self.device.page_bytes)
-            dram = SimulatedDram(params.cache, self.layout.capacity_neurons)
+            dram = SimulatedDram(params.cache, self._capacities(layout))
             dram = dram_behind_gates(dram, layout, gates, self._params.budget)
-            pool = None if params.pool_neurons is None else sum(dram.capacity_neurons.values())
             params = replace(
-                params, capacity_neurons=dram.capacity_neurons, pool_neurons=pool,
+                params, capacity_neurons={} if self.is_pooled else dram.capacity_neurons,
+                pool_neurons=sum(dram.capacity_neurons.values()) if self.is_pooled else None,
                 gate_first=None if gates is None else gates.gate_first,
             )  # fmt: skip
         if self.layout.plan is None:
-            return ServedTrace(trace, layout, self.device, params)
+            return ServedTrace(trace, fires, layout, self.device, params)
         hot = HotRows.of_plan(self.layout.plan, layout)
         compute = self._with_dense_unit(params.compute, self.layout.plan)
         params = replace(params, read_ahead_neurons=hot.read_ahead_neurons, compute=compute)
-        return ServedTrace(hot.served(trace), layout, self.device, params, hot)
+        return ServedTrace(hot.served(trace), fires, layout, self.device, params, hot)
+
+    def _capacities(self, layout: Layout) -> dict[str, int]:
+        """Return the neurons that DRAM holds where a form has changed their size: as many bytes."""
+        capacities = {}
+        for name, n_held in self.layout.capacity_neurons.items():
+            block, given = layout.blocks[name], self.layout.layout.blocks[name]
+            n_bytes = n_held * given.extent.bundle_bytes
+            capacities[name] = min(block.n_neurons, n_bytes // block.extent.bundle_bytes)
+        return capacities
 
     def simulation(self, trace: ActivationTrace) -> SimulationParams:
         """Return how the reader works, gates and hot rows apart."""
@@ -121,14 +149,14 @@ class SystemReader:
             gap = knobs.collapse
         elif knobs.collapse != "auto" and knobs.access != "mmap":
             gap = 0 if knobs.collapse == "off" else int(knobs.collapse)
-        is_pooled = knobs.pool != NO
         plan = self.layout.plan
         segments = None if plan is None else HotRows.of_plan(plan, self.layout.layout).segments
         return SimulationParams(
-            self.layout.cache, {} if is_pooled else self.layout.capacity_neurons, gap, self._n_threads, self.compute(),
+            self.layout.cache, {} if self.is_pooled else self.layout.capacity_neurons, gap, self._n_threads,
+            self.compute(),
             admission=Admission.parse(knobs.admission, params.seed),
             reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
-            pool_neurons=self.layout.pool_neurons if is_pooled else None,
+            pool_neurons=self.layout.pool_neurons if self.is_pooled else None,
             segments=segments,
         )  # fmt: skip
 

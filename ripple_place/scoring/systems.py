@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ripple_place.blocks import COLUMN, NEURON, select_layers
 from ripple_place.bundle_sizes import sizes_of_blocks
 from ripple_place.errors import UsageError
@@ -16,10 +14,12 @@ from ripple_place.flash.device.files import load_device
 from ripple_place.flash.simulator import simulate
 from ripple_place.graph.profile import read_profile
 from ripple_place.predict.params import PREDICTED
+from ripple_place.scoring.hot_rows import fired_accesses
 from ripple_place.scoring.layouts import existing_profile
 from ripple_place.scoring.predictions import PredictedActivity, activity_to_json
 from ripple_place.scoring.score import trace_warnings
 from ripple_place.scoring.source import open_source
+from ripple_place.scoring.system_checks import check_chosen, has_no_zeros
 from ripple_place.scoring.system_layouts import SystemLayouts
 from ripple_place.scoring.system_reader import SystemReader
 from ripple_place.scoring.system_result import SystemResult
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from ripple_place.systems.system import System
     from ripple_place.trace.activation_trace import ActivationTrace
     from ripple_place.tracking import Track
-
-DENSE_SHARE = 0.999
-"""Of all neurons that put out something: above it, a model's activations count as never zero."""
-_SAMPLED_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +123,9 @@ def score_systems(sources: Sequence[Path], params: SystemParams, track: Track = 
         with open_source(sources, simulation, track) as (trace, model):
             trace = trace.select(select_layers(trace.blocks, simulation.layers))
             if chosen is None:
-                is_dense = _is_dense(trace)
+                is_dense = has_no_zeros(trace)
                 chosen = {system.name: system.dense if is_dense else system.knobs for system in systems}
-                _check_chosen(chosen, trace, is_dense=is_dense, is_model=model is not None)
+                check_chosen(chosen, trace, is_dense=is_dense, is_model=model is not None)
             scorer = _UnitScorer(trace, model, profiles.get(trace.unit), params, tuned, track)
             for system in systems:
                 if (knobs := chosen[system.name]).unit == trace.unit:
@@ -173,7 +169,9 @@ class _UnitScorer:
         )  # fmt: skip
         device = under(self._profile_of_device, conditions, self._span_bytes)
         n_threads = self._params.simulate.n_threads or os.cpu_count() or 1
-        self._readers[system.name] = system, SystemReader(knobs, layout, device, self._params, n_threads)
+        n_parts = None if self._model is None else self._model.n_parts
+        reader = SystemReader(knobs, layout, device, self._params, n_threads, n_parts)
+        self._readers[system.name] = system, reader
 
     def results(self) -> dict[str, SystemResult]:
         """Return what each system costs."""
@@ -209,9 +207,10 @@ def _simulated(reader: SystemReader, trace: ActivationTrace) -> tuple[LayoutResu
     """Return what serving a trace costs, and the hit ratio of what fires where other rows are asked for as well."""
     served = reader.served(trace)
     result = simulate(served.trace, served.layout, served.device, served.params)
-    if served.hot is None:
-        return result, None
-    return result, served.hot.hit_ratio(result.totals, trace.n_tokens, served.hot.count_fired(trace))
+    if served.hot is not None:
+        return result, served.hot.hit_ratio(result, served.fires, served.params.reset_tokens)
+    n_fired, n_hits = fired_accesses(result)
+    return result, n_hits / n_fired if n_fired else None
 
 
 def _profiles(params: SystemParams) -> dict[str, Profile]:
@@ -238,30 +237,3 @@ def _sizes(trace: ActivationTrace, model: ModelText | None, params: SystemParams
         "--system", found="nothing that says how long a neuron's weights are", expected="a bundle size",
         remedy="add --bundle-bytes (for instance 2 x hidden size x bytes per weight)",
     )  # fmt: skip
-
-
-def _check_chosen(chosen: Mapping[str, Knobs], trace: ActivationTrace, *, is_dense: bool, is_model: bool) -> None:
-    """Refuse systems that cannot serve the source."""
-    for name, knobs in chosen.items():
-        if knobs.unit != trace.unit and not is_model:
-            raise UsageError(
-                f"--system {name}", found=f"a trace of {trace.unit}s", expected=f"one of {knobs.unit}s, or a model",
-                remedy="name the model with --text, or leave the system out",
-            )  # fmt: skip
-        if is_dense and knobs.unit == NEURON and knobs.uses == "exact":
-            raise UsageError(
-                f"--system {name}", found="activations that are never zero", expected="neurons that do not fire, which "
-                "it leaves in flash", remedy=f"write {name},uses=top-k=20%, or leave the system out",
-            )  # fmt: skip
-
-
-def _is_dense(trace: ActivationTrace) -> bool:
-    """Tell whether a trace of neurons has next to no zeros, by some of its rows; columns are chosen, not zero."""
-    if trace.unit == COLUMN:
-        return True
-    n_active = n_seen = 0
-    for block in trace.blocks.values():
-        rows = np.asarray(block.active[:_SAMPLED_ROWS])
-        n_active += int(np.unpackbits(rows).sum())
-        n_seen += rows.shape[0] * block.n_neurons
-    return n_active >= DENSE_SHARE * n_seen

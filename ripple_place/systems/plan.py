@@ -197,7 +197,8 @@ def _plan_in(document: Any) -> NeuronPlan:
 
 def _fits(plan: NeuronPlan, placement: ModelPlacement) -> bool:
     """Tell whether a plan is one of a placement's blocks, and its counts are possible."""
-    if not plan.blocks or plan.blocks.keys() != placement.blocks.keys() or plan.dram_neurons < 0:
+    # Blocks that were not planned, such as those of other layers, stay as they are.
+    if not plan.blocks or not plan.blocks.keys() <= placement.blocks.keys() or plan.dram_neurons < 0:
         return False
     sizes = plan.batch_sizes
     if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):

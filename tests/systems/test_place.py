@@ -137,7 +137,7 @@ def test_a_malformed_plan_is_refused(planned: tuple[Path, Path], change: str) ->
     if change == "format":
         document["format"] = "ripple-place.plan/9"
     elif change == "blocks":
-        document["blocks"].pop("layers.1")
+        document["blocks"]["layers.9"] = document["blocks"].pop("layers.1")
     elif change == "n_hot":
         document["blocks"]["layers.0"]["hot"]["1"]["n_hot"] = N + 1
     elif change == "sizes":

@@ -63,8 +63,9 @@ def find_policy(policy: str) -> CacheFactory:
     if policy == Segmented.policy:
         raise UsageError(
             f"cache {policy}", found="no plan of hot clusters, or no pool",
-            expected="both: SimulationParams(pool_neurons=N, segments=HotSegments(...))",
-            remedy="name a policy that needs no plan, such as pinned+lru, or give both from Python",
+            expected="a layout that was made by a plan, whose hot clusters `simulate` keeps in a pool",
+            remedy="make one with `ripple-place reorder --plan powerinfer2`, or name a policy that needs no plan, such "
+            "as pinned+lru",
         )  # fmt: skip
     if policy not in POLICIES:
         raise UsageError(
