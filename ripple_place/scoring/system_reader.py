@@ -10,6 +10,7 @@ import numpy as np
 from ripple_place.blocks import ffn_of
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.bundle_form import WHOLE
+from ripple_place.flash.gate_first import FULL_GATE, RESIDENT
 from ripple_place.flash.pipeline.params import PipelineParams
 from ripple_place.flash.simulator import SimulationParams
 from ripple_place.flash.token_time import PIPELINE, ComputeParams
@@ -59,6 +60,20 @@ class ServedTrace:
     params: SimulationParams
     hot: HotRows | None = None
 
+    @property
+    def dram_bytes(self) -> int:
+        """What is cached when all caches are full, and the gates that are always in DRAM."""
+        mode = None if self.params.gate_first is None else self.params.gate_first.mode
+        n_bytes, pool, cached_bytes = 0, self.params.pool_neurons, 0
+        for name, block in self.layout.blocks.items():
+            has_gates_apart = block.form is not None and mode in (FULL_GATE, RESIDENT)
+            cached_bytes = block.form.rest_bytes if block.form and has_gates_apart else block.extent.bundle_bytes
+            if block.form is not None and mode == RESIDENT:
+                n_bytes += block.n_neurons * block.form.gate_bytes
+            n_bytes += self.params.capacity_neurons.get(name, 0) * cached_bytes
+        # Blocks that share a pool have neurons of one size.
+        return n_bytes if pool is None else n_bytes + pool * cached_bytes
+
 
 class SystemReader:
     """Serves a trace as a system does.
@@ -101,6 +116,10 @@ class SystemReader:
             for name, n_bytes in sizes.items()
         )
         return is_gated and (self.knobs.gate_first != NO or self.knobs.bundle_form != WHOLE)
+
+    def as_it_is(self, trace: ActivationTrace) -> ServedTrace:
+        """Return what is simulated where a rule chooses of what fires, for each token anew."""
+        return ServedTrace(trace, trace, self.layout.layout, self.device, self.simulation(trace))
 
     def served(self, trace: ActivationTrace) -> ServedTrace:
         """Return what is simulated where nothing of what fires is dropped.

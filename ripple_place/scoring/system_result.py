@@ -25,6 +25,8 @@ class SystemResult:
         Those that were used: of activations with zeros, or without.
     layout : SystemLayout
     result : LayoutResult
+    dram_bytes : int
+        What its caches hold when they are full.
     predictor_bytes : int or None
         DRAM that the profile's predictors take beside the budget; None where it has none.
     hit_ratio : float or None
@@ -35,6 +37,7 @@ class SystemResult:
     knobs: Knobs
     layout: SystemLayout
     result: LayoutResult
+    dram_bytes: int
     predictor_bytes: int | None = None
     hit_ratio: float | None = None
 
@@ -66,6 +69,7 @@ class SystemResult:
             "system": self.system.name,
             "knobs": asdict(self.knobs),
             "policy": self.layout.cache,
+            "dram_bytes": self.dram_bytes,
             "cache_hit_ratio": document["cache_hit_ratio"] if self.hit_ratio is None else self.hit_ratio,
             "lossless": self.knobs.is_lossless,
             "knows": self.knows,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ripple_place.flash.results import LayoutResult
     from ripple_place.graph.profile import Profile
     from ripple_place.scoring.system_params import SystemParams
+    from ripple_place.scoring.system_reader import ServedTrace
     from ripple_place.systems.knobs import Knobs
     from ripple_place.systems.system import System
     from ripple_place.trace.activation_trace import ActivationTrace
@@ -180,18 +181,23 @@ class _UnitScorer:
         for name, (system, reader) in self._track(
             [(name, pair) for name, pair in self._readers.items() if name not in lossy], "simulating systems"
         ):
-            results[name] = self._result(system, reader, *_simulated(reader, self._trace))
+            served = reader.served(self._trace)
+            results[name] = self._result(system, reader, served, *_simulated(served))
         readers = {name: reader for name, (_, reader) in lossy.items()}
         found = self._tuned.run(readers, self._trace, self._model, self._profile)
-        return results | {name: self._result(*lossy[name], result) for name, result in found.items()}
+        for name, result in found.items():
+            system, reader = lossy[name]
+            results[name] = self._result(system, reader, reader.as_it_is(self._trace), result)
+        return results
 
     def _result(
-        self, system: System, reader: SystemReader, result: LayoutResult, hit_ratio: float | None = None
-    ) -> SystemResult:
+        self, system: System, reader: SystemReader, served: ServedTrace, result: LayoutResult,
+        hit_ratio: float | None = None,
+    ) -> SystemResult:  # fmt: skip
         predictor = None if self._profile is None else self._profile.predictor
         known = {} if predictor is None else predictor.blocks
         n_bytes = sum(block.n_bytes for name, block in known.items() if name in self._trace.blocks) or None
-        return SystemResult(system, reader.knobs, reader.layout, result, n_bytes, hit_ratio)
+        return SystemResult(system, reader.knobs, reader.layout, result, served.dram_bytes, n_bytes, hit_ratio)
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of `SystemScores` that do not depend on systems."""
@@ -203,9 +209,8 @@ class _UnitScorer:
         }  # fmt: skip
 
 
-def _simulated(reader: SystemReader, trace: ActivationTrace) -> tuple[LayoutResult, float | None]:
+def _simulated(served: ServedTrace) -> tuple[LayoutResult, float | None]:
     """Return what serving a trace costs, and the hit ratio of what fires where other rows are asked for as well."""
-    served = reader.served(trace)
     result = simulate(served.trace, served.layout, served.device, served.params)
     if served.hot is not None:
         return result, served.hot.hit_ratio(result, served.fires, served.params.reset_tokens)
