@@ -58,8 +58,9 @@ Example:
 @click.option("--dram-pool", is_flag=True, help="One cache for all blocks, of the same size in all, instead of one for "
               "each block.")  # fmt: skip
 @click.option("--cache", metavar="POLICY", help="none, lru, fifo, lfu, s3fifo, sieve, greedydual, pinned, pinned+lru, "
-              "belady (the bound), window:K (the last K tokens'), or DIP's mask-first-lru, mask-first-lfu or "
-              "mask-first-belady.  [default: s3fifo with a budget]")  # fmt: skip
+              "belady (the bound), window:K (the last K tokens'), DIP's mask-first-lru, mask-first-lfu or "
+              "mask-first-belady, or segmented (one pool, by the plan of the first layout of reorder --plan).  "
+              "[default: s3fifo with a budget]")  # fmt: skip
 @click.option("--admission", metavar="RULE", default="all", show_default=True,
               help="Which misses may enter the cache: all, or linking[:CUTOFF,PROBABILITY]: those in runs of CUTOFF or "
               "more active slots only with PROBABILITY.")  # fmt: skip
