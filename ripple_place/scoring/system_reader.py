@@ -10,6 +10,8 @@ import numpy as np
 from ripple_place.blocks import ffn_of
 from ripple_place.flash.admission import Admission
 from ripple_place.flash.bundle_form import WHOLE
+from ripple_place.flash.caches.lru import Lru
+from ripple_place.flash.caches.none import NoCache
 from ripple_place.flash.gate_first import FULL_GATE, RESIDENT
 from ripple_place.flash.pipeline.params import PipelineParams
 from ripple_place.flash.simulator import SimulationParams
@@ -170,14 +172,29 @@ class SystemReader:
             gap = 0 if knobs.collapse == "off" else int(knobs.collapse)
         plan = self.layout.plan
         segments = None if plan is None else HotRows.of_plan(plan, self.layout.layout).segments
+        cache = NoCache.policy if self._never_hits(trace) else self.layout.cache
         return SimulationParams(
-            self.layout.cache, {} if self.is_pooled else self.layout.capacity_neurons, gap, self._n_threads,
+            cache, {} if self.is_pooled else self.layout.capacity_neurons, gap, self._n_threads,
             self.compute(),
             admission=Admission.parse(knobs.admission, params.seed),
             reset_tokens=tuple(trace.segment_starts.tolist()) if params.reset_at_segments else (),
             pool_neurons=self.layout.pool_neurons if self.is_pooled else None,
             segments=segments,
         )  # fmt: skip
+
+    def _never_hits(self, trace: ActivationTrace) -> bool:
+        """Tell whether LRU drops each unit before it is used again, as where every token uses all and few have room.
+
+        Then replaying it is spared: half of the time that such a system takes.
+        """
+        is_plain = self.layout.plan is None and not self.has_form and self.knobs.admission == "all"
+        if not (self.knobs.uses_everything and self.layout.cache == Lru.policy and is_plain):
+            return False
+        n_neurons = {name: block.n_neurons for name, block in trace.blocks.items()}
+        if self.is_pooled:
+            reaches_all = all(block.token_index is None for block in trace.blocks.values())
+            return reaches_all and self.layout.pool_neurons < sum(n_neurons.values())
+        return all(self.layout.capacity_neurons.get(name, 0) < n for name, n in n_neurons.items())
 
     def compute(self) -> ComputeParams | None:
         """Return what computing costs: as given for a layer, else by the device's rates; None where it has none.

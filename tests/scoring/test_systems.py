@@ -66,6 +66,30 @@ def test_llama_cpp(texts: Texts, tmp_path: Path, all_of_them: dict[str, dict[str
     assert expected["cache_hit_ratio"] == 0
 
 
+@pytest.mark.parametrize(
+    ("knobs", "params"),
+    [
+        ("", {"dram_pool": True}),
+        (",pool=no", {}),
+        (",admission=linking:2;0.5", {"dram_pool": True, "admission": "linking:2,0.5"}),
+        (",cache=s3fifo,pool=no", {"cache": "s3fifo"}),
+        (",gate-first=full-gate,bundle-form=gates-apart,access=direct",
+         {"dram_pool": True, "gap": 0, "gate_first": "full-gate", "bundle_form": "gates-apart"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_everything_is_used(
+    texts: Texts, tmp_path: Path, share: float, knobs: str, params: dict[str, Any]
+) -> None:  # fmt: skip
+    """Whatever the cache, and whether replaying it is spared because it cannot hit: as a trace of ones is served."""
+    everything = write_stock_trace(tmp_path / "ones", {name: np.ones((N_TOKENS, N_NEURONS)) for name in LAYERS})
+    if "gate_first" not in params:
+        params = {**params, "conditions": ReadConditions(access="mmap")}
+    expected = plain(everything, "original", **{"cache": "lru", "dram_budget": share, **params})
+    system = f"llama.cpp{knobs}"
+    assert costs(entries(compare(texts, system, dram_budget=share))[system]) == expected
+
+
 def test_llama_cpp_that_fits(texts: Texts, tmp_path: Path) -> None:
     """With room for all, the first token reads everything, and no other anything."""
     entry = entries(compare(texts, "llama.cpp", dram_budget=1.0))["llama.cpp"]
