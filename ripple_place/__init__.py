@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ripple_place.predict.params import PredictorParams
     from ripple_place.scoring.extras import SimulateExtras
     from ripple_place.scoring.params import SimulateParams
+    from ripple_place.scoring.system_params import SystemParams
+    from ripple_place.systems.plan_params import PlanParams
     from ripple_place.trace.files import read_trace
     from ripple_place.verdict.judge import VerdictParams
     from ripple_place.workflows.calibrate import calibrate
@@ -34,13 +36,15 @@ if TYPE_CHECKING:
     from ripple_place.workflows.profile_params import ProfileParams
     from ripple_place.workflows.reorder import apply_placement, reorder
     from ripple_place.workflows.simulate import simulate
+    from ripple_place.workflows.simulate_systems import simulate_systems
     from ripple_place.workflows.verify import verify
 
 __all__ = [
-    "CalibrateParams", "CaptureParams", "ComputeParams", "PipelineParams", "PlacingParams", "PredictorParams",
-    "ProfileParams", "ReadConditions", "RipplePlaceError", "SimulateExtras", "SimulateParams", "VerdictParams",
-    "WritingParams", "__version__", "apply_placement", "calibrate", "list_devices", "load_device", "profile",
-    "read_placement", "read_profile", "read_trace", "reorder", "simulate", "verify", "write_placement",
+    "CalibrateParams", "CaptureParams", "ComputeParams", "PipelineParams", "PlacingParams", "PlanParams",
+    "PredictorParams", "ProfileParams", "ReadConditions", "RipplePlaceError", "SimulateExtras", "SimulateParams",
+    "SystemParams", "VerdictParams", "WritingParams", "__version__", "apply_placement", "calibrate", "list_devices",
+    "load_device", "profile", "read_placement", "read_profile", "read_trace", "reorder", "simulate",
+    "simulate_systems", "verify", "write_placement",
 ]  # fmt: skip
 
 _MODULE_OF = {
@@ -49,12 +53,14 @@ _MODULE_OF = {
     "ComputeParams": "flash.token_time",
     "PipelineParams": "flash.pipeline.params",
     "PlacingParams": "placing.params",
+    "PlanParams": "systems.plan_params",
     "PredictorParams": "predict.params",
     "ProfileParams": "workflows.profile_params",
     "ReadConditions": "flash.device.conditions",
     "RipplePlaceError": "errors",
     "SimulateExtras": "scoring.extras",
     "SimulateParams": "scoring.params",
+    "SystemParams": "scoring.system_params",
     "VerdictParams": "verdict.judge",
     "WritingParams": "checkpoint.writing",
     "apply_placement": "workflows.reorder",
@@ -67,6 +73,7 @@ _MODULE_OF = {
     "read_trace": "trace.files",
     "reorder": "workflows.reorder",
     "simulate": "workflows.simulate",
+    "simulate_systems": "workflows.simulate_systems",
     "verify": "workflows.verify",
     "write_placement": "placement",
 }

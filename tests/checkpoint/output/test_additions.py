@@ -17,6 +17,7 @@ from ripple_place.checkpoint.names import (
     JOURNAL_FILE,
     MANIFEST_FILE,
     PLACEMENT_FILE,
+    PLAN_FILE,
     PREDICTORS_FILE,
     SELECTION_FILE,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 FILES = {
     SELECTION_FILE: b'{"rules": []}\n', COMPENSATION_FILE: save({}),
-    PREDICTORS_FILE: predictors_content(predictor_of()),
+    PREDICTORS_FILE: predictors_content(predictor_of()), PLAN_FILE: b'{"format": "ripple-place.plan/1"}\n',
 }  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_they_are_declared_and_proved(pico_opt: Path, out: Path) -> None:
     document = read_manifest(out).document
     assert document["additions"] == ADDITIONS
     assert document["files"].keys() >= FILES.keys()
-    assert verify(pico_opt, out).checks[ADDED] == 3
+    assert verify(pico_opt, out).checks[ADDED] == 4
     assert ADDED in {check["check"] for check in document["checks"]}
 
 
@@ -102,6 +103,8 @@ def torn(out: Path) -> None:
         lambda out: (out / SELECTION_FILE).unlink(),
         lambda out: (out / PREDICTORS_FILE).unlink(),
         lambda out: (out / COMPENSATION_FILE).unlink(),
+        lambda out: (out / PLAN_FILE).unlink(),
+        lambda out: (out / PLAN_FILE).write_bytes(FILES[PLAN_FILE] + b" "),
         lambda out: (out / "ripple_place" / "more.json").write_text("{}"),
         lambda out: adjust_manifest(out, additions={SELECTION_FILE: "selection"}),
         lambda out: adjust_manifest(out, additions={}),
