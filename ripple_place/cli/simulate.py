@@ -129,7 +129,8 @@ def simulate(
     compares_systems = check_systems(options)
     extras, options = take_extras(options)
     capture = text_params(text, common, family=family, unit=unit or NEURON, adapter=adapter)
-    for flag, given in (("--family", family), ("--unit", unit), ("--adapter", adapter)):
+    tune_texts = options.get("tune_texts") or None
+    for flag, given in (("--family", family), ("--unit", unit), ("--adapter", adapter), ("--tune-text", tune_texts)):
         if given is not None and capture is None:
             raise UsageError(
                 flag, found="traces, which were recorded before", expected="a model and --text FILE",

@@ -33,13 +33,21 @@ _OPTIONS = (
                  help="Rounds of perturbations of the orders that systems make."),
 )  # fmt: skip
 _KNOBS = {
-    "layouts": "--layout", "cache": "--cache", "admission": "--admission", "select": "--select", "gap": "--collapse",
-    "queue_depth": "--queue-depth", "access": "--access", "overlap": "--overlap", "unit": "--unit", "bound": "--bound",
-    "dram_pool": "--dram-pool", "gate_first": "--gate-first", "bundle_form": "--bundle-form", "batch": "--batch",
-    "magnitude_noise": "--magnitude-noise", "sweep": "--sweep", "transfer": "--transfer", "measured_file": "--measure",
-    "fio": "--emit-fio", "html": "--html", "timeline": "--timeline",
+    "layouts": ("--layout", "layout=PATH"), "cache": ("--cache", "cache=lru"),
+    "admission": ("--admission", "admission=linking"), "select": ("--select", "uses=top-k=20%"),
+    "gap": ("--collapse", "collapse=auto"), "queue_depth": ("--queue-depth", "queue-depth=1"),
+    "access": ("--access", "access=mmap"), "overlap": ("--overlap", "overlap=pipeline"),
+    "unit": ("--unit", "unit=column"), "dram_pool": ("--dram-pool", "pool=yes"),
+    "gate_first": ("--gate-first", "gate-first=predicted"), "bundle_form": ("--bundle-form", "bundle-form=gates-apart"),
 }  # fmt: skip
-"""Options that systems have knobs for, or that are of layouts."""
+"""Options that systems have knobs for, and such a knob."""
+_OF_LAYOUTS = {
+    "baseline": "--baseline", "bound": "--bound", "batch": "--batch", "magnitude_noise": "--magnitude-noise",
+    "pipeline": "--pipeline", "sweep": "--sweep", "transfer": "--transfer", "measured_file": "--measure",
+    "measure_depth": "--measure-depth", "measure_tokens": "--measure-tokens", "fio": "--emit-fio", "html": "--html",
+    "timeline": "--timeline",
+}  # fmt: skip
+"""Options that systems have no knob for."""
 _ALONE = {"tune_texts": "--tune-text", "tune_tokens": "--tune-tokens", "effort": "--effort"}
 
 
@@ -60,12 +68,17 @@ def check_systems(options: dict[str, Any]) -> bool:
     """
     is_given = click.get_current_context().get_parameter_source
     if options["systems"]:
-        for name, flag in _KNOBS.items():
+        for name, (flag, knob) in _KNOBS.items():
             if is_given(name) not in (None, ParameterSource.DEFAULT):
                 raise UsageError(
                     flag, found="--system as well", expected="one of the two: systems have knobs of their own",
-                    remedy=f"leave {flag} out, or set a knob, such as neuralink,cache=lru",
+                    remedy=f"leave {flag} out, or set the knob: --system NAME,{knob}",
                 )  # fmt: skip
+        for name, flag in _OF_LAYOUTS.items():
+            if is_given(name) not in (None, ParameterSource.DEFAULT):
+                raise UsageError(
+                    flag, found="--system as well", expected="--layout, which it is for", remedy=f"leave {flag} out"
+                )
         return True
     for name, flag in _ALONE.items():
         if is_given(name) not in (None, ParameterSource.DEFAULT):
@@ -86,13 +99,15 @@ def system_params(
     from ripple_place.scoring.system_params import SystemParams
 
     simulate = SimulateParams(**more, seed=common.seed, n_threads=common.n_threads)
-    return SystemParams(
-        tuple(options["systems"]), simulate, profiles, _tune_params(options, text, common), options["effort"]
-    )
+    tune = None if simulate.capture is None else _tune_params(options, text, simulate.capture, common)
+    return SystemParams(tuple(options["systems"]), simulate, profiles, tune, options["effort"])
 
 
-def _tune_params(options: dict[str, Any], text: dict[str, Any], common: Common) -> CaptureParams | None:
-    """Return how a model reads the text that rules are tuned on: as it reads the other."""
-    if not options["tune_texts"]:
-        return None
-    return text_params({**text, "texts": options["tune_texts"], "max_tokens": options["tune_tokens"]}, common)
+def _tune_params(
+    options: dict[str, Any], text: dict[str, Any], judged: CaptureParams, common: Common
+) -> CaptureParams | None:
+    """Return how a model reads the text that rules are tuned on: as it reads the one that they are judged on."""
+    return text_params(
+        {**text, "texts": options["tune_texts"], "max_tokens": options["tune_tokens"]}, common,
+        family=judged.family, adapter=judged.adapter,
+    )  # fmt: skip

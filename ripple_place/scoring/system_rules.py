@@ -70,7 +70,8 @@ class RulesOfSystems:
         rules = {name: parse_rule(reader.knobs.uses) for name, reader in readers.items()}
         check_units(rules.values(), trace.unit)
         known = _known(profile)
-        tuned = self._tune({name: readers[name] for name in readers if _needs_tuning(rules[name])}, rules, known, trace)
+        fitted = {name: readers[name] for name in readers if _needs_tuning(rules[name])}
+        tuned = self._tune(fitted, rules, known, trace, is_model=model is not None)
         tunings = {name: tuned.get(name, known) for name in readers}
         if model is None:
             return self._on_trace(readers, rules, tunings, trace)
@@ -104,17 +105,21 @@ class RulesOfSystems:
         return results
 
     def _tune(
-        self, readers: Mapping[str, SystemReader], rules: Mapping[str, Rule], known: Tuning, trace: ActivationTrace
-    ) -> dict[str, Tuning]:
+        self, readers: Mapping[str, SystemReader], rules: Mapping[str, Rule], known: Tuning, trace: ActivationTrace, *,
+        is_model: bool,
+    ) -> dict[str, Tuning]:  # fmt: skip
         """Fit prices and thresholds on the text for that."""
         if not readers:
             return {}
         if self._params.tune is None:
             name = next(iter(readers))
+            priced = f"{name.partition(',')[0]},uses=flash-aware;price=1e-06"
             raise UsageError(
                 f"--system {name}", found=f"the rule {rules[name]}, which has to be tuned, and no text for that",
-                expected="a text other than the one that it is judged on", remedy="add --tune-text FILE, or write a "
-                "rule with a price, such as uses=flash-aware;price=1e-06",
+                expected="a text other than the one that it is judged on",
+                remedy=f"add --tune-text FILE, or give a price: --system '{priced}'" if is_model else
+                "name the model with --text and --tune-text in place of the trace, or give a price: "
+                f"--system '{priced}'",
             )  # fmt: skip
         from ripple_place.capture.rules_in_model import ModelText
         from ripple_place.capture.tune_rule import RuleTuner

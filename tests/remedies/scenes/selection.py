@@ -335,7 +335,7 @@ def simulated_with(where: str, words: str, story: str, bad: tuple[str, ...], *go
 
 
 simulated_with(
-    "cli/simulate.py:simulate", "", "a family of a trace: without", ("--family", "family.toml"), ()
+    "cli/simulate.py:simulate", "leave {} out", "a family of a trace: without", ("--family", "family.toml"), ()
 )  # fmt: skip
 simulated_with("scoring/source.py:open_source", "leave --text out", "a text for a trace: without", ("--text", "text"),
                ())  # fmt: skip
