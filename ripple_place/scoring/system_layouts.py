@@ -90,7 +90,7 @@ class SystemLayouts:
         Raises
         ------
         UsageError
-            If it orders units, or pins them, by a profile that is not given.
+            If it orders units, or pins them, by a profile that is not given, or its layout was made for more DRAM.
         PlacementError, CheckpointError, TraceFormatError, OSError
             If its layout or the profile is malformed or of another model.
         """
@@ -100,6 +100,8 @@ class SystemLayouts:
         placed_blocks = ModelPlacement(blocks, unit_metadata(self._trace.unit))
         layout = Layout.from_extents(name, placed_blocks, extents)
         recorded = RecordedDram.of(name, placement) if knobs.for_dram == "yes" else None
+        if knobs.for_dram == "yes" and knobs.layout:
+            self._check_budget(name, recorded)
         if recorded is not None:
             capacity = {block: recorded.capacity_neurons.get(block, 0) for block in self._sizes}
             return SystemLayout(layout, recorded.cache, capacity, plan)
@@ -111,6 +113,17 @@ class SystemLayouts:
         """Return the DRAM budget in bytes."""
         n_neurons = {block: self._trace.blocks[block].n_neurons for block in self._sizes}
         return budget_bytes_of(self._params.budget, n_neurons, self._sizes)
+
+    def _check_budget(self, name: str, recorded: RecordedDram | None) -> None:
+        """Refuse a placement that was not made for DRAM, or for more of it than systems have here."""
+        split = {} if recorded is None else recorded.capacity_neurons
+        n_bytes = sum(split.get(block, 0) * size for block, size in self._sizes.items())
+        if recorded is None or n_bytes > self.budget_bytes():
+            raise UsageError(
+                f"--system {name}: layout", found="no DRAM budget" if recorded is None else f"one of {n_bytes} bytes",
+                expected=f"a placement made for at most {self.budget_bytes()} bytes of DRAM",
+                remedy="reorder again with --dram-budget as here, or add for_dram=no and a cache, such as cache=s3fifo",
+            )  # fmt: skip
 
     def _frequency(self, block: str) -> Int64Array | None:
         return None if self._profile is None else self._profile.blocks[block].frequency

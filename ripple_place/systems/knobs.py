@@ -96,6 +96,8 @@ class Knobs:
             check(getattr(self, name))
         if self.cache == AUTO and self.for_dram == NO:
             raise _refused("cache", AUTO, "for_dram=yes beside it, or the name of a policy")
+        if self.cache == Segmented.policy and (self.pool == NO or (self.plan == NO and not self.layout)):
+            raise _refused("cache", self.cache, "pool=yes and plan=yes beside it, or the name of another policy")
         if self.plan == "yes" and self.unit == COLUMN:
             raise _refused("plan", "yes", "unit=neuron: what is planned are whole neurons")
 

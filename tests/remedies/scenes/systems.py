@@ -99,9 +99,7 @@ instead(
     _PARAMS, "leave one out", "a system twice: once", lambda: SystemParams(("ours", "ours"), TENTH),
     lambda: SystemParams(("ours",), TENTH),
 )  # fmt: skip
-instead(
-    _PARAMS, "name one", "no system: one", lambda: SystemParams((), TENTH), lambda: SystemParams(("ours",), TENTH)
-)
+instead(_PARAMS, "name one", "no system: one", lambda: SystemParams((), TENTH), lambda: SystemParams(("ours",), TENTH))
 instead(
     _PARAMS, "add --dram-budget", "systems without a budget: with one", lambda: SystemParams(("ours",)),
     lambda: SystemParams(("ours",), TENTH),
@@ -171,6 +169,20 @@ compared_otherwise(
 )  # fmt: skip
 
 
+@case("scoring/system_layouts.py:SystemLayouts._check_budget")
+def layout_for_no_dram(folder: Path) -> Attempts:
+    """A layout that was not made for DRAM: one that was, or a cache of its own."""
+    trace, learned = trace_at(folder / "trace"), profile_at(folder / "profile")
+    placement_at(folder / "A")
+    run("reorder", "--profile", learned, "--out", folder / "B", *BUDGET.split(), "--cache", "lru", "--effort", 0)
+    for system in (
+        f"ours,layout={folder}/A",
+        f"ours,layout={folder}/B",
+        f"ours,layout={folder}/A,for_dram=no,cache=s3fifo",
+    ):
+        yield partial(run, "simulate", trace, *BUDGET.split(), "--system", system)
+
+
 @with_torch("scoring/systems.py:_check_chosen", "name the model with --text", "columns of a trace of neurons: those of "
             "the model, or another system")  # fmt: skip
 def columns_of_a_trace(folder: Path) -> Attempts:
@@ -218,7 +230,9 @@ def nothing_to_tune_on(folder: Path) -> Attempts:
     model = model_of(folder)
     (folder / "other").write_bytes((folder / "text").read_bytes()[::-1])
     text = ("--text", folder / "text", "--sequence-length", 32)
-    command = ("simulate", model, *text, "--dram-budget", "50%", "--system")
+    recording = ("--active", "dip=0.5", "--unit", "column", "--importance", "--no-verdict")
+    run("profile", model, *text, *recording, "--out", folder / "profile")
+    command = ("simulate", model, *text, "--profile", folder / "profile", "--dram-budget", "50%", "--system")
     yield partial(run, *command, f"dip,uses={AIMED}")
     yield partial(run, *command, f"dip,uses={AIMED}", "--tune-text", folder / "other")
     yield partial(run, *command, f"dip,uses={PRICED}")
