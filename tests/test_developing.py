@@ -28,6 +28,7 @@ from ripple_place.scoring.collapse import parse_collapse
 from ripple_place.select.registry import RULES, parse_rule
 from ripple_place.select.rule import Tuning
 from ripple_place.select.simulate import simulate_selected
+from ripple_place.systems.system import read_system
 from ripple_place.trace import activity_rules
 from ripple_place.trace.activation_trace import Magnitudes
 from ripple_place.trace.activity_rules import ActivityRule
@@ -153,6 +154,18 @@ def test_a_selection_rule(module_of: Callable[[str], ModuleType], monkeypatch: p
     assert result.totals.n_active == 1
     assert result.selection is not None
     assert result.selection.to_json()["kept_share"] == pytest.approx(1 / 7)
+
+
+def test_a_system(tmp_path: Path) -> None:
+    """The file is read, and is none that ships."""
+    (text,) = re.findall(r"```toml\n(.*?)```", RECIPES["A system"], re.DOTALL)
+    path = re.match(r"# (ripple_place/\S+\.toml)\n", text)[1]  # type: ignore[index]
+    assert (ROOT / path).parent.is_dir()
+    assert not (ROOT / path).exists()
+    (tmp_path / "bypass.toml").write_text(text)
+    system = read_system(tmp_path / "bypass.toml")
+    assert system.name == Path(path).stem
+    assert system.knobs.cache == "none"
 
 
 def test_a_command(

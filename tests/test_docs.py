@@ -9,22 +9,29 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import ripple_place
 from ripple_place.checkpoint.names import SELECTION_FILE
 from ripple_place.cli.main import cli
-from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, read_device
+from ripple_place.flash.device.files import DEFAULT_DEVICE, list_devices, load_device, read_device
 from ripple_place.flash.device.profile import DeviceProfile
 from ripple_place.flash.device.ranges import RANGES
 from ripple_place.scoring.selection_columns import COLUMNS
+from ripple_place.scoring.system_columns import COLUMNS as SYSTEM_COLUMNS
 from ripple_place.select.knowledge import SEES
 from ripple_place.select.registry import RULES
 from ripple_place.select.result import LOSS_KEYS, SelectionResult
 from ripple_place.select.rule import Tuning
 from ripple_place.select.selected_block import WorthCount
 from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules
+from ripple_place.systems.knobs import _CHOICES, Knobs
+from ripple_place.systems.plan import Assumption, BlockPlan, HotCounts, NeuronPlan
+from ripple_place.systems.plan_params import _OPTIONS, PlanParams
+from ripple_place.systems.planner import make_plan
+from ripple_place.systems.system import SYSTEMS, System, read_system
 from ripple_place.trace.adapters import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +177,71 @@ def test_the_formats_page_has_the_keys_of_rules():
     printed = SelectionResult("exact", "nothing", WorthCount(), 1, has_importance=False).to_json()
     for key in (*written.to_json()[0], *json.loads(written.files()[SELECTION_FILE]), *printed, "additions"):
         assert f"`{key}`" in text, key
+
+
+def rows_of(text, heading):
+    """Return the first cells of a table's rows, by what is in backticks there, and the rest of each row."""
+    section = text[text.index(f"\n{heading}\n") :].split("\n## ", 2)[0 if heading.startswith("###") else 1]
+    return {name: rest for cell, rest in re.findall(r"^\| (`.*?) \| (.*) \|$", section, re.MULTILINE)
+            for name in re.findall(r"`([^`]+)`", cell)}  # fmt: skip
+
+
+def test_the_systems_page_has_every_knob_with_its_default_and_values():
+    """And every system that ships, and every column of the table."""
+    text = DOCS["systems.md"]
+    knobs = rows_of(text, "## Knobs")
+    assert [*knobs] == [field.name for field in fields(Knobs)]
+    for field in fields(Knobs):
+        default, values = knobs[field.name].split(" | ") if field.default else ("", knobs[field.name])
+        assert default == (f"`{field.default}`" if field.default else "")
+        if field.name != "ordering":
+            assert all(f"`{value}`" in default + values for value in _CHOICES.get(field.name, ()))
+    assert [*rows_of(text, "## The shipped systems")] == [*SYSTEMS]
+    columns = text[text.index("## The columns") : text.index("## Equal DRAM")]
+    for heading, (key, _) in SYSTEM_COLUMNS.items():
+        key = "flash_time_us_percentiles" if heading == "p99" else key
+        assert re.search(rf"^\| .*{heading}.* \| .*`{key}`", columns, re.MULTILINE), heading
+
+
+def test_the_documented_system_is_valid(tmp_path):
+    """The file of docs/systems.md can be copied as it is, and the systems that its commands name are ones."""
+    text = DOCS["systems.md"]
+    (tmp_path / "window.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    system = read_system(tmp_path / "window.toml")
+    assert (system.knobs.cache, system.dense.uses) == ("window:5", "top-k=20%")
+    named = [quoted or plain for quoted, plain in re.findall(r"--system (?:'(.*?)'|([^\s`|]+))", text)]
+    assert len(named) > 10
+    for name in named:
+        if not name.startswith(("FILE", "SYSTEM")):
+            System.parse(name.removesuffix("."))
+
+
+def test_the_systems_page_shows_what_the_readme_shows():
+    """The README's session is run by another test."""
+    session = re.search(r"\$ ripple-place simulate [^\n]* --system .*?(?=```)", DOCS["README.md"], re.DOTALL)[0]
+    assert session in DOCS["systems.md"]
+
+
+def test_the_systems_page_has_every_option_of_a_plan():
+    """With its default; and the plan that it shows is what the planner makes of the example."""
+    options = rows_of(DOCS["systems.md"], "### Options")
+    assert [*options] == [*_OPTIONS]
+    defaults = PlanParams()
+    shown = [options[key].split(" | ")[0].strip("`") for key in ("batches", "cold-share", "over-predict")]
+    assert PlanParams.parse("powerinfer2,batches={},cold-share={},over-predict={}".format(*shown)) == defaults
+
+
+def test_the_formats_page_has_the_keys_of_a_plan():
+    """All that a plan writes."""
+    hot = HotCounts(1, 1, 1.0, 1.0)
+    device = load_device(DEFAULT_DEVICE)
+    plan = NeuronPlan("d", 1, {"layers.0": BlockPlan(2, 1, {1: hot})}, {}, (Assumption("a", "b"),)).to_json()
+    settings = make_plan({"layers.0": np.full(4, 0.5)}, {"layers.0": 4096}, 2, device).settings
+    text = DOCS["formats.md"]
+    section = text[text.index("### plan.json") : text.index("### PowerInfer's predictors")]
+    (block,) = plan["blocks"].values()
+    for key in (*plan, *plan["batches"]["1"], *plan["assumptions"][0], *block, *block["hot"]["1"], *settings):
+        assert f"`{key}`" in section, key
 
 
 def test_the_documented_bundle_reader_works(in_copy, monkeypatch):

@@ -47,9 +47,14 @@ from ripple_place.errors import CheckpointError, RipplePlaceError
 from ripple_place.flash.device.files import read_device
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
+from ripple_place.placing.params import PlacingParams
 from ripple_place.predict.files import predictors_content, read_predictors
 from ripple_place.predict.params import MAGNITUDE
 from ripple_place.scoring.params import SimulateParams
+from ripple_place.scoring.system_params import SystemParams
+from ripple_place.systems.plan import METADATA_KEY
+from ripple_place.systems.plan_params import PlanParams
+from ripple_place.systems.system import read_system
 from ripple_place.torchfile import read_torch_file
 from ripple_place.trace.activation_trace import ActivationTrace
 from ripple_place.trace.adapters import AdapterSource
@@ -58,7 +63,9 @@ from ripple_place.trace.counts import read_counts
 from ripple_place.trace.files import read_trace, write_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
+from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.simulate import simulate
+from ripple_place.workflows.simulate_systems import simulate_systems
 from tests.builders import (
     adjust_manifest,
     llama_config,
@@ -96,8 +103,11 @@ USED_BYTES = 256 << 20
 PER_FILE_BYTE = 64
 """What it may allocate for each byte of the file: an empty JSON list takes 56 bytes, and 2 in the file."""
 SECONDS = 20
+SYSTEM_FILE = Path(ripple_place.__file__).parent / "systems" / "published" / "llm-in-a-flash.toml"
 PROVED = ("manifest", "bundled", "bundled columns", "bundled gates", "predictors in an output")
 """Kinds that must be refused however little is changed."""
+COMPARED = ("system in use", "plan in use")
+"""Kinds that are simulated as a system."""
 ADDRESS_SPACE_BYTES = 8 << 30
 """Of the whole process, with its libraries: what tracing does not see ends in a MemoryError."""
 
@@ -164,6 +174,10 @@ class Targets:
         }  # fmt: skip
         placed = {"layers.0": NeuronPlacement(order, np.array([1, 2], np.int32), np.arange(12))}
         write_placement(root / "used", ModelPlacement(placed, metadata))
+        (root / "system.toml").write_bytes(SYSTEM_FILE.read_bytes())
+        budget = PlacingParams("frequency", bundle_bytes=6144, dram_budget=0.5, n_threads=1)
+        hot = PlanParams((1, 2), cluster_rows=2, attention_us=1.0)
+        reorder(None, root / "profile", root / "planned hot", budget, neuron_plan=hot)
         as_json: Mutate = lambda data, rng: mutate_json(json.loads(data), rng)  # noqa: E731
         manifest = root / "out" / "ripple_place" / "manifest.json"
         self.kinds: dict[str, tuple[Path, Mutate, Callable[[], object]]] = {
@@ -240,6 +254,11 @@ class Targets:
             "device": (root / "device.toml", mutate_bytes, lambda: read_device(root / "device.toml")),
             "device numbers": (root / "device.toml", mutate_numbers, self._simulate),
             "device in use": (root / "device.toml", mutate_bytes, self._simulate),
+            "system": (root / "system.toml", mutate_bytes, lambda: read_system(root / "system.toml")),
+            "system in use": (root / "system.toml", mutate_bytes, lambda: self._compare(str(root / "system.toml"))),
+            "plan in use": (
+                root / "planned hot", _mutate_plan, lambda: self._compare(f"powerinfer2,layout={root / 'planned hot'}")
+            ),
             "trace in use": (root / "dense", mutate_container, self._simulate),
             "placement in use": (root / "used", mutate_container, self._simulate),
             "journal": (
@@ -271,6 +290,11 @@ class Targets:
         """Simulate with a trace, a placement and a device, each of which may be changed."""
         params = SimulateParams(self.root / "device.toml", bundle_bytes=None, dram_budget="placement", n_threads=1)
         simulate([self.root / "dense"], [str(self.root / "used"), "original"], params)
+
+    def _compare(self, system: str) -> None:
+        """Simulate a system whose file, or the plan of whose layout, may be changed."""
+        params = SimulateParams(bundle_bytes=6144, dram_budget=0.5, n_threads=1)
+        simulate_systems([self.root / "dense"], SystemParams((system,), params, (self.root / "profile",)))
 
     def _prove_added(self, out: Path) -> None:
         """Verify an output whose predictors may be changed, and whose manifest agrees."""
@@ -328,7 +352,7 @@ class Targets:
             signal.setitimer(signal.ITIMER_REAL, 0)
             allocated_bytes = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        most = USED_BYTES if read == self._simulate else ALLOCATED_BYTES
+        most = USED_BYTES if read == self._simulate or kind in COMPARED else ALLOCATED_BYTES
         assert allocated_bytes <= most + PER_FILE_BYTE * size_bytes, (kind, allocated_bytes, size_bytes)
         if message is not None:
             assert message.isprintable(), message
@@ -357,6 +381,16 @@ def _mutate_manifest(data: bytes, rng: random.Random) -> bytes:
         document["manifest_sha256"] = hashlib.sha256(format_manifest(covered).encode()).hexdigest()
         return format_manifest(document).encode()
     return b"{}"
+
+
+def _mutate_plan(data: bytes, rng: random.Random) -> bytes:
+    """Return a placement in whose plan alone something has become something else."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    plan = header["__metadata__"][METADATA_KEY]
+    header["__metadata__"][METADATA_KEY] = mutate_json(json.loads(plan), rng).decode()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _too_slow(*_: object) -> None:
