@@ -13,17 +13,19 @@ from ripple_place.flash.read_cost import ReadCosts
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import read_placement
 from ripple_place.placing.params import PlacingParams
+from ripple_place.scoring.hot_rows import HotRows
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.system_params import SystemParams
 from ripple_place.systems.knobs import Knobs
 from ripple_place.systems.place import place_by_plan
-from ripple_place.systems.plan import METADATA_KEY, NeuronPlan
+from ripple_place.systems.plan import METADATA_KEY, BlockPlan, HotCounts, NeuronPlan
 from ripple_place.systems.plan_params import PlanParams
 from ripple_place.systems.system import System, read_system
 from ripple_place.trace.files import write_trace
 from ripple_place.tracking import no_track
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
+from tests.flash.builders import layout_of
 from tests.remedies.bench import clusters, model_at, placement_at, profile_at, trace_at
 from tests.remedies.cases import case, instead, run
 from tests.remedies.scenes.captures import with_torch
@@ -183,8 +185,10 @@ def layout_for_no_dram(folder: Path) -> Attempts:
         yield partial(run, "simulate", trace, *BUDGET.split(), "--system", system)
 
 
-@with_torch("scoring/systems.py:_check_chosen", "name the model with --text", "columns of a trace of neurons: those of "
-            "the model, or another system")  # fmt: skip
+@with_torch(
+    "scoring/system_checks.py:check_chosen", "name the model with --text", "columns of a trace of neurons: those of the "
+    "model, or another system",
+)  # fmt: skip
 def columns_of_a_trace(folder: Path) -> Attempts:
     """DIP prunes inputs, which no trace of neurons has."""
     model, trace = model_of(folder), folder / "trace"
@@ -196,13 +200,34 @@ def columns_of_a_trace(folder: Path) -> Attempts:
     yield partial(run, "simulate", trace, *command, "--bundle-bytes", "4KiB", "--system", "llm-in-a-flash")
 
 
-@case("scoring/systems.py:_check_chosen", "activations that are never zero")
-def nothing_is_zero(folder: Path) -> Attempts:
-    """Activations that are never zero: a rule that drops some, or another system."""
-    outputs = np.abs(outputs_of(np.random.default_rng(0))) + 1.0
-    write_trace(folder / "trace", trace_of({"layers.0": outputs}))
-    for system in ("llm-in-a-flash", "llm-in-a-flash,uses=top-k=20%", "llama.cpp"):
-        yield partial(run, "simulate", folder / "trace", *BUDGET.split(), "--system", system)
+_CHECKS = "scoring/system_checks.py"
+
+
+def served_otherwise(where: str, words: str, story: str, is_dense: bool, bad: str, *good: str) -> None:
+    """List a case of a system that cannot serve a trace with magnitudes, dense or not, and of those to name instead."""
+
+    @case(where, words, story)
+    def scene(folder: Path) -> Attempts:
+        outputs = np.abs(outputs_of(np.random.default_rng(0)))
+        write_trace(folder / "trace", trace_of({"layers.0": outputs + 1.0 if is_dense else outputs}))
+        for system in (bad, *good):
+            yield partial(run, "simulate", folder / "trace", *BUDGET.split(), "--system", system)
+
+
+served_otherwise(
+    f"{_CHECKS}:check_chosen", "uses=top-k=20%, or", "activations that are never zero: a rule that drops some, or "
+    "another system", True,
+    "llm-in-a-flash", "llm-in-a-flash,uses=top-k=20%", "llama.cpp",
+)  # fmt: skip
+served_otherwise(
+    f"{_CHECKS}:check_chosen", "it leaves in flash. leave the system out", "activations that are never zero, and one "
+    "pool: another system", True,
+    "llm-in-a-flash,pool=yes", "llama.cpp",
+)  # fmt: skip
+served_otherwise(
+    f"{_CHECKS}:_check_rule", "", "a rule with one pool: one without the other", False,
+    "llm-in-a-flash,pool=yes,uses=top-k=20%", "llm-in-a-flash,pool=yes", "llm-in-a-flash,uses=top-k=20%",
+)  # fmt: skip
 
 
 _TUNE = "scoring/system_rules.py:RulesOfSystems._tune"
@@ -320,3 +345,12 @@ def plan_of_other_blocks(folder: Path) -> Attempts:
     yield partial(NeuronPlan.of, "a", replace(placement, metadata=placement.metadata | {METADATA_KEY: changed}))
     run(*command, folder / "b")
     yield lambda: NeuronPlan.of("b", read_placement(folder / "b"))
+
+
+@case("scoring/hot_rows.py:HotRows.of_plan")
+def other_rows_are_read_ahead(folder: Path) -> Attempts:
+    """Batch sizes that read other rows ahead, one after the other: one of them."""
+    hot = {1: HotCounts(2, 1, 0.0, 0.0), 4: HotCounts(4, 1, 0.0, 0.0)}
+    plan, layout = NeuronPlan("device", 1, {"layers.0": BlockPlan(6, 1, hot)}, {}), layout_of({"layers.0": range(6)})
+    for batches in ((4, 1), (4,)):
+        yield partial(HotRows.of_plan, plan, layout, batches)
