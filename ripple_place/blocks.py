@@ -6,7 +6,8 @@ and expert numbers are compared as integers, so that layer 10 comes after layer 
 
 The units of a block are neurons, as a rule: all weights of a neuron lie together. Where the unit is a column, an FFN is
 two blocks with an order each: ``layers.3.input``, one column of up and of gate for each input of the FFN, and
-``layers.3``, one column of down for each neuron.
+``layers.3``, one column of down for each neuron. Where the unit is an expert, a layer's mixture is one block: all bytes
+of an expert lie together.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ _NUMBER = "(0|[1-9][0-9]{0,8})"
 _BLOCK = re.compile(
     rf"(?:(encoder|decoder|text|vision)\.)?layers\.{_NUMBER}(?:\.experts\.{_NUMBER}|\.(shared_expert))?(\.input)?"
 )
-NEURON, COLUMN = "neuron", "column"
-UNITS = (NEURON, COLUMN)
+NEURON, COLUMN, EXPERT = "neuron", "column", "expert"
+UNITS = (NEURON, COLUMN, EXPERT)
 """What a block is made of, as traces, profiles and placements say in their metadata; absent: neurons."""
-UNITS_EXPECTED = f"{' or '.join(UNITS)}, and blocks such as layers.0.input only where the unit is {COLUMN}"
+WEIGHT_UNITS = (NEURON, COLUMN)
+"""Those that a rule may choose among: parts of an FFN, not whole ones."""
+UNITS_EXPECTED = f"{', '.join(UNITS)}, and blocks such as layers.0.input only where the unit is {COLUMN}"
 _INPUT = ".input"
 
 
@@ -72,11 +75,12 @@ def unit_problem(unit: str, names: Iterable[str]) -> str | None:
     >>> unit_problem("neuron", ["layers.0", "layers.0.input"])
     'layers.0.input among blocks of neurons'
     >>> unit_problem("column", ["layers.0.input"])
+    >>> unit_problem("expert", ["layers.0"])
     """
     if unit not in UNITS:
         return f"unit {unit!r}"
     stray = next(filter(is_input_block, names), None)
-    return f"{stray} among blocks of neurons" if stray is not None and unit == NEURON else None
+    return f"{stray} among blocks of {unit}s" if stray is not None and unit != COLUMN else None
 
 
 def unit_metadata(unit: str) -> dict[str, str]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ripple_place.blocks import unit_metadata
 from ripple_place.graph.coactivation import neighbor_graph
 from ripple_place.graph.neuron_bits import NeuronBits
+from ripple_place.graph.pair_counts import graph_of_pairs
 from ripple_place.graph.profile import BlockProfile, Profile
 from ripple_place.graph.statistics import BlockStatistics, block_statistics, count_statistics
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     from ripple_place.trace.activation_trace import ActivationTrace
-    from ripple_place.trace.counts import FiringCounts
+    from ripple_place.trace.firing_counts import FiringCounts
 
 
 def count_trace(
@@ -49,19 +49,18 @@ def count_trace(
 
 
 def profile_of_counts(counts: FiringCounts, n_neighbors: int) -> tuple[Profile, dict[str, BlockStatistics]]:
-    """Return the profile of firing counts that were imported: its graphs are empty, and it has no trace.
+    """Return the profile of firing counts that were imported: it has no trace, and graphs of the pairs that are known.
 
     Parameters
     ----------
     counts : FiringCounts
     n_neighbors : int
-        Recorded in the profile.
+        Neighbours kept of each neuron, of the pairs that the counts have.
     """
-    from scipy.sparse import csr_array
-
     blocks = {
-        name: BlockProfile(frequency, csr_array((frequency.size, frequency.size), dtype=np.int32))
+        name: BlockProfile(frequency, graph_of_pairs(frequency.size, counts.pairs.get(name), n_neighbors))
         for name, frequency in counts.blocks.items()
     }
     statistics = {name: count_statistics(block.frequency, counts.n_tokens) for name, block in blocks.items()}
-    return Profile(blocks, n_neighbors, None), statistics
+    counted_as = unit_metadata(counts.unit) | ({} if counts.model is None else {"model": counts.model})
+    return Profile(blocks, n_neighbors, None, counted_as=counted_as), statistics

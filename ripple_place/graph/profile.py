@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.blocks import NEURON
+from ripple_place.blocks import NEURON, UNITS_EXPECTED, unit_problem
 from ripple_place.errors import TraceFormatError
 from ripple_place.graph.importance import KEY as IMPORTANCE_KEY
 from ripple_place.graph.importance import ModelImportance, importance_in, importance_tensors
@@ -22,7 +22,7 @@ from ripple_place.units import parse_count
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from scipy.sparse import csr_array
 
@@ -77,6 +77,8 @@ class Profile:
         How the blocks' importance was measured; None if it was not.
     predictor : ModelPredictor or None
         What tells from the input of an FFN which neurons fire; None if that was not fitted.
+    counted_as : mapping of str to str
+        Of a profile without a trace: its ``unit`` and ``model``, where known.
     digest : str
         SHA-256 of the firing counts, which names the profile in what is derived from it.
     """
@@ -86,11 +88,12 @@ class Profile:
     trace: ActivationTrace | None
     importance_note: ImportanceNote | None = None
     predictor: ModelPredictor | None = None
+    counted_as: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
-        """What a block is made of, one of `ripple_place.blocks.UNITS`; imported counts are of neurons."""
-        return NEURON if self.trace is None else self.trace.unit
+        """What a block is made of, one of `ripple_place.blocks.UNITS`."""
+        return self.counted_as.get("unit", NEURON) if self.trace is None else self.trace.unit
 
     @property
     def importance(self) -> ModelImportance | None:
@@ -153,6 +156,7 @@ def write_profile(path: str | os.PathLike[str], profile: Profile, *, n_tokens: i
     else:
         sizes = {name: block.n_neurons for name, block in profile.blocks.items()}
         metadata |= {"format": PROFILE_FORMAT, "blocks": json.dumps(sizes), "activity": "as counted"}
+        metadata |= profile.counted_as
         metadata |= {} if n_tokens is None else {"n_tokens": str(n_tokens)}
     if (importance := profile.importance) is not None:
         tensors += importance_tensors(importance)
@@ -190,8 +194,19 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     if trace is not None:
         for name, block in blocks.items():
             check_counts(f"{path}: {name}", trace.blocks[name], block.frequency, block.graph)
-    profile = Profile(blocks, n_neighbors, trace, predictor=predictor_in(file, sizes))
+    counted_as = _read_counted_as(file, sizes) if trace is None else {}
+    profile = Profile(blocks, n_neighbors, trace, predictor=predictor_in(file, sizes), counted_as=counted_as)
     return profile.with_importance(importance_in(file, sizes))
+
+
+def _read_counted_as(file: TensorFile, names: Iterable[str]) -> dict[str, str]:
+    """Return the unit and the model of imported counts, where the file says."""
+    said = {key: file.metadata[key] for key in ("unit", "model") if key in file.metadata}
+    if problem := unit_problem(said.get("unit", NEURON), names):
+        raise TraceFormatError(
+            f"{file.path}: unit", found=problem, expected=UNITS_EXPECTED, remedy="profile the counts again"
+        )
+    return said
 
 
 def read_importance(path: str | os.PathLike[str]) -> ModelImportance | None:

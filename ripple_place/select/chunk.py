@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ripple_place.blocks import UNITS
+from ripple_place.blocks import WEIGHT_UNITS
 from ripple_place.errors import UsageError
 from ripple_place.kernels.compiled import compiled
 from ripple_place.select.knowledge import Knowledge
@@ -154,7 +154,7 @@ class Chunk:
     changes_output: ClassVar[bool] = True
     uses_gate: ClassVar[bool] = False
     target: ClassVar[float | None] = None
-    units: ClassVar[tuple[str, ...]] = UNITS
+    units: ClassVar[tuple[str, ...]] = WEIGHT_UNITS
     keep: float
     board: str = "agx"
     is_split: bool = True

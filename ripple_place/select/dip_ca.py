@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ripple_place.blocks import UNITS
+from ripple_place.blocks import WEIGHT_UNITS
 from ripple_place.errors import UsageError
 from ripple_place.kernels.compiled import compiled
 from ripple_place.kernels.largest import mark_largest
@@ -156,7 +156,7 @@ class DipCacheAware:
     changes_output: ClassVar[bool] = True
     uses_gate: ClassVar[bool] = False
     target: ClassVar[float | None] = None
-    units: ClassVar[tuple[str, ...]] = UNITS
+    units: ClassVar[tuple[str, ...]] = WEIGHT_UNITS
     keep: float
     gamma: float = DEFAULT_GAMMA
     fixed_top_n: Amount | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from ripple_place.blocks import UNITS
+from ripple_place.blocks import WEIGHT_UNITS
 from ripple_place.errors import UsageError
 from ripple_place.select.knowledge import Knowledge
 from ripple_place.select.rule import MaskedBlock
@@ -23,7 +23,7 @@ class Exact:
     changes_output: ClassVar[bool] = False
     uses_gate: ClassVar[bool] = False
     target: ClassVar[float | None] = None
-    units: ClassVar[tuple[str, ...]] = UNITS
+    units: ClassVar[tuple[str, ...]] = WEIGHT_UNITS
     knowledge: Knowledge = field(default_factory=lambda: Knowledge("activity"))
 
     @classmethod

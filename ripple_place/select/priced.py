@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from ripple_place.blocks import UNITS, is_input_block
+from ripple_place.blocks import WEIGHT_UNITS, is_input_block
 from ripple_place.errors import UsageError
 from ripple_place.select.knowledge import Knowledge
 from ripple_place.select.rule import PricedBlock
@@ -43,7 +43,7 @@ class PricedRule:
     name: ClassVar[str]
     changes_output: ClassVar[bool] = True
     uses_gate: ClassVar[bool] = False
-    units: ClassVar[tuple[str, ...]] = UNITS
+    units: ClassVar[tuple[str, ...]] = WEIGHT_UNITS
     target: float | None
     price: float | None = None
     knowledge: Knowledge = field(default_factory=lambda: Knowledge("magnitude"))

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 RECORD_AGAIN = "correct what recorded the trace (docs/formats.md), or record it again"
 PREDICTED_RECALL = "predicted_recall"
 """Entry of the metadata: the share of what fires that predictions were set to contain, as text."""
+PREFILL, DECODE = PHASES = (0, 1)
+"""Of a token: read with others of a prompt, or generated after the one before."""
+UNIT_BYTES = "unit_bytes"
+"""Entry of the metadata: bytes of a unit by block, as JSON, where whoever recorded the trace knew them."""
+ASSUMED = "assumed"
+"""Entry of the metadata: what was assumed where a source did not say, as a sentence without its stop."""
 _OF_WHAT_FIRED = (PREDICTED_RECALL, "perplexity", "perplexity_without_rule")
 _MARK = ", as predicted"
 """In a trace's `activity`: its bits are what predictors said."""
@@ -139,6 +145,8 @@ class ActivationTrace:
         First token of each text segment, ascending from 0: locality means nothing across them.
     tokens : ndarray of shape (n_tokens,), int32, optional
         Token ids.
+    phases : ndarray of shape (n_tokens,), uint8, optional
+        What each token was served for: `PREFILL`, many at a time, layer by layer, or `DECODE`, one after the other.
     metadata : mapping of str to str
         ``activity`` (the rule by which a neuron counts as active), ``unit`` (what a block is made of; absent:
         neurons), ``thresholds`` (JSON, by block, where the rule fitted some), ``model``, ``dataset``,
@@ -159,6 +167,7 @@ class ActivationTrace:
     tokens: Int32Array | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    phases: UInt8Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", {name: self.blocks[name] for name in sorted_blocks(self.blocks)})
@@ -179,6 +188,13 @@ class ActivationTrace:
             raise TraceFormatError(
                 "tokens", found=f"shape {list(self.tokens.shape)}", expected=f"[{self.n_tokens}]",
                 remedy=RECORD_AGAIN,
+            )  # fmt: skip
+        if self.phases is not None and (
+            self.phases.shape != (self.n_tokens,) or self.phases.max(initial=0) > max(PHASES)
+        ):  # fmt: skip
+            raise TraceFormatError(
+                "phases", found=f"shape {list(self.phases.shape)}, or other numbers",
+                expected=f"[{self.n_tokens}] of {PREFILL} (prefill) and {DECODE} (decode)", remedy=RECORD_AGAIN,
             )  # fmt: skip
         for name, block in self.blocks.items():
             if block.token_index is None:
@@ -252,9 +268,10 @@ class ActivationTrace:
 
     def select(self, names: list[str]) -> ActivationTrace:
         """Return the trace of some of the blocks."""
+        blocks = {name: self.blocks[name] for name in names}
         return ActivationTrace(
-            {name: self.blocks[name] for name in names}, self.n_tokens, self.segment_starts, self.tokens, self.metadata
-        )
+            blocks, self.n_tokens, self.segment_starts, self.tokens, self.metadata, phases=self.phases
+        )  # fmt: skip
 
 
 def _is_share(text: str) -> bool:

@@ -14,6 +14,7 @@ within a gated FFN.
 ``teal=P%``          \\|x\\| > t, with t the P-th percentile of \\|x\\| over the first tokens [2]_
 ``dip=KEEP``         of columns: the largest \\|x\\| of both spaces, KEEP of all the FFN's weights [3]_
 ``glu-pruning=KEEP`` of columns: all inputs, and the share KEEP of the down columns with the largest \\|x\\| [3]_
+``routed``           of experts: the router sends the token to the expert
 ==================== ==================================================================================
 
 Where the unit is a column, x is also the input of the FFN, for its input columns.
@@ -34,7 +35,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.blocks import COLUMN, NEURON, is_input_block
+from ripple_place.blocks import COLUMN, EXPERT, NEURON, is_input_block
 from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.trace.dip import KeepLargest, kth_largest, split_density
 from ripple_place.trace.rule_text import Amount, RuleText
@@ -163,7 +164,7 @@ class ActivityRule:
     @property
     def changes_output(self) -> bool:
         """Whether neurons that do not count as active may put out something."""
-        return self.kind != "relu" and not (self.kind == "threshold" and self.value == 0)
+        return self.kind not in ("relu", "routed") and not (self.kind == "threshold" and self.value == 0)
 
     @property
     def is_fitted(self) -> bool:
@@ -193,10 +194,10 @@ class ActivityRule:
         UsageError
         """
         if unit not in self.units:
-            (other,) = self.units
             raise UsageError(
-                f"--active {self}", found=f"a rule of {other}s, and {unit}s", expected=f"--unit {other}",
-                remedy=f"use --unit {other}, or another rule",
+                f"--active {self}", found=f"a rule of {self.units[0]}s, and {unit}s",
+                expected=f"--unit {self.units[0]}",
+                remedy=f"use --unit {self.units[0]}, or leave --active out",
             )  # fmt: skip
 
     def of_block(self, block: str, *, is_gated: bool = True) -> ActivityRule | KeepLargest:
@@ -346,6 +347,10 @@ RULES: dict[str, RuleKind] = {
         ),
         RuleKind("dip", ("dip=0.5",), _is_part, _keep_largest, value_is="keep", units=(COLUMN,)),
         RuleKind("glu-pruning", ("glu-pruning=0.3",), _is_part, _keep_largest, value_is="keep", units=(COLUMN,)),
+        RuleKind(
+            "routed", ("routed",), lambda value, is_percent: value == 0 and not is_percent,
+            lambda rule, outputs, threshold: outputs != 0, units=(EXPERT,),
+        ),
     )
 }  # fmt: skip
 """The kinds by name."""

@@ -1,5 +1,7 @@
 """Traces in other tools' formats: DejaVu's raw numbers, dense arrays of numbers, packed bits of either order.
 
+Routes of experts are read by `ripple_place.trace.routes`, counts by `ripple_place.trace.counts`.
+
 A source is written ``kind:path,option=value,...``; docs/profiling.md lists kinds and options.
 """
 
@@ -30,6 +32,8 @@ KINDS = {
     "dense": ("active",),
     "packed": ("order", "neurons"),
     "powerinfer": ("tokens",),
+    "routes": ("used", "experts"),
+    "mbolt": (),
 }
 """Options of each kind."""
 
@@ -68,9 +72,11 @@ class AdapterSource:
         for part in parts:
             key, _, value = part.partition("=")
             if key not in KINDS[kind] or key in options or not value:
+                known = KINDS[kind]
                 raise UsageError(
-                    text, found=repr(part), expected=f"a value for one of {', '.join(KINDS[kind])}, each at most once",
-                    remedy=f"write it like {kind}:PATH,{KINDS[kind][0]}=... (docs/profiling.md)",
+                    text, found=repr(part),
+                    expected=f"a value for one of {', '.join(known)}, each at most once" if known else "no options",
+                    remedy=f"write it like {kind}:PATH{f',{known[0]}=...' if known else ''} (docs/profiling.md)",
                 )  # fmt: skip
             options[key] = value
         return cls(kind, Path(path), options)
@@ -107,8 +113,8 @@ class AdapterSource:
         rule = ActivityRule.parse(self.options.get("active", "relu"))
         if NEURON not in rule.units:
             raise UsageError(
-                str(self), found=f"active={rule}, a rule of columns", expected="a rule of neurons, which other tools "
-                "record", remedy="take a rule of neurons, such as top-k",
+                str(self), found=f"active={rule}, a rule of {rule.units[0]}s",
+                expected="a rule of neurons, which other tools record", remedy="take a rule of neurons, such as top-k",
             )  # fmt: skip
         if rule.is_fitted:
             raise UsageError(
@@ -139,7 +145,7 @@ def read_adapter(source: AdapterSource) -> ActivationTrace:
     """
     if not source.path.exists():
         raise UsageError(source, found="nothing there", expected="a file or directory", remedy="check the path")
-    if source.kind == "powerinfer":
+    if source.kind in ("powerinfer", "mbolt"):
         raise TraceFormatError(
             source, found="counts and no bits", expected="activations of single tokens",
             remedy="give a trace; counts can be profiled, by themselves, and nothing else",

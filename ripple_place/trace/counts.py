@@ -1,9 +1,12 @@
-"""Firing counts without activations, as PowerInfer keeps them: ``activation_{layer}.pt``, one number a neuron."""
+"""Sources that are firing counts without activations: PowerInfer's and mbolt's.
+
+PowerInfer keeps ``activation_{layer}.pt``, one number a neuron.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,30 +15,13 @@ from ripple_place.errors import TraceFormatError, UsageError
 from ripple_place.inputfile import open_stream
 from ripple_place.tensorfile import NUMPY_DTYPES, tensor_bytes
 from ripple_place.torchfile import read_torch_file
+from ripple_place.trace.adapters import AdapterSource
+from ripple_place.trace.firing_counts import FiringCounts
+from ripple_place.trace.mbolt import read_coactivation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from ripple_place.arrays import AnyArray, Int64Array
     from ripple_place.torchfile import TorchTensor
-    from ripple_place.trace.adapters import AdapterSource
-
-
-@dataclass(frozen=True, eq=False)
-class FiringCounts:
-    """How often each neuron fired.
-
-    Attributes
-    ----------
-    blocks : mapping of str to ndarray of shape (n_neurons,), int64
-        In model order.
-    n_tokens : int or None
-        Tokens counted on, where known.
-    """
-
-    blocks: Mapping[str, Int64Array]
-    n_tokens: int | None
 
 
 def is_counts(path: Path | str) -> bool:
@@ -43,20 +29,37 @@ def is_counts(path: Path | str) -> bool:
 
     >>> is_counts("powerinfer:counts,tokens=10"), is_counts("powerinfer.npy"), is_counts("dense:powerinfer:x")
     (True, False, False)
+    >>> is_counts("mbolt:coactivation_qwen3.json"), is_counts("coactivation_qwen3.json")
+    (True, True)
     """
-    return str(path).startswith("powerinfer:")
+    return str(path).startswith(("powerinfer:", "mbolt:")) or str(path).endswith(".json")
+
+
+def counts_source(path: Path | str) -> AdapterSource:
+    """Return a source of counts as it is written, or the JSON file that it names.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown, twice there or empty.
+    """
+    text = str(path)
+    is_written_out = text.startswith(("powerinfer:", "mbolt:"))
+    return AdapterSource.parse(text) if is_written_out else AdapterSource("mbolt", Path(text), {})
 
 
 def read_counts(source: AdapterSource) -> FiringCounts:
-    """Read PowerInfer's counts, ``powerinfer:DIR[,tokens=N]``.
+    """Read PowerInfer's counts, ``powerinfer:DIR[,tokens=N]``, or mbolt's, ``mbolt:FILE``.
 
     Raises
     ------
     UsageError
         If there are none at its path.
     TraceFormatError
-        If a file is no tensor of counts.
+        If a file is no tensor or no table of counts.
     """
+    if source.kind == "mbolt":
+        return read_coactivation(source.path)
     files = {
         int(match[1]): path
         for path in (source.path.iterdir() if source.path.is_dir() else [])

@@ -12,8 +12,10 @@ from ripple_place.errors import TraceFormatError
 from ripple_place.jsontext import parse_json
 from ripple_place.tensorfile import TensorFile, TensorSource, write_tensor_file
 from ripple_place.trace.activation_trace import (
+    ASSUMED,
     PREDICTED_RECALL,
     RECORD_AGAIN,
+    UNIT_BYTES,
     ActivationTrace,
     BlockTrace,
     Magnitudes,
@@ -31,7 +33,7 @@ TRACE_FORMAT = "ripple-place.trace/1"
 PROFILE_FORMAT = "ripple-place.profile/1"
 METADATA_KEYS = (
     "activity", "unit", "thresholds", "perplexity", "perplexity_without_rule", "model", "adapter", "dataset",
-    PREDICTED_RECALL,
+    PREDICTED_RECALL, UNIT_BYTES, ASSUMED,
 )  # fmt: skip
 SOURCES_KEY = "source_digests"
 _CLAIMED_TOKENS, _TOKENS_PER_BYTE = 2**20, 8
@@ -103,10 +105,11 @@ def read_trace(path: str | os.PathLike[str]) -> ActivationTrace:
         if "segment_starts" in file.tensors
         else np.zeros(1, np.int64)
     )
+    phases = file.array("phases", dtype="U8", n_axes=1) if "phases" in file.tensors else None
     n_tokens = _count_tokens(file, blocks, tokens)
     metadata = {key: file.metadata[key] for key in METADATA_KEYS if key in file.metadata}
     try:
-        return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata, _read_sources(file))
+        return ActivationTrace(blocks, n_tokens, segment_starts, tokens, metadata, _read_sources(file), phases)
     except TraceFormatError as cause:
         raise TraceFormatError.relocated(cause, f"{path}: {cause.where}") from cause
 
@@ -156,6 +159,8 @@ def trace_tensors(trace: ActivationTrace) -> list[TensorSource]:
         if block.token_index is not None
     ]
     tensors += [TensorSource.of_array(f"{name}.active", block.active) for name, block in trace.blocks.items()]
+    if trace.phases is not None:
+        tensors.append(TensorSource.of_array("phases", trace.phases))
     return tensors + [
         TensorSource.of_array(f"{name}.predicted", block.predicted)
         for name, block in trace.blocks.items()

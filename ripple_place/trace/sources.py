@@ -1,4 +1,4 @@
-"""What `profile` and `simulate` take as traces: files of bits, arrays, sparse matrices, synthetic ones, and several."""
+"""What `profile` and `simulate` take as traces: bits, arrays, sparse matrices, routes, synthetic ones, and several."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ripple_place.blocks import unit_metadata
 from ripple_place.errors import TraceFormatError, UnsupportedError, UsageError
 from ripple_place.hub import nothing_error
 from ripple_place.inputfile import open_stream
-from ripple_place.trace.activation_trace import PREDICTED_RECALL, ActivationTrace, BlockTrace, Magnitudes
+from ripple_place.trace.activation_trace import ASSUMED, PREDICTED_RECALL, ActivationTrace, BlockTrace, Magnitudes
 from ripple_place.trace.adapters import AdapterSource, is_adapter, read_adapter
 from ripple_place.trace.arrays import block_in_name, read_npy, read_npz
 from ripple_place.trace.files import read_trace
+from ripple_place.trace.routes.read import form_of_routes, read_routes
 from ripple_place.trace.synthetic import SyntheticSource, draw_trace, is_synthetic, synthetic_names
+from ripple_place.trace.unit_bytes import read_unit_bytes, unit_bytes_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +38,8 @@ def read_source(path: Path) -> ActivationTrace:
         ``[n_tokens, n_neurons]``, or uint8 packed bits in little order (the number of neurons is then 8 times the
         columns). ``*.npz``: one block as written by `scipy.sparse.save_npz` (stored entries that are not zero are
         active), or one boolean array for each block under its name (``numpy.savez(path, **{"layers.0": active})``).
-        A file with one block is named after it: ``layers.3.npy``, ``layer_3.npz``, ``3.npy``. Or no file at all:
+        A file with one block is named after it: ``layers.3.npy``, ``layer_3.npz``, ``3.npy``. ``*.csv``, ``*.jsonl``,
+        or any file that begins as they do: routes of experts (`ripple_place.trace.routes.read`). Or no file at all:
         ``synthetic:opt-6.7b,tokens=4096`` (`ripple_place.trace.synthetic`). Or another tool's format:
         ``dejavu:DIR,neurons=16384`` (`ripple_place.trace.adapters`).
 
@@ -52,7 +55,8 @@ def read_source(path: Path) -> ActivationTrace:
     if is_synthetic(path):
         return draw_trace(SyntheticSource.parse(str(path)))
     if is_adapter(path):
-        return read_adapter(AdapterSource.parse(str(path)))
+        source = AdapterSource.parse(str(path))
+        return read_routes(source) if source.kind == "routes" else read_adapter(source)
     if not path.exists():
         raise nothing_error(
             path, found="nothing there", expected=f"a trace, or {' or '.join(synthetic_names())}",
@@ -68,10 +72,14 @@ def read_source(path: Path) -> ActivationTrace:
         return _of_blocks(path, {block_in_name(path): read_npy(path)})
     if path.suffix == ".npz":
         return _of_blocks(path, read_npz(path))
-    if path.suffix == ".safetensors" or _looks_like_safetensors(path):
+    if is_tensor_file(path):
         return read_trace(path)
+    if path.suffix == ".json":
+        return read_adapter(AdapterSource("mbolt", path, {}))  # Says that counts are no trace.
+    if path.suffix in (".csv", ".jsonl") or form_of_routes(path) is not None:
+        return read_routes(AdapterSource("routes", path, {}))
     raise UsageError(
-        path, found=f"a file ending in {path.suffix!r}", expected=".safetensors, .npy or .npz",
+        path, found=f"a file ending in {path.suffix!r}", expected=".safetensors, .npy, .npz, or routes of experts",
         remedy="convert it to one of these (docs/formats.md)",
     )  # fmt: skip
 
@@ -131,11 +139,14 @@ def join_traces(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
             )  # fmt: skip
     blocks = {name: block for trace in traces for name, block in trace.blocks.items()}
     metadata = {key: value for key, value in first.metadata.items() if key != PREDICTED_RECALL} | _recall_of(traces)
-    return ActivationTrace(blocks, first.n_tokens, first.segment_starts, first.tokens, metadata)
+    metadata |= _unit_bytes_of(traces)
+    return ActivationTrace(
+        blocks, first.n_tokens, first.segment_starts, first.tokens, metadata, phases=first.phases
+    )  # fmt: skip
 
 
 def check_one_unit(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> None:
-    """Refuse traces of neurons among those of columns.
+    """Refuse traces of neurons among those of columns or experts.
 
     Raises
     ------
@@ -145,7 +156,7 @@ def check_one_unit(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> 
     if len({trace.unit for trace in traces}) > 1:
         raise TraceFormatError(
             ", ".join(map(str, paths)), found=f"blocks of {' and of '.join(trace.unit + 's' for trace in traces)}",
-            expected="blocks of the same unit in each", remedy="profile those of neurons and those of columns apart",
+            expected="blocks of the same unit in each", remedy="profile those of each unit apart",
         )  # fmt: skip
 
 
@@ -181,7 +192,14 @@ def _end_to_end(paths: Sequence[Path], traces: Sequence[ActivationTrace]) -> Act
         if all(trace.tokens is not None for trace in traces)
         else None,
         _joined_metadata(traces) | recall,
+        phases=_phases_end_to_end(traces),
     )
+
+
+def _phases_end_to_end(traces: Sequence[ActivationTrace]) -> UInt8Array | None:
+    """Return the phases of all tokens; None unless every trace has them."""
+    phases = [trace.phases for trace in traces if trace.phases is not None]
+    return np.concatenate(phases) if len(phases) == len(traces) else None
 
 
 def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
@@ -193,7 +211,9 @@ def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
         key: " + ".join(dict.fromkeys(trace.metadata.get(key, "unknown") for trace in traces))
         for key in ("activity", "model", "dataset")
     }
-    metadata |= unit_metadata(traces[0].unit)
+    metadata |= unit_metadata(traces[0].unit) | _unit_bytes_of(traces)
+    if assumed := dict.fromkeys(trace.metadata[ASSUMED] for trace in traces if ASSUMED in trace.metadata):
+        metadata[ASSUMED] = " + ".join(assumed)
     if any("adapter" in trace.metadata for trace in traces):
         adapters = dict.fromkeys(trace.metadata.get("adapter", "none") for trace in traces)
         metadata["adapter"] = " + ".join(adapters)
@@ -206,6 +226,16 @@ def _joined_metadata(traces: Sequence[ActivationTrace]) -> dict[str, str]:
                 nats = [trace.n_tokens * math.log(float(trace.metadata[key])) for trace in traces]
                 metadata[key] = repr(math.exp(sum(nats) / sum(trace.n_tokens for trace in traces)))
     return metadata
+
+
+def _unit_bytes_of(traces: Sequence[ActivationTrace]) -> dict[str, str]:
+    """Return the metadata entry of the bytes of units that the traces say; empty if none does, or two disagree."""
+    said: dict[str, int] = {}
+    for trace in traces:
+        for name, size in read_unit_bytes(trace.metadata).items():
+            if said.setdefault(name, size) != size:
+                return {}
+    return unit_bytes_metadata(said)
 
 
 def _magnitudes_end_to_end(parts: Sequence[BlockTrace]) -> Magnitudes | None:
@@ -236,6 +266,19 @@ def _recall_of(traces: Sequence[ActivationTrace]) -> dict[str, str]:
 
 def _without_predictions(trace: ActivationTrace) -> ActivationTrace:
     return replace(trace, blocks={name: replace(block, predicted=None) for name, block in trace.blocks.items()})
+
+
+def is_tensor_file(path: Path) -> bool:
+    """Tell whether a file is read as a safetensors file: a trace or a profile.
+
+    Raises
+    ------
+    UsageError, OSError
+        If it is no regular file, or cannot be read.
+    """
+    if path.suffix in (".npy", ".npz"):
+        return False
+    return path.suffix == ".safetensors" or _looks_like_safetensors(path)
 
 
 def _looks_like_safetensors(path: Path) -> bool:

@@ -307,7 +307,7 @@ def test_safetensors_by_any_name(tmp_path: Path) -> None:
 def test_files_of_no_known_kind(tmp_path: Path, name: str) -> None:
     """A usage error that lists the kinds, not a complaint about a header."""
     (tmp_path / name).write_bytes(b"" if name == "empty" else b"some text that is no trace")
-    with pytest.raises(UsageError, match=r"found a file ending in '.*'; expected .safetensors, .npy or .npz"):
+    with pytest.raises(UsageError, match=r"found a file ending in '.*'; expected .safetensors, .npy, .npz, or routes"):
         read_source(tmp_path / name)
 
 

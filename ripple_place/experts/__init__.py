@@ -1,0 +1,1 @@
+"""Experts of mixtures as units: routes, caches of a size in bytes, what reading them costs, and the verdict."""
