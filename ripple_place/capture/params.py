@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import COLUMN, NEURON, UNITS
+from ripple_place.blocks import COLUMN, EXPERT, NEURON, UNITS
 from ripple_place.errors import UsageError
 from ripple_place.paths import Paths, as_paths
 from ripple_place.predict.params import MAGNITUDE, PredictorParams, place_of_recall
@@ -26,6 +26,8 @@ DEFAULT_RULE = ActivityRule("relu")
 """The skipped neurons of a ReLU model put out zero, so this rule leaves the model's output as it is."""
 DEFAULT_COLUMN_RULE = ActivityRule("dip", 0.5)
 """Every input of an FFN is used unless a rule says otherwise; half of the weights is what DIP's authors report on."""
+EXPERT_RULE = ActivityRule("routed")
+"""An expert is active where the router says so: nothing is left out that the model would use."""
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -113,7 +115,8 @@ class CaptureParams:
     seed : int
         Of the labels that importance is measured on.
     unit : str
-        One of `ripple_place.blocks.UNITS`: what a block is made of.
+        One of `ripple_place.blocks.UNITS`: what a block is made of. Of experts, the routes are recorded, with the
+        router's weights.
     adapter : Path, optional
         Directory of a LoRA adapter, as peft saved it, that is applied to the model (`ripple_place.capture.adapter`).
     predictor : PredictorParams, optional
@@ -126,8 +129,9 @@ class CaptureParams:
     Raises
     ------
     UsageError
-        If there is no text, device, dtype, threads or unit are unknown, the rule is not one of the unit, or predictors
-        are asked for in two ways, of columns, or are to be recorded without being there.
+        If there is no text, device, dtype, threads or unit are unknown, the rule is not one of the unit, importance
+        or predictors are asked for of a unit that has none, or predictors in two ways, or are to be recorded without
+        being there.
     """
 
     texts: Paths
@@ -156,11 +160,16 @@ class CaptureParams:
         return self.predictor is not None or self.predictor_from is not None
 
     @property
+    def keeps_magnitudes(self) -> bool:
+        """Whether the trace has outputs of neurons, or weights of the router: these are few, and order the experts."""
+        return self.magnitudes or self.unit == EXPERT
+
+    @property
     def needs_magnitudes(self) -> bool:
         """Whether outputs of neurons are looked at, be they part of the trace or not."""
         fits = self.predictor is not None and (self.predictor.predicts == MAGNITUDE or self.measures_importance)
         # To weigh what predictors of another text miss.
-        return self.magnitudes or fits or self.predictor_from is not None
+        return self.keeps_magnitudes or fits or self.predictor_from is not None
 
     @property
     def measures_importance(self) -> bool:
@@ -174,7 +183,8 @@ class CaptureParams:
                 remedy="give some, of the kind that the model will meet",
             )  # fmt: skip
         for option, value, choices in (
-            ("--torch-device", self.device, DEVICES), ("--dtype", self.dtype, DTYPES), ("--unit", self.unit, UNITS),
+            ("--torch-device", self.device, DEVICES), ("--dtype", self.dtype, DTYPES),
+            ("--unit", self.unit, UNITS),
         ):  # fmt: skip
             if value not in choices:
                 raise UsageError(option, found=repr(value), expected=" or ".join(choices), remedy="name one of these")
@@ -184,6 +194,11 @@ class CaptureParams:
             )
         if self.rule is not None:
             self.rule.check_unit(self.unit)
+        if self.measures_importance and self.unit == EXPERT:
+            raise UsageError(
+                "--importance", found="blocks of experts", expected="blocks of neurons or columns",
+                remedy="leave --unit expert out, or --importance and --sensitivity",
+            )  # fmt: skip
         self._check_predictors()
 
     def _check_predictors(self) -> None:
@@ -191,7 +206,8 @@ class CaptureParams:
         if self.predicts and self.unit != NEURON:
             raise UsageError(
                 "--predictor", found=f"blocks of {self.unit}s", expected="blocks of neurons: a reader "
-                "of columns knows the inputs", remedy="leave --unit out, or --predictor and --predictor-from",
+                "of columns knows the inputs, and routers choose experts",
+                remedy="leave --unit out, or --predictor and --predictor-from",
             )  # fmt: skip
         if self.predictor is not None and self.predictor_from is not None:
             raise UsageError(
@@ -209,4 +225,6 @@ class CaptureParams:
     @property
     def named_rule(self) -> ActivityRule | None:
         """The rule that was named, or is the default of the unit; None where model and text are to choose."""
+        if self.unit == EXPERT:
+            return EXPERT_RULE
         return DEFAULT_COLUMN_RULE if self.rule is None and self.unit == COLUMN else self.rule

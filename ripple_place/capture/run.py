@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.blocks import sorted_blocks, unit_metadata
+import numpy as np
+
+from ripple_place.blocks import EXPERT, sorted_blocks, unit_metadata
+from ripple_place.capture.expert_bytes import expert_bytes
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.importance import check_importance, measure_importance
 from ripple_place.capture.input_recorder import InputRecorder, input_modules
 from ripple_place.capture.layerwise import run_layer_by_layer
 from ripple_place.capture.params import DEFAULT_RULE
 from ripple_place.capture.recorder import Recorder
+from ripple_place.capture.route_recorder import RouteRecorder
+from ripple_place.capture.routed_sites import RoutedSite
 from ripple_place.capture.rule_choice import RuleChoice, choose_rule, try_rules
 from ripple_place.capture.setup import set_up
 from ripple_place.capture.site_choice import few_blocks
@@ -22,7 +27,9 @@ from ripple_place.capture.sites import check_gates
 from ripple_place.capture.whole import run_whole_model
 from ripple_place.capture.writer import STATE_FILE, TraceWriter, read_state
 from ripple_place.paths import as_paths
+from ripple_place.trace.activation_trace import DECODE
 from ripple_place.trace.activity_rules import ActivityRule
+from ripple_place.trace.unit_bytes import unit_bytes_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,7 +151,8 @@ def run_capture(
     score = params.perplexity and rule.changes_output and setup.predicts_text
     writer = TraceWriter(directory, _identity(setup, rule, score=score, thresholds=thresholds), resume=resume)
     n_resumed = int(writer.progress.get("batches", writer.progress.get("layers", 0)))
-    recorder = Recorder(rule, writer, setup.chosen.sites, magnitudes=params.needs_magnitudes, thresholds=thresholds)
+    kind = RouteRecorder if params.unit == EXPERT else Recorder
+    recorder = kind(rule, writer, setup.chosen.sites, magnitudes=params.needs_magnitudes, thresholds=thresholds)
     likelihoods = _run(setup, recorder, writer, score=score, track=track)
     metadata = {
         "activity": str(rule),
@@ -161,8 +169,10 @@ def run_capture(
     blocks, idle = _blocks(setup, writer)
     importance = measure_importance(setup, track) if params.measures_importance else None
     observed = writer.trace(blocks, setup.text, metadata)
+    if params.unit == EXPERT:
+        observed = _as_generated(observed, setup)
     return Capture(
-        observed if params.magnitudes else observed.without_magnitudes(),
+        observed if params.keeps_magnitudes else observed.without_magnitudes(),
         directory,
         likelihoods["with"].perplexity if likelihoods else None,
         likelihoods["without"].perplexity if likelihoods else None,
@@ -175,6 +185,18 @@ def run_capture(
         observed if params.predicts else None,
         _inputs(observed, writer) if params.predicts else {},
     )
+
+
+def _as_generated(trace: ActivationTrace, setup: Setup) -> ActivationTrace:
+    """Return a trace of routes with the bytes of experts; its tokens count as generated.
+
+    The model reads windows of a text at once, but every token is routed as it would be if the text were generated token
+    by token: routers see no later tokens.
+    """
+    sites = tuple(site for site in setup.chosen.sites if isinstance(site, RoutedSite))
+    sizes = expert_bytes(setup.skeleton, sites, setup.weights.shards)
+    phases = np.full(trace.n_tokens, DECODE, np.uint8)
+    return replace(trace, phases=phases, metadata={**trace.metadata, **unit_bytes_metadata(sizes)})
 
 
 def _inputs(trace: ActivationTrace, writer: TraceWriter) -> dict[str, Float32Array]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.blocks import COLUMN
+from ripple_place.blocks import COLUMN, EXPERT
 from ripple_place.capture import model as models
 from ripple_place.capture.adapter import fit_adapter
 from ripple_place.capture.batches import layout_of
 from ripple_place.capture.ffn_inputs import with_inputs
 from ripple_place.capture.layerwise import layer_lists
-from ripple_place.capture.site_choice import choose_sites, read_weights
+from ripple_place.capture.routed_sites import find_routed_sites
+from ripple_place.capture.site_choice import ChosenSites, choose_sites, read_weights
 from ripple_place.capture.text import CalibrationText, check_sequence_length, check_token_ids, read_texts
 from ripple_place.capture.writer import STATE_FILE, read_state
 from ripple_place.checkpoint.model.shards import Checkpoint
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ripple_place.capture.adapter import ModelAdapter
     from ripple_place.capture.batches import Batch
     from ripple_place.capture.params import CaptureParams
-    from ripple_place.capture.site_choice import ChosenSites, Weights
+    from ripple_place.capture.site_choice import Weights
     from ripple_place.capture.sites import Site
 
 
@@ -84,8 +85,7 @@ class Setup:
     @cached_property
     def sites_of_whole(self) -> tuple[Site, ...]:
         """Where the neurons of the model with its weights are seen."""
-        chosen = choose_sites(self.whole, self.path, self.weights, allow_unsupported=self.params.allow_unsupported)
-        return _of_unit(self.whole, chosen.sites, self.weights, self.params, self.path)
+        return _choose(self.whole, self.path, self.weights, self.params).sites
 
     @cached_property
     def predicts_text(self) -> bool:
@@ -123,7 +123,9 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     refuse_special_files(model_path)
     config = models.read_config(model_path)
     check_sequence_length(model_path, config, params.windows)
-    weights = read_weights(model_path, params.family, allow_unsupported=params.allow_unsupported)
+    # Experts are found by how they are called: no family needs to describe their neurons.
+    allows = params.allow_unsupported or params.unit == EXPERT
+    weights = read_weights(model_path, params.family, allow_unsupported=allows)
     texts = read_texts(as_paths(params.texts), models.read_tokenizer(model_path))
     text = CalibrationText.of_texts(texts, params.windows)
     if params.n_threads is not None:
@@ -134,8 +136,7 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     by_layer = _runs_by_layer(weights, params, device, resumed)
     skeleton = models.build_skeleton(model_path, config, dtype=params.dtype)
     adapter = None if params.adapter is None else fit_adapter(params.adapter, skeleton)
-    chosen = choose_sites(skeleton, model_path, weights, allow_unsupported=params.allow_unsupported)
-    chosen = replace(chosen, sites=_of_unit(skeleton, chosen.sites, weights, params, model_path))
+    chosen = _choose(skeleton, model_path, weights, params)
     check_token_ids(model_path, text, models.n_embeddings(skeleton))
     if by_layer:
         layer_lists(skeleton, chosen.sites, model_path)
@@ -144,11 +145,14 @@ def set_up(model_path: Path, params: CaptureParams, resumed: Path | None) -> Set
     return Setup(model_path, config, skeleton, weights, chosen, text, device, by_layer, params, adapter)
 
 
-def _of_unit(
-    model: Any, sites: tuple[Site, ...], weights: Weights, params: CaptureParams, where: Path
-) -> tuple[Site, ...]:
-    """Return the sites as the unit asks for them: of columns, those of the FFNs' inputs as well."""
-    return with_inputs(model, sites, weights.ffn, where) if params.unit == COLUMN else sites
+def _choose(model: Any, path: Path, weights: Weights, params: CaptureParams) -> ChosenSites:
+    """Return the sites of a unit: of columns, FFN inputs as well; of experts, where tokens are routed."""
+    if params.unit == EXPERT:
+        return ChosenSites(find_routed_sites(model, path), ())
+    chosen = choose_sites(model, path, weights, allow_unsupported=params.allow_unsupported)
+    if params.unit == COLUMN:
+        return replace(chosen, sites=with_inputs(model, chosen.sites, weights.ffn, path))
+    return chosen
 
 
 def _device(name: str) -> str:

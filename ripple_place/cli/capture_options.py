@@ -122,7 +122,8 @@ def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
                   "glu-pruning=KEEP.  [default: relu for ReLU models; for smooth activations the sparsest top-k that "
                   "the text bears; for columns dip=0.5]")  # fmt: skip
     @click.option("--unit", type=click.Choice(UNITS), default=CaptureParams.unit, show_default=True,
-                  help="What is recorded: neurons, or columns of up and gate, and of down (DIP).")  # fmt: skip
+                  help="What is recorded: neurons, columns of up and gate, and of down (DIP), or which experts a "
+                  "mixture routes to.")  # fmt: skip
     @click.option("--magnitudes", is_flag=True, default=CaptureParams.magnitudes,
                   help="Also record what the active neurons put out.")  # fmt: skip
     @click.option("--importance", is_flag=True, default=CaptureParams.importance,

@@ -62,7 +62,8 @@ def profile(
 
     SOURCE is a model, a Hugging Face checkpoint directory that reads the --text (needs the extra `capture`:
     docs/profiling.md), or an activation trace (.trace.safetensors, .npz, .npy; docs/formats.md). Other tools' traces
-    are read as dejavu:DIR,neurons=N, dense:FILE, packed:FILE and powerinfer:DIR (docs/profiling.md). Several traces of
+    are read as dejavu:DIR,neurons=N, dense:FILE, packed:FILE and powerinfer:DIR, routes of experts as .csv, .jsonl or
+    routes:FILE, their counts as mbolt:FILE (docs/profiling.md). Several traces of
     the same blocks are joined one after the other, traces of different blocks side by side. Without a trace at hand,
     synthetic:opt-6.7b and synthetic:llama-2-7b are drawn (options such as ,tokens=4096 in docs/formats.md).
 

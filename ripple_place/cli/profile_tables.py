@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import is_input_block
+from ripple_place.blocks import NEURON
 from ripple_place.cli.rendering import format_table, number, percent
 from ripple_place.cli.verdict_table import verdict_text
 from ripple_place.printable import one_line
@@ -40,12 +40,16 @@ def profile_text(report: ProfileReport, written: Sequence[Path]) -> str:
     parts.append(f"{amount}. Wrote {' and '.join(map(one_line, written))}")
     if report.verdict is not None:
         parts.append(verdict_text(report.verdict))
+    if report.experts is not None:
+        from ripple_place.experts.verdict.sentences import sentences as expert_sentences
+
+        parts.append("\n".join(f"- {sentence}" for sentence in expert_sentences(report.experts)))
     return "\n\n".join(parts)
 
 
 def statistics_table(report: ProfileReport) -> str:
     """Return the table of blocks."""
-    units = "columns" if any(map(is_input_block, report.statistics)) else "neurons"
+    units = f"{report.metadata.get('unit', NEURON)}s"
     return format_table(
         ["block", units, "active", "dead", "hottest 10%", "lift", "lift rank corr."],
         [

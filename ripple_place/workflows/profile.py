@@ -6,23 +6,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import EXPERT
 from ripple_place.capture.powerinfer_files import write_powerinfer
 from ripple_place.errors import UsageError
+from ripple_place.experts.verdict.judge import judge_experts
+from ripple_place.experts.verdict.sentences import sentences as expert_sentences
+from ripple_place.flash.device.files import DEFAULT_DEVICE, load_device
 from ripple_place.graph.counting import count_trace, profile_of_counts
 from ripple_place.graph.export import write_graphml
 from ripple_place.graph.profile import Profile, write_profile
 from ripple_place.locks import one_writer
 from ripple_place.outputs import check_output_file
+from ripple_place.pages.experts_page import experts_page
 from ripple_place.pages.profile_page import profile_page
 from ripple_place.paths import Paths, as_paths
 from ripple_place.predict.params import PREDICTED
 from ripple_place.tensorfile import replacing
-from ripple_place.trace.adapters import AdapterSource
-from ripple_place.trace.counts import is_counts, read_counts
+from ripple_place.trace.activation_trace import ASSUMED
+from ripple_place.trace.counts import counts_source, is_counts, read_counts
 from ripple_place.tracking import Track, no_track
 from ripple_place.verdict.judge import judge
 from ripple_place.verdict.sentences import sentences
-from ripple_place.verdict.warnings import COUNTS_WARNING, trace_warnings
+from ripple_place.verdict.warnings import COUNTS_WARNING, PAIRS_WARNING, trace_warnings
 from ripple_place.workflows.powerinfer_export import check_export
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.profile_sources import Work, gather_sources, notes_on_going_on
@@ -32,10 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ripple_place.capture.run import Capture
+    from ripple_place.experts.verdict.judge import ExpertVerdict
+    from ripple_place.flash.device.profile import DeviceProfile
     from ripple_place.graph.importance import ModelImportance
     from ripple_place.graph.statistics import BlockStatistics
     from ripple_place.locks import WriterLock
     from ripple_place.predict.report import PredictionReport
+    from ripple_place.verdict.judge import VerdictParams
     from ripple_place.verdict.verdict import Verdict
     from ripple_place.workflows.profile_sources import Gathered
 
@@ -66,6 +74,8 @@ class ProfileReport:
         What dropping neurons costs, if a source says.
     prediction : PredictionReport or None
         How good the predictors are that were fitted or judged.
+    experts : ExpertVerdict or None
+        What the routes of a mixture say, where the unit is an expert.
     """
 
     n_tokens: int | None
@@ -78,6 +88,7 @@ class ProfileReport:
     verdict: Verdict | None = None
     importance: ModelImportance | None = None
     prediction: PredictionReport | None = None
+    experts: ExpertVerdict | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``profile --json``."""
@@ -90,11 +101,15 @@ class ProfileReport:
             "blocks": {name: statistics.to_json() for name, statistics in self.statistics.items()},
             "importance": None if self.importance is None else self.importance.to_json(),
             "predictor": None if self.prediction is None else self.prediction.to_json(),
-            "verdict": None
-            if self.verdict is None
-            else {"sentences": [*sentences(self.verdict)], **self.verdict.to_json()},
+            "verdict": self._verdict_json(),
             "warnings": list(self.warnings),
         }
+
+    def _verdict_json(self) -> dict[str, Any] | None:
+        """Return the verdict with its sentences, of neurons or columns or of experts; None if nothing was judged."""
+        if self.experts is not None:
+            return {"sentences": expert_sentences(self.experts), **self.experts.to_json()}
+        return None if self.verdict is None else {"sentences": [*sentences(self.verdict)], **self.verdict.to_json()}
 
 
 def profile(
@@ -158,15 +173,24 @@ def _profile_trace(
     warnings = trace_warnings(trace.n_tokens, statistics)
     if capture is not None:
         warnings = (*capture.notes, *warnings)
+    if ASSUMED in trace.metadata:
+        warnings = (*warnings, f"assumed, since the source does not say: {trace.metadata[ASSUMED]}")
     if gathered.is_written:
         warnings = (*warnings, f"{out} had these sources already, from a run that did not end: nothing was added")
     elif lock.was_left:
         warnings = (*warnings, f"an earlier run on {out} was killed before it ended; this one did all of the work")
     verdict = None
-    if params.verdict is not None:
+    experts = None
+    if params.verdict is not None and trace.unit == EXPERT:
+        experts = judge_experts(trace, _device_of(params.verdict), track)
+    elif params.verdict is not None:
         verdict = judge(trace, statistics, verdict_costs(params, sources, trace.unit), track)
     if verdict is not None and params.html is not None:
         _write_page(params, verdict, counted, sources, warnings, gathered.prediction)
+    if experts is not None and params.html is not None:
+        page = experts_page(experts, [source.name for source in sources], warnings, params.command)
+        with replacing(params.html) as file:
+            file.write(page.encode())
     return ProfileReport(
         n_tokens=trace.n_tokens,
         n_segments=int(trace.segment_starts.size),
@@ -178,7 +202,15 @@ def _profile_trace(
         verdict=verdict,
         importance=gathered.importance,
         prediction=gathered.prediction,
+        experts=experts,
     )
+
+
+def _device_of(costs: VerdictParams) -> DeviceProfile:
+    """Return the device of a verdict on experts; with a break-even gap, which means nothing for them, the default."""
+    if costs.device is None:
+        return load_device(DEFAULT_DEVICE)
+    return load_device(str(costs.device)) if isinstance(costs.device, str | Path) else costs.device
 
 
 def _check_outputs(sources: Sequence[Path], out: Path, params: ProfileParams, unfinished: Work) -> None:
@@ -206,7 +238,7 @@ def _profile_counts(sources: Sequence[Path], out: Path, params: ProfileParams) -
             expected="counts by themselves, without --append, --union, --activity, --graphml, --powerinfer or --html",
             remedy="profile them alone",
         )  # fmt: skip
-    counts = read_counts(AdapterSource.parse(str(sources[0])))
+    counts = read_counts(counts_source(sources[0]))
     counted, statistics = profile_of_counts(counts, params.n_neighbors)
     write_profile(out, counted, n_tokens=counts.n_tokens)
     return ProfileReport(
@@ -214,7 +246,8 @@ def _profile_counts(sources: Sequence[Path], out: Path, params: ProfileParams) -
         n_segments=None,
         digest=counted.digest,
         statistics=statistics,
-        warnings=(COUNTS_WARNING,),
+        warnings=(COUNTS_WARNING if not counts.pairs else PAIRS_WARNING,),
+        metadata=counted.counted_as,
     )
 
 

@@ -17,7 +17,7 @@ from ripple_place.jsontext import parse_json
 from ripple_place.predict.params import PREDICTED
 from ripple_place.trace.files import read_trace
 from ripple_place.trace.origin import origins
-from ripple_place.trace.sources import check_one_unit, join_traces, read_source
+from ripple_place.trace.sources import check_one_unit, is_tensor_file, join_traces, read_source
 from ripple_place.trace.union import union_of_segments
 from ripple_place.workflows.profile_predictors import predict_capture, read_given
 from ripple_place.workflows.verdict_costs import verdict_costs
@@ -234,7 +234,7 @@ def last_predictor(paths: Sequence[Path]) -> ModelPredictor | None:
 
 
 def _is_file_of_tensors(path: Path) -> bool:
-    return path.is_file() and path.suffix not in (".npy", ".npz")
+    return path.is_file() and is_tensor_file(path)
 
 
 def notes_on_going_on(out: Path, params: ProfileParams, lock: WriterLock) -> list[str]:
