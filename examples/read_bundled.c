@@ -1,11 +1,10 @@
-/* Read one neuron's weights from a bundled file with a single pread, or two where its gate lies apart.
+/* Read one neuron's or expert's weights from a bundled file with a single pread, or two where its gate lies apart.
  *
  *   cc -O2 -o read_bundled read_bundled.c
  *   ./read_bundled OUT/ripple_place/bundled.safetensors layers.1 17 > weights.raw
  *
- * prints the weights of the neuron in slot 17 (gate row, up row, down column) to stdout, and to stderr which neuron of
- * the original model that is; in a file of columns, the weights of a column: of down in block layers.1, of gate and up
- * in layers.1.input. An engine would keep offset, stride and order of each block, and read runs of slots.
+ * prints the neuron in slot 17 (gate row, up row, down column) to stdout, and to stderr which of the original model it
+ * is; of columns, one of down (layers.1.input: of gate and up); of experts, all bytes of one. Engines keep the index.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -52,7 +51,8 @@ int main(int argc, char **argv) {
     if (slot >= number(block, "n_neurons")) fail("no such slot");
     char *order = after_key(block, "order") + 1; /* behind the bracket */
     for (uint64_t i = 0; i < slot; i++) order = strchr(order, ',') + 1;
-    fprintf(stderr, "%s %" PRIu64 "\n", version == '2' ? "column" : "neuron", (uint64_t)strtoull(order, NULL, 10));
+    const char *unit = version != '2' ? "neuron" : strstr(header, "\\\"unit\\\":\\\"expert\\\"") ? "expert" : "column";
+    fprintf(stderr, "%s %" PRIu64 "\n", unit, (uint64_t)strtoull(order, NULL, 10));
     char *gates = strstr(block, "\\\"gates\\\":"); /* of this block or a later one; an engine would look at it first */
     if (gates && gates < order) copy(file, number(gates, "offset_bytes"), number(gates, "stride_bytes"), slot);
     copy(file, number(block, "offset_bytes"), number(block, "stride_bytes"), slot);

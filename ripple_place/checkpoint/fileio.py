@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 8 << 20
 """Bytes moved at a time: enough to make system calls cheap, little enough to stay in the last cache."""
 
+PAGE_BYTES = 4096
+"""Page of phone and server storage alike; blocks of a bundled file, and experts, start on a multiple of it."""
+
 Progress = Callable[[int], object]
 """Called with the number of bytes done since the last call, as `tqdm.update` wants it."""
 

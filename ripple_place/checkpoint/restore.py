@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import EXPERT
 from ripple_place.checkpoint.fileio import ignore_progress
 from ripple_place.checkpoint.model.ffn import describe_ffn
+from ripple_place.checkpoint.model.gguf_experts import GGUF
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import OWN_DIRECTORY, PLACEMENT_FILE
 from ripple_place.checkpoint.output.manifest import read_manifest
@@ -30,7 +32,7 @@ from ripple_place.placement import read_placement, slots_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.family import Family
@@ -96,7 +98,7 @@ def restore(
     Notes
     -----
     The inverse of an order is applied by the code that applied the order; the hashes prove the result. At most one
-    tensor is held in memory.
+    tensor is held in memory. Beside a pack of experts lie the original files: they are copied.
 
     Nothing but the manifest says what the original was: whoever can write `out` decides what is restored from it, and
     no code of it is run. `verify` with the original proves that they agree.
@@ -106,18 +108,15 @@ def restore(
     if "drop-in" not in document["formats"]:
         raise UnsupportedError(
             out, found="the bundled format alone", expected="the drop-in shards, which keep the original's headers",
-            remedy="restore from an output of --format drop-in or both",
+            remedy="use the GGUF file itself, which packing does not change" if document["family"] == GGUF
+            else "restore from an output of --format drop-in or both",
         )  # fmt: skip
     check_output(out, target, force=None)
     Inventory.of(out, may_link=True)  # Before anything is opened: a FIFO would be waited for.
     check_no_output_around(target)
     files: Mapping[str, Any] = document["source"]["files"]
     check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
-    placement = read_placement(out / PLACEMENT_FILE)
-    model = describe_ffn(Checkpoint.open(out), family).of_unit(placement.unit)
-    placed = resolve_orders(model, placement)
-    orders = {name: slots_of(order) for name, order in placed.items()}
-    actions = tensor_actions(model, orders)
+    write = None if document.get("unit") == EXPERT else _shard_writer(out, family, progress)
     n_bytes = sum(entry["size_bytes"] for entry in files.values())
     with locked_directory(target) as directory:
         check_output(out, target, force=None)
@@ -125,11 +124,27 @@ def restore(
         with installing(directory, target):
             empty_directory(directory)
             for name in files:
-                if name in model.checkpoint.shards:
-                    shard = model.checkpoint.shards[name]
-                    write_shard(model, orders, actions, shard, directory / name, progress, is_hashed=False)
-                else:
+                if write is None or not write(name, directory / name):
                     copy_file(out / name, directory / name, progress)
             check_recorded(directory, files, "report this: the output is sound, and yet gives another model", progress)
             (directory / OWN_DIRECTORY).rmdir()
     return RestoreReport(len(files), n_bytes, tuple(sorted(document["source"]["left_out"])))
+
+
+def _shard_writer(out: Path, family: Family | None, progress: Progress) -> Callable[[str, Path], bool]:
+    """Return what writes a file of an output to a path with its neurons in the original order, if it is a shard.
+
+    It is given the name and the path, and returns whether it is one.
+    """
+    placement = read_placement(out / PLACEMENT_FILE)
+    model = describe_ffn(Checkpoint.open(out), family).of_unit(placement.unit)
+    orders = {name: slots_of(order) for name, order in resolve_orders(model, placement).items()}
+    actions = tensor_actions(model, orders)
+
+    def write(name: str, target: Path) -> bool:
+        shard = model.checkpoint.shards.get(name)
+        if shard is not None:
+            write_shard(model, orders, actions, shard, target, progress, is_hashed=False)
+        return shard is not None
+
+    return write

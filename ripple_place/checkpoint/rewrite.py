@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.fileio import PAGE_BYTES, hash_files, ignore_progress
 from ripple_place.checkpoint.names import BUNDLED_FILE, JOURNAL_FILE, MANIFEST_FILE, PLACEMENT_FILE
-from ripple_place.checkpoint.output.bundle import PAGE_BYTES, bundle_sources
+from ripple_place.checkpoint.output.bundle import bundle_sources
 from ripple_place.checkpoint.output.journal import Journal, finished_files
 from ripple_place.checkpoint.output.manifest import build_manifest, format_manifest
 from ripple_place.checkpoint.output.ours import PARTIAL_MARK
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
 ASSUMED_BYTES_PER_S = 500e6
 """Bytes written, hashed and compared a second: what benchmarks/bench_rewrite.py finds on two cores and a cloud disk."""
-_MANIFEST_BYTES = 1 << 20
-_BYTES_PER_NEURON = 12
-"""Of the orders in placement (4) and manifest (its digits and a comma)."""
+MANIFEST_BYTES = 1 << 20
+"""Of a manifest without orders, at most."""
+BYTES_PER_UNIT = 12
+"""Of a neuron's, or an expert's, place in placement (4) and manifest (its digits and a comma)."""
 
 
 def execute(
@@ -95,9 +96,9 @@ def execute(
 def needed_bytes(plan: RewritePlan) -> int:
     """Return the free space that a rewrite asks for, at most."""
     second = second_orders(plan.placement)
-    order_bytes = _BYTES_PER_NEURON * sum((1 + (name in second)) * b.n_neurons for name, b in plan.model.blocks.items())
+    order_bytes = BYTES_PER_UNIT * sum((1 + (name in second)) * b.n_neurons for name, b in plan.model.blocks.items())
     n_files = len(plan.weight_files) + len(plan.plain_files) + len(plan.carriers) + len(plan.additions) + 2
-    return plan.written_bytes + plan.carrier_bytes + order_bytes + _MANIFEST_BYTES + BYTES_PER_FILE * n_files
+    return plan.written_bytes + plan.carrier_bytes + order_bytes + MANIFEST_BYTES + BYTES_PER_FILE * n_files
 
 
 def estimated_seconds(plan: RewritePlan) -> float:
@@ -155,30 +156,30 @@ def seal_output(
             originals=plan.carriers or None, besides=[JOURNAL_FILE, PARTIAL_MARK], family=plan.model.family,
         )  # fmt: skip
         document = build_manifest(plan, source_hashes, out_files, report.as_json(), carrier_hashes)
-    _write_pieces(directory / MANIFEST_FILE, [memoryview(format_manifest(document).encode())])
+    write_pieces(directory / MANIFEST_FILE, [memoryview(format_manifest(document).encode())])
     return report
 
 
 def _write_placement(plan: RewritePlan, directory: Path) -> str:
-    return _write_pieces(directory / PLACEMENT_FILE, placement_pieces(plan.placement))
+    return write_pieces(directory / PLACEMENT_FILE, placement_pieces(plan.placement))
 
 
 def _write_bundled(plan: RewritePlan, directory: Path, progress: Progress) -> str:
     assert plan.bundle is not None
     sources = bundle_sources(plan.model, plan.orders, plan.bundle)
     pieces = tensor_file_pieces(sources, plan.bundle.metadata, data_alignment_bytes=PAGE_BYTES)
-    return _write_pieces(directory / BUNDLED_FILE, pieces, progress)
+    return write_pieces(directory / BUNDLED_FILE, pieces, progress)
 
 
 def _write_carrier(plan: RewritePlan, file: CarrierFile, directory: Path) -> str:
-    return _write_pieces(directory / file.name, [memoryview(file.permuted(plan.orders))])
+    return write_pieces(directory / file.name, [memoryview(file.permuted(plan.orders))])
 
 
 def _write_addition(addition: Addition, path: Path) -> str:
-    return _write_pieces(path, addition.pieces())
+    return write_pieces(path, addition.pieces())
 
 
-def _write_pieces(path: Path, pieces: Iterable[memoryview], progress: Progress = ignore_progress) -> str:
+def write_pieces(path: Path, pieces: Iterable[memoryview], progress: Progress = ignore_progress) -> str:
     """Write a new file and return its SHA-256."""
     with OutputFile(path) as file:
         for piece in pieces:

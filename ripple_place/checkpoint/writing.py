@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ripple_place.checkpoint.output.bundle import GATES, INSIDE
+from ripple_place.checkpoint.output.bundle_layout import GATES, INSIDE
 from ripple_place.checkpoint.output.gguf_export import check_exportable
 from ripple_place.checkpoint.output.plan import FORMATS, plan_rewrite
 from ripple_place.errors import UsageError
@@ -35,8 +35,8 @@ class WritingParams:
         One of `STRIDES`: distance of bundles in the bundled file. ``auto`` takes the one that the simulator finds
         cheaper on the profile's trace, with the DRAM that it is placed for.
     gates : str
-        One of `ripple_place.checkpoint.output.bundle.GATES`: whether the bundled file has the gates of a block in a
-        region of their own.
+        One of `ripple_place.checkpoint.output.bundle_layout.GATES`: whether the bundled file has the gates of a block
+        in a region of their own.
     adapter : path, optional
         Directory of a LoRA adapter that is permuted along.
     carriers : sequence of paths

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from ripple_place.blocks import EXPERT
 from ripple_place.cli.options import BUNDLE_SIZE, PATH, SHARE_OR_SIZE, TIME, Common, common_options, family_option
+from ripple_place.cli.pack import run_pack
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json, echo_warnings
 from ripple_place.cli.reorder_text import plan_figures, reorder_text
 from ripple_place.cli.text_options import text_options, text_params
@@ -26,6 +28,7 @@ Example:
   ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-flash
   ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-10 --ordering flash-time --dram-budget 10%
   ripple-place reorder ./opt-relu --profile wiki.profile --out ./opt-relu-s --select flash-aware=0.001 --tune-text a.txt
+  ripple-place reorder ./qwen3-30b.gguf --unit expert --profile routes.profile --out ./qwen3-30b-experts
 """
 
 _ORDERINGS = (
@@ -41,6 +44,10 @@ _ORDERINGS = (
     "--placement", type=PATH, help="Apply this placement, computed elsewhere, instead of ordering by a profile."
 )
 @click.option("--out", required=True, type=PATH, help="Directory to write; without CHECKPOINT, a placement file.")
+@click.option("--unit", type=click.Choice([EXPERT]), help="expert: write all bytes of each expert of a mixture side by "
+              "side, from a checkpoint or a GGUF file; the model stays as it is. --profile, of routes, orders the "
+              "experts of each layer by --ordering original, frequency or greedy (docs/experts.md).  "
+              "[default: the profile's]")  # fmt: skip
 @click.option("--ordering", default=AUTO, show_default=True, type=click.Choice([AUTO, *ORDERINGS]), help=_ORDERINGS)
 @click.option("--format", "format_", type=click.Choice(["drop-in", "bundled", "both"]), default="both",
               show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
@@ -97,6 +104,7 @@ def reorder(
     profile: Path | None,
     placement: Path | None,
     out: Path,
+    unit: str | None,
     format_: str,
     stride: str,
     gates: str,
@@ -122,6 +130,9 @@ def reorder(
     with its neurons permuted, under the same names, which any tool loads; and in ripple_place/ a file in which each
     neuron's weights are contiguous, the placement, and a manifest. What was written is verified before it appears.
     Without CHECKPOINT, writes the placement file alone.
+
+    With --unit expert, CHECKPOINT is a mixture of experts, as a directory or a GGUF file. Its experts are written one
+    after the other, each whole and on a page; no weight changes, and no profile is needed.
     """
     from ripple_place.checkpoint.output.plan import FORMATS
     from ripple_place.checkpoint.writing import WritingParams
@@ -130,11 +141,18 @@ def reorder(
     from ripple_place.workflows.reorder import apply_placement
     from ripple_place.workflows.reorder import reorder as run
 
+    formats = FORMATS if format_ == "both" else (format_,)
+    if unit == EXPERT:
+        run_pack(
+            checkpoint, out, common, profile=profile, placement=placement, formats=formats,
+            ordering=placing["ordering"], layers=placing["layers"], family=family, dry_run=dry_run, force=force,
+            resume=resume,
+        )  # fmt: skip
+        return
     _check_source_of_order(checkpoint, profile, placement)
     planned = None if neuron_plan is None else PlanParams.parse(neuron_plan)
     if planned is not None and placement is not None:
         raise _order_error("--plan as well", "leave --plan out: the placement is the order")
-    formats = FORMATS if format_ == "both" else (format_,)
     writing = WritingParams(formats, stride, adapter, carriers, gguf, family, dry_run, force, resume, gates)
     limit_s = None if time_limit is None else time_limit / 1e6
     params = PlacingParams(**placing, seed=common.seed, n_threads=common.n_threads, time_limit_s=limit_s)

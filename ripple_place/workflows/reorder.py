@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ripple_place.blocks import select_layers, unit_metadata
+from ripple_place.blocks import EXPERT, select_layers, unit_metadata
 from ripple_place.bundle_sizes import sizes_of_blocks, sizes_to_metadata
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.checkpoint.model.ffn import open_model
 from ripple_place.checkpoint.names import PLAN_FILE
 from ripple_place.checkpoint.output.additions import Addition, check_predictors_of, predictors_file
-from ripple_place.checkpoint.output.bundle import INSIDE
+from ripple_place.checkpoint.output.bundle_layout import INSIDE
 from ripple_place.checkpoint.output.gguf_export import export_gguf
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
 from ripple_place.checkpoint.rewrite import execute, needed_bytes
@@ -75,7 +75,7 @@ def reorder(
     Raises
     ------
     UsageError
-        If `out` exists, a path does not, or layers are selected that are not there.
+        If `out` exists, a path does not, layers are selected that are not there, or the profile is of experts.
     TraceFormatError, CheckpointError, UnsupportedError
         If the profile or the checkpoint is malformed or not supported, or the predictors are of another model.
     PlacementError
@@ -97,6 +97,8 @@ def reorder(
         if not writing.dry_run:
             require_capture_extra(checkpoint)
     learned = read_profile(profile)
+    if checkpoint is not None:
+        _check_no_experts(f"--profile {profile}", learned.unit)
     names = select_layers(learned.blocks, placing.layers)
     if selection is not None:
         selection.check_profile(learned, names)
@@ -176,6 +178,7 @@ def apply_placement(
     writing, out = writing or WritingParams(), Path(out)
     check_input(placement, "a placement file", "correct the path")
     given = read_placement(Path(placement))
+    _check_no_experts(f"--placement {placement}", given.unit)
     model = open_model(Path(checkpoint), writing.family).of_unit(given.unit)
     selected = {name: given.blocks[name] for name in select_layers(given.blocks, layers)}
     sizes = {name: block.bundle_bytes for name, block in model.blocks.items()}
@@ -208,6 +211,15 @@ def _check_together(
         raise UsageError(
             profile, found=f"the profile inside {out}", expected="it elsewhere",
             remedy="move the profile; the output directory is replaced as a whole",
+        )  # fmt: skip
+
+
+def _check_no_experts(where: str, unit: str) -> None:
+    """Raise if a profile or placement is of experts: they are packed, and no neuron moves."""
+    if unit == EXPERT:
+        raise UsageError(
+            where, found="blocks of experts", expected="blocks of neurons or columns, where --unit is not given",
+            remedy="add --unit expert",
         )  # fmt: skip
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import EXPERT, NEURON
 from ripple_place.capture.logits import check_can_run, compare_logits
 from ripple_place.checkpoint.model.known_families import read_family
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.outdir import partial_of
+from ripple_place.checkpoint.proof.experts import verify_experts
 from ripple_place.checkpoint.proof.verify import VerificationReport, verification_bytes
 from ripple_place.checkpoint.proof.verify import verify as verify_output
 from ripple_place.checkpoint.restore import RestoreReport, restore, restore_bytes
@@ -39,6 +41,8 @@ class VerifyReport:
     restored_to : Path or None
     restored : RestoreReport or None
         None if nothing was restored.
+    is_pack : bool
+        Whether `out` holds experts side by side.
     """
 
     out: Path
@@ -46,6 +50,7 @@ class VerifyReport:
     verification: VerificationReport | None = None
     restored_to: Path | None = None
     restored: RestoreReport | None = None
+    is_pack: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``verify --json``."""
@@ -88,6 +93,7 @@ def verify(
     checkpoint : Path, str or None
         The source; None: `out` is not compared with anything, only restored.
     out : Path or str
+        What `reorder` wrote, or `pack_experts`: the latter must hold every expert's bytes.
     track : Track
         Receives progress updates.
     logits : bool
@@ -105,8 +111,8 @@ def verify(
     Raises
     ------
     UsageError
-        If a path is not there, `out` was not written by `reorder`, `restore_to` exists, there is nothing to do, or
-        the profile or `out` has no predictors.
+        If a path is not there, `out` was not written by `reorder`, `restore_to` exists, there is nothing to do, the
+        profile or `out` has no predictors, or `out` is a pack and logits or originals are given.
     TraceFormatError
         If the profile is malformed, or of another model.
     UnsupportedError
@@ -133,7 +139,8 @@ def verify(
             None if adapter is None else Path(adapter), [Path(carrier) for carrier in carriers], given, predictor
         )  # fmt: skip
         verification = _prove(Path(checkpoint), out, track, *originals, logits=logits)
-        report = replace(report, checkpoint=Path(checkpoint), verification=verification)
+        is_pack = read_manifest(out).document.get("unit") == EXPERT
+        report = replace(report, checkpoint=Path(checkpoint), verification=verification, is_pack=is_pack)
     if restore_to is not None:
         progress = track.bytes(restore_bytes(read_manifest(out).document), "restoring")
         report = replace(
@@ -176,13 +183,22 @@ def _prove(
     logits: bool,
 ) -> VerificationReport:
     """Return what was verified: bytes and hashes, and logits if asked for."""
+    total_bytes, unit = 0, NEURON
     try:
-        total_bytes = verification_bytes(read_manifest(out))
+        manifest = read_manifest(out)
+        total_bytes, unit = verification_bytes(manifest), manifest.document.get("unit", NEURON)
     except CheckpointError:
-        total_bytes = 0  # A damaged manifest: the verification proper says so.
+        pass  # A damaged manifest: the verification proper says so.
+    if unit == EXPERT and (logits or adapter is not None or carriers or predictor is not None):
+        raise UsageError(
+            out, found="a pack of experts, and --logits or originals of what was permuted along",
+            expected="the checkpoint alone: nothing was permuted", remedy="leave these options out",
+        )  # fmt: skip
     if logits:
         check_can_run(out)
     progress = track.bytes(total_bytes, "verifying")
+    if unit == EXPERT:
+        return verify_experts(checkpoint, out, progress, family=family)
     verification = verify_output(
         checkpoint, out, progress, adapter=adapter, carriers=carriers, family=family, predictor=predictor
     )

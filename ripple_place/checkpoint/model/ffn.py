@@ -161,7 +161,7 @@ def _describe(checkpoint: Checkpoint, family: Family) -> FfnModel:
             for block in _describe_by_first_fit(checkpoint, scheme, prefix.text, candidates, dict(numbers)):
                 blocks[block.name] = block
     notes = (*checkpoint.notes, *_check_layers(checkpoint, family, prefix, blocks))
-    _refuse_unstored(checkpoint, family, prefix)
+    refuse_unstored(checkpoint, family, prefix)
     model = FfnModel(checkpoint, family, {name: blocks[name] for name in sorted_blocks(blocks)}, prefix, notes)
     untouched = {name for block in blocks.values() for name in block.untouched}
     sizes = {block.n_neurons for block in blocks.values()}
@@ -249,8 +249,13 @@ def _stored_layers(checkpoint: Checkpoint, prefix: NamePrefix, kinds: Sequence[B
     }
 
 
-def _refuse_unstored(checkpoint: Checkpoint, family: Family, prefix: NamePrefix) -> None:
-    """Raise if the index names a tensor of an FFN that no shard has: loaders would make something up for it."""
+def refuse_unstored(checkpoint: Checkpoint, family: Family, prefix: NamePrefix) -> None:
+    """Raise if the index names a tensor of an FFN that no shard has: loaders would make something up for it.
+
+    Raises
+    ------
+    CheckpointError
+    """
     for tensor, shard in checkpoint.unstored.items():
         if any(matches_any(kind.module, prefix.without(tensor)) for kind in family.blocks):
             raise CheckpointError(

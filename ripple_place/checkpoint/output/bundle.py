@@ -16,18 +16,16 @@ sums over inputs come out in that order.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.blocks import COLUMN, NEURON, ffn_of, unit_metadata
-from ripple_place.checkpoint.fileio import Scratch, chunks, opened
+from ripple_place.blocks import ffn_of, unit_metadata
+from ripple_place.checkpoint.fileio import PAGE_BYTES, Scratch, chunks, opened
+from ripple_place.checkpoint.output.bundle_layout import APART, INSIDE, BundleLayout, lay_out
 from ripple_place.checkpoint.output.bundle_pieces import bundle_pieces
 from ripple_place.checkpoint.output.permute import permuted_tensor
-from ripple_place.errors import CheckpointError, UnsupportedError
-from ripple_place.tensorfile import DTYPE_BITS, MAX_HEADER_BYTES, TensorSource, build_header, tensor_bytes
+from ripple_place.tensorfile import DTYPE_BITS, TensorSource, tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,62 +36,12 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.model.shards import Checkpoint
 
 
-BUNDLED_FORMATS = {NEURON: "ripple-place.bundled/1", COLUMN: "ripple-place.bundled/2"}
-"""By what blocks are made of."""
-APART_FORMAT = "ripple-place.bundled/3"
-"""Of neurons, some of whose gates lie apart."""
-INSIDE, APART = GATES = ("inside", "apart")
-"""Where gates lie: in the bundles, or in a region of their own."""
-PAGE_BYTES = 4096
-"""Page of phone and server storage alike; blocks start on a multiple of it."""
 SECOND = "_2"
 """Behind a name, what belongs to the second copy."""
 _BUNDLES, _GATES = "bundles", "gates"
 _PADDING = {_BUNDLES: "", _GATES: "_gates"}
 """Behind the name of the padding that follows a region."""
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
-
-
-@dataclass(frozen=True)
-class BundleLayout:
-    """What `bundled.safetensors` will hold.
-
-    Attributes
-    ----------
-    tensors : tuple of (name, dtype, shape)
-        In file order.
-    index : mapping of str to mapping
-        Per block: offset_bytes from the file's start, stride_bytes, components (role, tensor, dtype, offset_bytes in
-        the bundle, length_bytes), dtype, n_neurons, order; with a second copy its offset_2_bytes and order_2; where its
-        gates lie apart, ``gates`` with their own offset_bytes, stride_bytes and components; the unit, unless that is
-        neurons.
-    header_bytes, size_bytes : int
-        Of the file.
-    unit : str
-        What blocks are made of, one of `ripple_place.blocks.UNITS`.
-    """
-
-    tensors: tuple[tuple[str, str, tuple[int, ...]], ...]
-    index: Mapping[str, Mapping[str, Any]]
-    header_bytes: int
-    size_bytes: int
-    unit: str = NEURON
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """Metadata strings of the file."""
-        return _metadata(self.index, self.unit)
-
-    @property
-    def gates(self) -> str:
-        """Where gates lie, one of `GATES`."""
-        return APART if any("gates" in block for block in self.index.values()) else INSIDE
-
-    @property
-    def second_copy_bytes(self) -> int:
-        """Bytes that second copies add, their padding included; 0 without."""
-        sizes = [b["n_neurons"] * b["stride_bytes"] for b in self.index.values() if "order_2" in b]
-        return sum(size + -size % PAGE_BYTES for size in sizes)
 
 
 def stride_bytes(block: FfnBlock, stride: str) -> int:
@@ -146,31 +94,16 @@ def plan_bundle(
         extent = model.checkpoint.extent(name)
         tensors.append((name, extent.dtype, extent.shape))
         position += extent.length_bytes
-    names = [name for name, _, _ in tensors]
-    if len(set(names)) < len(names):
-        raise CheckpointError(
-            model.checkpoint.path, found="a tensor named like a neuron bundle", expected="none like layers.0.bundles",
-            remedy="give the original checkpoint; this one seems to be a bundled file",
-        )  # fmt: skip
-    # Offsets stand in the header, whose length they change: start short and repeat. A later start never makes the
-    # header shorter, so this ends.
-    start = PAGE_BYTES
-    while True:
+
+    def index_at(start: int) -> dict[str, dict[str, Any]]:
         offsets = {region: start + offset for region, offset in relative.items()}
         index = {name: _index_entry(block, orders[name], offsets, stride) | unit_metadata(model.unit)
                  for name, block in model.blocks.items()}  # fmt: skip
         for name, order in second_orders.items():
             index[name] |= {"offset_2_bytes": offsets[f"{name}.{_BUNDLES}{SECOND}"], "order_2": order.tolist()}
-        header = build_header(tensors, _metadata(index, model.unit), data_alignment_bytes=PAGE_BYTES)
-        if len(header) == start:
-            break
-        start = len(header)
-    if start > MAX_HEADER_BYTES:
-        raise UnsupportedError(
-            "bundled.safetensors", found=f"an index of {start} bytes", expected=f"at most {MAX_HEADER_BYTES}",
-            remedy="write the drop-in format only (--format drop-in)",
-        )  # fmt: skip
-    return BundleLayout(tuple(tensors), index, start, start + position, model.unit)
+        return index
+
+    return lay_out(model.checkpoint.path, tensors, position, index_at, model.unit)
 
 
 def bundle_sources(model: FfnModel, orders: Mapping[str, Int32Array], layout: BundleLayout) -> list[TensorSource]:
@@ -212,14 +145,6 @@ def _regions(block: FfnBlock, gates: str, *, has_second: bool) -> list[tuple[str
 def _weight_order(block: FfnBlock, orders: Mapping[str, Int32Array]) -> Int32Array | None:
     """Return the order of the weights within a component of a block; None where they are as in the checkpoint."""
     return orders[ffn_of(block.name)] if any(part.by_input for part in block.components) else None
-
-
-def _metadata(index: Mapping[str, Mapping[str, Any]], unit: str) -> dict[str, str]:
-    is_apart = any("gates" in block for block in index.values())
-    return {
-        "format": APART_FORMAT if is_apart else BUNDLED_FORMATS[unit],
-        "index": json.dumps(index, separators=(",", ":")),
-    }
 
 
 def _bundle_shape(block: FfnBlock, stride: str) -> tuple[str, tuple[int, ...]]:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.checkpoint.fileio import Scratch, opened, read_into
-from ripple_place.checkpoint.output.bundle import PAGE_BYTES
+from ripple_place.checkpoint.fileio import PAGE_BYTES, Scratch, opened, read_into
 from ripple_place.checkpoint.output.permute import permuted_pieces, write_unit_rows
 from ripple_place.errors import UnsupportedError
 from ripple_place.extras import install_command

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.names import JOURNAL_FILE, JOURNAL_FORMAT, PLACEMENT_FILE
-from ripple_place.checkpoint.output.bundle import INSIDE
+from ripple_place.checkpoint.output.bundle_layout import INSIDE
 from ripple_place.checkpoint.output.outdir import empty_directory
 from ripple_place.errors import UsageError
 from ripple_place.inputfile import read_input
@@ -31,10 +31,37 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from ripple_place.checkpoint.carriers.carrier import CarrierFile
     from ripple_place.checkpoint.fileio import Progress
-    from ripple_place.checkpoint.output.plan import RewritePlan
+    from ripple_place.checkpoint.output.additions import Addition
+    from ripple_place.placement import ModelPlacement
 
 _START_OVER = "repeat the command as it was, or leave out --resume and start over"
+
+
+class JournalledPlan(Protocol):
+    """What a journal needs to know of a plan; see `ripple_place.checkpoint.output.plan.RewritePlan`."""
+
+    @property
+    def root(self) -> Path: ...  # noqa: D102
+    @property
+    def placement(self) -> ModelPlacement: ...  # noqa: D102
+    @property
+    def formats(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def stride(self) -> str: ...  # noqa: D102
+    @property
+    def gates(self) -> str: ...  # noqa: D102
+    @property
+    def source_files(self) -> Mapping[str, int]: ...  # noqa: D102
+    @property
+    def weight_files(self) -> Mapping[str, int]: ...  # noqa: D102
+    @property
+    def plain_files(self) -> Mapping[str, int]: ...  # noqa: D102
+    @property
+    def carriers(self) -> tuple[CarrierFile, ...]: ...  # noqa: D102
+    @property
+    def additions(self) -> Mapping[str, Addition]: ...  # noqa: D102
 
 
 class Journal:
@@ -42,7 +69,7 @@ class Journal:
 
     Parameters
     ----------
-    plan : RewritePlan
+    plan : JournalledPlan
     directory : Path
         ``OUT.partial``; all that is there but the finished files is removed.
     finished : mapping of str to str
@@ -54,7 +81,7 @@ class Journal:
         If storage refuses.
     """
 
-    def __init__(self, plan: RewritePlan, directory: Path, finished: Mapping[str, str] | None = None) -> None:
+    def __init__(self, plan: JournalledPlan, directory: Path, finished: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self._path = directory / JOURNAL_FILE
         self._finished = dict(finished or {})
@@ -94,12 +121,12 @@ class Journal:
         return _line({"file": name, "size_bytes": (self.directory / name).stat().st_size, "sha256": sha256})
 
 
-def finished_files(plan: RewritePlan, directory: Path, progress: Progress = ignore_progress) -> dict[str, str]:
+def finished_files(plan: JournalledPlan, directory: Path, progress: Progress = ignore_progress) -> dict[str, str]:
     """Return what an interrupted run has finished: SHA-256 by name, of files that have it.
 
     Parameters
     ----------
-    plan : RewritePlan
+    plan : JournalledPlan
     directory : Path
         ``OUT.partial``; nothing is finished where it, or its journal, is not there.
     progress : callable
@@ -128,13 +155,13 @@ def finished_files(plan: RewritePlan, directory: Path, progress: Progress = igno
     return {name: entries[name] for name, file in there.items() if hashes[file] == entries[name]}
 
 
-def describe_run(plan: RewritePlan) -> dict[str, Any]:
+def describe_run(plan: JournalledPlan) -> dict[str, Any]:
     """Return all that the bytes of an output depend on, as the head of its journal.
 
     Of the source's files that is their size and the time of their last change: to hash them would take as long as to
     write the output. What slips through is found when the output is verified.
     """
-    root = plan.model.checkpoint.path
+    root = plan.root
     files = {name: root / name for name in plan.source_files} | {file.name: file.source for file in plan.carriers}
     additions = {name: _hash_pieces(addition.pieces()) for name, addition in plan.additions.items()}
     return {
@@ -149,7 +176,7 @@ def describe_run(plan: RewritePlan) -> dict[str, Any]:
     }
 
 
-def _written_files(plan: RewritePlan) -> dict[str, int | None]:
+def _written_files(plan: JournalledPlan) -> dict[str, int | None]:
     """Return the files that `write_output` writes, with their sizes as far as they are known."""
     sizes: dict[str, int | None] = {**plan.weight_files, **plan.plain_files, PLACEMENT_FILE: None}
     return sizes | dict.fromkeys([*(file.name for file in plan.carriers), *plan.additions])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import sorted_blocks, unit_metadata
 from ripple_place.checkpoint.names import ADDITIONS, BUNDLED_FILE, MANIFEST_FILE, MANIFEST_FORMAT, PLACEMENT_FILE
-from ripple_place.checkpoint.output.bundle import APART
+from ripple_place.checkpoint.output.bundle_layout import APART
 from ripple_place.checkpoint.output.manifest_form import malformed_key
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.foreign import file_error
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ripple_place.checkpoint.model.ffn import FfnModel
-    from ripple_place.checkpoint.output.bundle import BundleLayout
+    from ripple_place.checkpoint.output.bundle_layout import BundleLayout
     from ripple_place.checkpoint.output.plan import RewritePlan
     from ripple_place.placement import ModelPlacement
 
@@ -157,6 +157,11 @@ def build_manifest(
         "checks": checks,
         "files": dict(sorted(out_files.items())),
     }
+    return sealed(document)
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with its hash."""
     return {**document, "manifest_sha256": _hash(document)}
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from ripple_place.blocks import COLUMN, is_block_name
+from ripple_place.blocks import COLUMN, EXPERT, is_block_name
 from ripple_place.checkpoint.names import ADDITIONS
-from ripple_place.checkpoint.output.bundle import APART
+from ripple_place.checkpoint.output.bundle_layout import APART
 from ripple_place.checkpoint.output.plan import FORMATS, STRIDES
 
 Rule = Callable[[Any], bool]
@@ -92,7 +92,8 @@ _COMPONENTS = _list(
             "dtype": _is_text,
             "offset_bytes": _is_size,
             "length_bytes": _is_size,
-        }
+        },
+        together={"shape": _list(_is_size)},
     )
 )
 _BUNDLED_BLOCK: dict[str, Rule] = {
@@ -133,12 +134,12 @@ _RULES: dict[str, Rule] = {
             _is_block,
             _any_of(
                 _object(_BUNDLED_BLOCK, together=_SECOND_COPY),
-                _object({**_BUNDLED_BLOCK, "unit": _one_of(COLUMN)}, together=_SECOND_COPY),
+                _object({**_BUNDLED_BLOCK, "unit": _one_of(COLUMN, EXPERT)}, together=_SECOND_COPY),
                 _object({**_BUNDLED_BLOCK, "gates": _object({**_PLACE_OF_GATES, "components": _COMPONENTS})}),
             ),
         )
     ),
-    "unit": _one_of(COLUMN),
+    "unit": _one_of(COLUMN, EXPERT),
     "gates": _one_of(APART),
     "carriers": _mapping(is_inner_name, _object({"kind": _one_of(*_CARRIER_KINDS), "source_sha256": _is_hash})),
     "additions": lambda value: isinstance(value, dict) and value.items() <= ADDITIONS.items(),

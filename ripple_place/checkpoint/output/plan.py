@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripple_place.blocks import NEURON, is_input_block
+from ripple_place.blocks import EXPERT, NEURON, is_input_block
 from ripple_place.checkpoint.carriers.plan import plan_carriers
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
 from ripple_place.checkpoint.model.neuron_tensor import keeps_granules
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
 from ripple_place.checkpoint.names import BUNDLED_FILE
-from ripple_place.checkpoint.output.bundle import GATES, INSIDE, BundleLayout, plan_bundle
+from ripple_place.checkpoint.output.bundle import plan_bundle
+from ripple_place.checkpoint.output.bundle_layout import GATES, INSIDE, BundleLayout
 from ripple_place.checkpoint.output.bundle_pieces import HELD_ROWS_BYTES
 from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_output
@@ -77,8 +78,13 @@ class RewritePlan:
 
     @property
     def gates(self) -> str:
-        """Where gates lie in the bundled file, one of `ripple_place.checkpoint.output.bundle.GATES`."""
+        """Where gates lie in the bundled file, one of `ripple_place.checkpoint.output.bundle_layout.GATES`."""
         return INSIDE if self.bundle is None else self.bundle.gates
+
+    @property
+    def root(self) -> Path:
+        """The directory that `source_files` lie in."""
+        return self.model.checkpoint.path
 
     @property
     def weight_files(self) -> dict[str, int]:
@@ -273,17 +279,29 @@ def resolve_orders(model: FfnModel, placement: ModelPlacement) -> dict[str, Int3
     PlacementError
         If the placement has a block that the model lacks, or one of another number of neurons.
     """
+    sizes = {name: block.n_neurons for name, block in model.blocks.items()}
+    return orders_of(placement, sizes, model.checkpoint.path)
+
+
+def orders_of(placement: ModelPlacement, sizes: Mapping[str, int], where: Path) -> dict[str, Int32Array]:
+    """Return the order of each of some blocks, given how many units they have; the model is `where`.
+
+    Raises
+    ------
+    PlacementError
+        As `resolve_orders`.
+    """
     for name, block in placement.blocks.items():
-        n_neurons = model.blocks[name].n_neurons if name in model.blocks else 0
-        if block.n_neurons != n_neurons:
+        n_units = sizes.get(name, 0)
+        if block.n_neurons != n_units:
             raise PlacementError(
-                f"placement: {name}", found=f"{block.n_neurons} neurons",
-                expected=f"{n_neurons}, as {model.checkpoint.path} has" if n_neurons else "a block that the model has",
+                f"placement: {name}", found=f"{block.n_neurons} {'experts' if placement.unit == EXPERT else 'neurons'}",
+                expected=f"{n_units}, as {where} has" if n_units else "a block that the model has",
                 remedy="use a placement that was computed for this model",
             )  # fmt: skip
     return {
-        name: placement.blocks[name].order if name in placement.blocks else np.arange(block.n_neurons, dtype=np.int32)
-        for name, block in model.blocks.items()
+        name: placement.blocks[name].order if name in placement.blocks else np.arange(n_units, dtype=np.int32)
+        for name, n_units in sizes.items()
     }
 
 

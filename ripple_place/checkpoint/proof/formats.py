@@ -9,9 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ripple_place.blocks import ffn_of, is_input_block
-from ripple_place.checkpoint.fileio import CHUNK_BYTES, OpenFiles, chunks, opened, read_into, read_through
+from ripple_place.checkpoint.fileio import CHUNK_BYTES, PAGE_BYTES, OpenFiles, chunks, opened, read_into, read_through
 from ripple_place.checkpoint.names import BUNDLED_FILE
-from ripple_place.checkpoint.output.bundle import PAGE_BYTES
 from ripple_place.checkpoint.proof.compare import AGAIN, check_bundled_component, check_tensor, ranges_equal, slots_of
 from ripple_place.errors import CheckpointError, VerificationError
 from ripple_place.inputfile import open_stream
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from ripple_place.arrays import Int32Array, Int64Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.ffn import FfnModel
-    from ripple_place.checkpoint.output.bundle import BundleLayout
+    from ripple_place.checkpoint.output.bundle_layout import BundleLayout
     from ripple_place.tensorfile import TensorExtent
 
 

@@ -14,7 +14,8 @@ from ripple_place.checkpoint.fileio import hash_files, ignore_progress, opened
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import MANIFEST_FILE, PLACEMENT_FILE
-from ripple_place.checkpoint.output.bundle import INSIDE, plan_bundle
+from ripple_place.checkpoint.output.bundle import plan_bundle
+from ripple_place.checkpoint.output.bundle_layout import INSIDE
 from ripple_place.checkpoint.output.manifest import Manifest, describe_blocks, gates_metadata, read_manifest
 from ripple_place.checkpoint.output.plan import resolve_orders, second_orders, tensor_actions
 from ripple_place.checkpoint.proof.carriers import check_carriers
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.family import Family
     from ripple_place.checkpoint.model.ffn import FfnModel
-    from ripple_place.checkpoint.output.bundle import BundleLayout
+    from ripple_place.checkpoint.output.bundle_layout import BundleLayout
     from ripple_place.placement import ModelPlacement
     from ripple_place.predict.predictor import ModelPredictor
 
@@ -131,7 +132,7 @@ def verify(
         raise UsageError(source, found="no directory", expected="the original checkpoint", remedy="correct the path")
     if not (out / MANIFEST_FILE).is_file():
         read_manifest(out)  # Raises: not an output.
-    with _as_verification_error():
+    with as_verification_error():
         # Before any file is opened: a FIFO would be waited for.
         inventory = Inventory.of(out)
         document = read_manifest(out).document
@@ -196,15 +197,15 @@ def compare_output(
     OSError
         If a file cannot be read.
     """
-    with _as_verification_error():
+    with as_verification_error():
         model = describe_ffn(Checkpoint.open(source), family)
         inventory = Inventory.of(out)
         contents = Contents.of(model.checkpoint, inventory)
         carriers: Mapping[str, Any] = document.get("carriers", {})
         additions = document.get("additions", {}).keys()
         inventory.check_accounted(contents.files | carriers.keys() | additions | {*besides})
-        checks = {"side files equal the source's": _check_copied(source, out, document, contents.copied)}
-        placement = _check_placement(out / PLACEMENT_FILE, placement)
+        checks = {"side files equal the source's": check_copied(source, out, document, contents.copied)}
+        placement = check_placement(out / PLACEMENT_FILE, placement)
         model = model.of_unit(placement.unit)
         orders = resolve_orders(model, placement)
         actions = tensor_actions(model, orders)
@@ -229,7 +230,7 @@ def compare_output(
     return VerificationReport(checks, n_permuted, len(actions) - n_permuted, Manifest(out, document).weight_bytes)
 
 
-def _check_placement(path: Path, expected: ModelPlacement | None) -> ModelPlacement:
+def check_placement(path: Path, expected: ModelPlacement | None) -> ModelPlacement:
     """Return the placement of an output, whose file must be, byte for byte, how it (or the expected one) is written."""
     placement = expected or read_placement(path)
     with open_stream(path) as file:
@@ -308,7 +309,7 @@ def check_recorded(root: Path, files: Mapping[str, Any], remedy: str, progress: 
             )  # fmt: skip
 
 
-def _check_copied(source: Path, out: Path, document: Mapping[str, Any], names: Sequence[str]) -> int:
+def check_copied(source: Path, out: Path, document: Mapping[str, Any], names: Sequence[str]) -> int:
     """Return the number of files that were copied, each equal to the source's and recorded with one hash for both."""
     for name in names:
         is_recorded = document["files"].get(name) == document["source"]["files"].get(name)
@@ -323,7 +324,7 @@ def _check_copied(source: Path, out: Path, document: Mapping[str, Any], names: S
 
 
 @contextmanager
-def _as_verification_error() -> Iterator[None]:
+def as_verification_error() -> Iterator[None]:
     """Turn what is wrong with a file into what is wrong with the output; what is not supported proves nothing."""
     try:
         yield

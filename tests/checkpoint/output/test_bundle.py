@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, safe_open
 
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
-from ripple_place.checkpoint.output import bundle
+from ripple_place.checkpoint.output import bundle_layout
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.plan import plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
@@ -164,6 +164,6 @@ def test_a_source_with_bundle_names(tmp_path: Path) -> None:
 
 def test_an_index_too_long(pico_opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stock reader's limit on headers holds for us too."""
-    monkeypatch.setattr(bundle, "MAX_HEADER_BYTES", 4000)
+    monkeypatch.setattr(bundle_layout, "MAX_HEADER_BYTES", 4000)
     with pytest.raises(UnsupportedError, match=r"index of 4096 bytes.*drop-in format only"):
         write_bundled(pico_opt, tmp_path / "out")
