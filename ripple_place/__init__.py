@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ripple_place.trace.files import read_trace
     from ripple_place.verdict.judge import VerdictParams
     from ripple_place.workflows.calibrate import calibrate
+    from ripple_place.workflows.pack import PackParams, pack_experts
     from ripple_place.workflows.profile import profile
     from ripple_place.workflows.profile_params import ProfileParams
     from ripple_place.workflows.reorder import apply_placement, reorder
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
     from ripple_place.workflows.verify import verify
 
 __all__ = [
-    "CalibrateParams", "CaptureParams", "ComputeParams", "PipelineParams", "PlacingParams", "PlanParams",
+    "CalibrateParams", "CaptureParams", "ComputeParams", "PackParams", "PipelineParams", "PlacingParams", "PlanParams",
     "PredictorParams", "ProfileParams", "ReadConditions", "RipplePlaceError", "SimulateExtras", "SimulateParams",
     "SystemParams", "VerdictParams", "WritingParams", "__version__", "apply_placement", "calibrate", "list_devices",
-    "load_device", "profile", "read_placement", "read_profile", "read_trace", "reorder", "simulate",
+    "load_device", "pack_experts", "profile", "read_placement", "read_profile", "read_trace", "reorder", "simulate",
     "simulate_systems", "verify", "write_placement",
 ]  # fmt: skip
 
@@ -51,6 +52,7 @@ _MODULE_OF = {
     "CalibrateParams": "flash.storage.calibration_params",
     "CaptureParams": "capture.params",
     "ComputeParams": "flash.token_time",
+    "PackParams": "workflows.pack",
     "PipelineParams": "flash.pipeline.params",
     "PlacingParams": "placing.params",
     "PlanParams": "systems.plan_params",
@@ -67,6 +69,7 @@ _MODULE_OF = {
     "calibrate": "workflows.calibrate",
     "list_devices": "flash.device.files",
     "load_device": "flash.device.files",
+    "pack_experts": "workflows.pack",
     "profile": "workflows.profile",
     "read_placement": "placement",
     "read_profile": "graph.profile",

@@ -134,7 +134,7 @@ def test_the_profiling_page_names_every_option_of_a_capture():
                             "--quiet", "--verbose"):  # fmt: skip
                 assert f"{flag}" in text, flag
     rules = re.findall(r"^\| `([a-z-]+)(?:=[A-Z]+%?)?`", text, re.MULTILINE)
-    assert set(rules) == {"relu", "threshold", "top-k", "cats", "teal", "dip", "glu-pruning"}
+    assert set(rules) == {"relu", "threshold", "top-k", "cats", "teal", "dip", "glu-pruning", "routed"}
     for kind, options in KINDS.items():
         assert f"`{kind}:" in text
         for option in options:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from ripple_place.checkpoint.model.experts import open_experts
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
+from ripple_place.checkpoint.output.expert_plan import plan_pack
 from ripple_place.checkpoint.output.plan import plan_rewrite
+from ripple_place.checkpoint.pack import execute_pack
 from ripple_place.checkpoint.rewrite import execute
 from tests.builders import random_placement
+from tests.expert_builders import expected_parts, expert_placement, gguf_mixture, gpt_oss, qwen3_moe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SOURCE = Path(__file__).parents[1] / "examples" / "read_bundled.c"
 COMPILER = shutil.which("cc")
@@ -93,3 +101,24 @@ def test_read_bundled_columns(pico_opt: Path, tmp_path: Path, stride: str) -> No
         done = subprocess.run([program, bundled, "layers.1", "0"], capture_output=True)
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"a format that this program does not know" in done.stderr
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+@pytest.mark.parametrize("make", [qwen3_moe, gpt_oss, gguf_mixture])
+def test_read_bundled_experts(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    """The same program gives all bytes of an expert in one read, whatever it is quantised by."""
+    source = make(tmp_path / "m.gguf")
+    model = open_experts(source)
+    placement = expert_placement(model)
+    execute_pack(plan_pack(model, placement, tmp_path / "out"))
+    program, bundled = compiled(tmp_path), tmp_path / "out" / "ripple_place" / "bundled.safetensors"
+    for block, slot in (("layers.0", 0), ("layers.1", 3), ("layers.1", 5)):
+        done = subprocess.run([program, bundled, block, str(slot)], capture_output=True, check=True)
+        expert = int(placement.blocks[block].order[slot])
+        assert done.stderr.decode() == f"expert {expert}\n"
+        parts = expected_parts(source, block)[expert]
+        described = model.blocks[block]
+        assert len(done.stdout) == described.stride_bytes
+        for part, offset in zip(described.parts, described.part_offsets, strict=True):
+            assert done.stdout[offset : offset + part.length_bytes] == parts[part.tensor]
+    assert subprocess.run([program, bundled, "layers.1", "6"], capture_output=True).returncode == 1

@@ -23,7 +23,8 @@ FOUNDATION = {"errors", "units", "blocks", "bundle_sizes", "jsontext", "tensorfi
               "inputfile", "storedarray", "torchpickle", "hub", "foreign"}  # fmt: skip
 LAYERS = [
     {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"systems"}, {"placing", "capture"},
-    {"ordering", "select"}, {"checkpoint", "flash", "graph"}, {"predict"}, {"trace"}, FOUNDATION, {"kernels"},
+    {"ordering", "select", "experts"}, {"checkpoint", "flash", "graph"}, {"predict"}, {"trace"}, FOUNDATION,
+    {"kernels"},
 ]  # fmt: skip
 """From the top down: a module may import what lies below it, and its own room; those in one row do not see each other,
 but for the foundation, whose modules build on each other."""

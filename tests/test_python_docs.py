@@ -17,6 +17,7 @@ from ripple_place.placing.reorder_report import ReorderReport
 from ripple_place.scoring.report import SimulateReport
 from ripple_place.scoring.system_result import SystemResult
 from ripple_place.scoring.systems import SystemScores
+from ripple_place.workflows.pack import PackReport
 from ripple_place.workflows.profile import ProfileReport
 from ripple_place.workflows.verify import VerifyReport
 
@@ -24,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "python.md").read_text()
 PARAMS = [name for name in ripple_place.__all__ if name.endswith(("Params", "Extras", "Conditions"))]
 RESULTS = (
-    ProfileReport, ReorderReport, BlockReport, SimulateReport, LayoutResult, SystemScores, SystemResult, VerifyReport,
+    ProfileReport, ReorderReport, BlockReport, PackReport, SimulateReport, LayoutResult, SystemScores, SystemResult,
+    VerifyReport,
 )  # fmt: skip
 
 

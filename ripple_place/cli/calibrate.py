@@ -28,6 +28,8 @@ Example:
               help="Size of the scratch file.")  # fmt: skip
 @click.option("--depth", type=click.IntRange(1, 256), help="Reads in flight that the profile is for.  "
               "[default: the smallest depth that saturates]")  # fmt: skip
+@click.option("--max-depth", type=click.IntRange(1, 256), default=32, show_default=True,
+              help="Deepest queue to try; 128 for NVMe drives.")  # fmt: skip
 @click.option("--repeats", "n_repeats", type=click.IntRange(1), default=5, show_default=True,
               help="Interleaved repeats, of which medians count.")  # fmt: skip
 @click.option("--max-size", "max_request_bytes", type=SIZE, default="512KiB", show_default=True,
@@ -41,6 +43,7 @@ def calibrate(
     out: Path,
     scratch_bytes: int,
     depth: int | None,
+    max_depth: int,
     n_repeats: int,
     max_request_bytes: int,
     time_us: float,
@@ -59,7 +62,7 @@ def calibrate(
     from ripple_place.flash.storage.calibration_params import CalibrateParams
     from ripple_place.workflows.calibrate import calibrate as run
 
-    params = CalibrateParams(scratch_bytes, depth, n_repeats, max_request_bytes, time_us, common.seed)
+    params = CalibrateParams(scratch_bytes, depth, n_repeats, max_request_bytes, time_us, common.seed, max_depth)
     report = run(directory, out, params, force=force, track=ProgressBars(quiet=common.quiet))
     if common.as_json:
         echo_json(report.to_json())

@@ -14,6 +14,7 @@ from ripple_place import units
 from ripple_place.bundle_sizes import parse_bundle_bytes
 from ripple_place.cli.rendering import show_log
 from ripple_place.errors import UsageError
+from ripple_place.experts.budget import is_slots
 from ripple_place.scoring.collapse import parse_collapse
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ BUNDLE_SIZE = _Parsed("size[,size]", parse_bundle_bytes)
 TIME = _Parsed("time", units.parse_time_us)
 SHARE_OR_SIZE = _Parsed("share|size", units.parse_share_or_bytes)
 COLLAPSE = _Parsed("collapse", parse_collapse)
-BUDGET = _Parsed("share|size|placement", lambda text: text if text == "placement" else units.parse_share_or_bytes(text))
+BUDGET = _Parsed(
+    "share|size|experts|placement",
+    lambda text: text if text == "placement" or is_slots(text) else units.parse_share_or_bytes(text),
+)
 PATH = click.Path(path_type=Path)
 family_option = click.option(
     "--family", type=PATH, metavar="FILE",

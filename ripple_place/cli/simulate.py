@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ripple_place.blocks import NEURON, UNITS
+from ripple_place.blocks import NEURON, WEIGHT_UNITS
+from ripple_place.cli.expert_options import expert_options, run_experts, take_expert_options
+from ripple_place.cli.expert_tables import experts_text
 from ripple_place.cli.extras import extras_options, take_extras
 from ripple_place.cli.options import BUDGET, BUNDLE_SIZE, PATH, Common, adapter_option, common_options, family_option
 from ripple_place.cli.reading import reading_options, reading_params
@@ -22,6 +24,7 @@ from ripple_place.predict.params import ACTIVITIES, TRUE
 if TYPE_CHECKING:
     from ripple_place.capture.params import CaptureParams
     from ripple_place.scoring.extras import SimulateExtras
+    from ripple_place.trace.activation_trace import ActivationTrace
 
 
 def _list_devices(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -37,6 +40,7 @@ _EXAMPLE = """\b
 Example:
   ripple-place simulate held-out.trace.safetensors --layout original --layout ./opt-relu-flash
   ripple-place simulate held-out.trace.safetensors --layout greedy.placement --bundle-bytes 4KiB --dram-budget 10%
+  ripple-place simulate qwen.route.csv --dram-budget 4000MiB --dram-pool --cache lru --device ufs4-oneplus15r
   ripple-place simulate ./opt-relu --text test.txt --layout ./opt-relu-flash --select exact --select flash-aware=0.001
 """
 
@@ -53,8 +57,9 @@ Example:
               "column, packed; overrides what layouts know.")  # fmt: skip
 @system_options
 @reading_options
-@click.option("--dram-budget", type=BUDGET, help="DRAM for neurons: 10% of each block, or 512MiB in all; placement: "
-              "what the layouts were made for.")  # fmt: skip
+@expert_options
+@click.option("--dram-budget", type=BUDGET, help="DRAM for neurons or experts: 10% of each block, 512MiB in all, or "
+              "16experts of each layer; placement: what the layouts were made for.")  # fmt: skip
 @click.option("--dram-pool", is_flag=True, help="One cache for all blocks, of the same size in all, instead of one for "
               "each block.")  # fmt: skip
 @click.option("--cache", metavar="POLICY", help="none, lru, fifo, lfu, s3fifo, sieve, greedydual, pinned, pinned+lru, "
@@ -89,8 +94,8 @@ Example:
               "itself), gates-apart (all gates in a region of their own) or int4[:WEIGHTS] (four bits, gate on the "
               "first page).  [default: as the output has them]")  # fmt: skip
 @text_options("--text", "--max-tokens", "Text for the model to read, where SOURCE is a model")
-@click.option("--unit", type=click.Choice(UNITS), help="What a model's blocks are made of: neurons, or the columns of "
-              "up and gate, and those of down (DIP).  [default: neuron]")  # fmt: skip
+@click.option("--unit", type=click.Choice(WEIGHT_UNITS), help="What a model's blocks are made of: neurons, or the "
+              "columns of up and gate, and those of down (DIP).  [default: neuron]")  # fmt: skip
 @adapter_option
 @family_option
 @click.option(
@@ -117,15 +122,21 @@ def simulate(
     """Score layouts on a trace: what each token's reads cost on a flash device.
 
     SOURCE is a trace, a profile with one, or several of them; or a model with --text, whose rules of --select then run
-    inside it, so that the table also says what they cost in loss.
+    inside it, so that the table also says what they cost in loss. Of a trace of experts, the table says what serving
+    them from flash costs (docs/experts.md).
 
     Scores are means per token over all blocks: flash time; reads of the plan and their length in neurons; requests
     (reads rounded out to pages and split at the device's largest request) and the bytes they fetch; amplification,
     bytes fetched for each byte of an active neuron; and effective bandwidth, which counts only those.
     """
+    from ripple_place.experts.sources import read_expert_trace
     from ripple_place.scoring.params import SimulateParams
     from ripple_place.workflows.simulate import simulate as run
 
+    if text["texts"] == () and (routes := read_expert_trace(traces)) is not None:
+        _simulate_experts(routes, traces, layouts, profiles, options, common)
+        return
+    take_expert_options(options)
     compares_systems = check_systems(options)
     extras, options = take_extras(options)
     capture = text_params(text, common, family=family, unit=unit or NEURON, adapter=adapter)
@@ -155,6 +166,20 @@ def simulate(
     else:
         echo(simulate_text(report, verbose=common.verbose))
     echo_warnings(report.warnings, quiet=common.quiet)
+
+
+def _simulate_experts(
+    routes: ActivationTrace, traces: tuple[Path, ...], layouts: tuple[str, ...], profiles: tuple[Path, ...],
+    options: dict[str, Any], common: Common,
+) -> None:  # fmt: skip
+    """Say what serving experts costs."""
+    extras, options = take_extras(options)
+    report = run_experts(routes, [path.name for path in traces], layouts, profiles, options, extras, common)
+    if common.as_json:
+        echo_json(report.to_json())
+    else:
+        echo(experts_text(report, verbose=common.verbose))
+    echo_warnings(report.scores.warnings, quiet=common.quiet)
 
 
 def _simulate_systems(

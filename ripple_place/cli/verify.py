@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ripple_place.cli.options import PATH, Common, common_options, family_option
+from ripple_place.cli.pack import pack_verification_lines
 from ripple_place.cli.rendering import ProgressBars, echo, echo_json
 from ripple_place.cli.reorder_text import verification_lines
 from ripple_place.printable import one_line
@@ -51,6 +52,9 @@ def verify(
     byte, opens every file with the stock safetensors reader, and computes every FFN of float weights on random input.
     Exits with 4 if anything differs, is missing, or was added. OUT may have been copied elsewhere since it was written.
 
+    If OUT is a pack of experts (`reorder --unit expert`), CHECKPOINT may be a GGUF file, and every expert's bytes are
+    read where the index says and compared with the source's.
+
     With --restore, writes the original checkpoint, whose files hash to what they did; CHECKPOINT may then be left out.
     """
     from ripple_place.workflows.verify import verify as run
@@ -69,7 +73,10 @@ def verify(
 
 def _lines(report: VerifyReport) -> list[str]:
     """Return what was verified and restored, as sentences."""
-    lines = [] if report.verification is None else verification_lines(report.verification)
+    lines: list[str] = []
+    if report.verification is not None:
+        written = pack_verification_lines if report.is_pack else verification_lines
+        lines = written(report.verification)
     if (restored := report.restored) is not None:
         lines.append(
             f"Restored {one_line(report.restored_to)}: {restored.n_files} files ({format_bytes(restored.n_bytes)}), "

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from ripple_place.blocks import unit_metadata
 from ripple_place.checkpoint.model.quantisation_config import REORDER_FIRST
-from ripple_place.checkpoint.output.plan import resolve_orders
+from ripple_place.checkpoint.output.plan import orders_of
 from ripple_place.errors import PlacementError, TraceFormatError, UnsupportedError
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 from ripple_place.printable import without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ripple_place.checkpoint.model.ffn import FfnModel
     from ripple_place.graph.profile import Profile
@@ -37,9 +38,17 @@ def check_granule(model: FfnModel, names: Sequence[str], params: PlacingParams) 
 
 def check_profile_of(model: FfnModel, profile: Profile, names: Sequence[str]) -> None:
     """Raise TraceFormatError unless the named blocks of the profile are blocks of the model, and as wide."""
+    sizes = {name: block.n_neurons for name, block in model.blocks.items()}
+    check_profile_fits(profile, names, sizes, model.checkpoint.path, model.unit)
+
+
+def check_profile_fits(
+    profile: Profile, names: Sequence[str], sizes: Mapping[str, int], where: Path, unit: str
+) -> None:  # fmt: skip
+    """Raise TraceFormatError unless the named blocks of the profile have the sizes of blocks of the model `where`."""
     try:
         placement = {name: NeuronPlacement.original(profile.blocks[name].n_neurons) for name in names}
-        resolve_orders(model, ModelPlacement(placement, unit_metadata(model.unit)))
+        orders_of(ModelPlacement(placement, unit_metadata(unit)), sizes, where)
     except PlacementError as cause:
         raise TraceFormatError(
             cause.where.replace("placement", "profile"), found=cause.found, expected=cause.expected,

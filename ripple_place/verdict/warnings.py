@@ -17,6 +17,8 @@ DENSE_TRACE_SHARE = 0.5
 """Above this active share, reads are long in any order."""
 COUNTS_WARNING = "counts say nothing of which neurons fire together: order by frequency, or profile a trace"
 """Of a profile of imported counts."""
+PAIRS_WARNING = "counts of pairs say nothing of what single tokens use: profile a trace to replay caches"
+"""Of a profile of imported counts with pairs."""
 _listed = partial(listed, at_most=4)
 
 

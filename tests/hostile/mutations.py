@@ -8,6 +8,7 @@ import json
 import math
 import re
 import zipfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,6 +77,21 @@ def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
         else:
             changed += bytes(rng.choice((1, 8, 4096)))
     return bytes(changed)
+
+
+def mutate_lines(data: bytes, rng: random.Random) -> bytes:
+    """Return JSON lines of which one or two are changed as `mutate_json` does, removed or doubled."""
+    lines = data.splitlines()
+    for _ in range(rng.choice((1, 1, 2))):
+        at, action = rng.randrange(len(lines)), rng.randrange(8)
+        if action < 6:
+            with suppress(ValueError):
+                lines[at] = mutate_json(json.loads(lines[at]), rng)
+        elif action == 6 and len(lines) > 1:
+            del lines[at]
+        else:
+            lines.insert(at, lines[at])
+    return b"\n".join(lines) + b"\n"
 
 
 def mutate_numbers(data: bytes, rng: random.Random) -> bytes:

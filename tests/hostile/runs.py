@@ -44,6 +44,7 @@ from ripple_place.checkpoint.output.plan import FORMATS, plan_rewrite
 from ripple_place.checkpoint.proof.verify import verify
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.errors import CheckpointError, RipplePlaceError
+from ripple_place.experts.accesses import list_accesses, unit_bytes_of
 from ripple_place.flash.device.files import read_device
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
@@ -59,8 +60,9 @@ from ripple_place.torchfile import read_torch_file
 from ripple_place.trace.activation_trace import ActivationTrace
 from ripple_place.trace.adapters import AdapterSource
 from ripple_place.trace.arrays import read_npy, read_npz
-from ripple_place.trace.counts import read_counts
+from ripple_place.trace.counts import counts_source, read_counts
 from ripple_place.trace.files import read_trace, write_trace
+from ripple_place.trace.sources import read_source
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.reorder import reorder
@@ -84,10 +86,18 @@ from tests.checkpoint.model.test_quantised import (
     write_quantised,
 )
 from tests.checkpoint.test_carriers import PEFT_CONFIG, gguf, lora, write_adapter
-from tests.hostile.mutations import invent_torch_file, mutate_bytes, mutate_container, mutate_json, mutate_numbers
+from tests.hostile.mutations import (
+    invent_torch_file,
+    mutate_bytes,
+    mutate_container,
+    mutate_json,
+    mutate_lines,
+    mutate_numbers,
+)
 from tests.hostile.special import SPECIAL, make_special, remove_special
 from tests.predict.builders import add_predictor, predictor_of
 from tests.torch_files import write_torch_file
+from tests.trace.routes.builders import write_routes
 from tests.trace_builders import block_of, planted_clusters
 
 if TYPE_CHECKING:
@@ -158,6 +168,7 @@ class Targets:
         keys = ("layer_replication", "use_bdlora", "use_qalora", "init_lora_weights", "megatron_config", "lora_alpha")
         write_adapter(root / "adapter", lora(), **{key: PEFT_CONFIG[key] for key in keys})
         write_adapter(root / "whole adapter", lora(), **PEFT_CONFIG)
+        write_routes(root)
         active = rng.random((30, 24)) < 0.2
         np.save(root / "layers.0.npy", active)
         np.savez(root / "arrays.npz", **{"layers.0": active, "layers.1": active})
@@ -247,6 +258,16 @@ class Targets:
                 root / "activation_0.pt", mutate_bytes,
                 lambda: read_counts(AdapterSource.parse(f"powerinfer:{root}")),
             ),
+            "route trace": (root / "a.route.csv", mutate_bytes, lambda: read_source(root / "a.route.csv")),
+            "route trace's numbers": (root / "a.route.csv", mutate_numbers, lambda: read_source(root / "a.route.csv")),
+            "moe-trace": (root / "moe.csv", mutate_bytes, lambda: read_source(root / "moe.csv")),
+            "moe-trace's numbers": (root / "moe.csv", mutate_numbers, lambda: read_source(root / "moe.csv")),
+            "routes as lines": (root / "routes.jsonl", mutate_lines, lambda: read_source(root / "routes.jsonl")),
+            "routes as lines, bytes": (root / "routes.jsonl", mutate_bytes, lambda: read_source(root / "routes.jsonl")),
+            "routes in use": (root / "a.route.csv", mutate_numbers, self._profile_routes),
+            "co-activation table": (
+                root / "mbolt.json", as_json, lambda: read_counts(counts_source(root / "mbolt.json"))
+            ),
             "array": (root / "layers.0.npy", mutate_bytes, lambda: read_npy(root / "layers.0.npy")),
             "arrays": (root / "arrays.npz", mutate_bytes, lambda: read_npz(root / "arrays.npz")),
             "sparse matrix": (root / "layers.1.npz", mutate_bytes, lambda: read_npz(root / "layers.1.npz")),
@@ -295,6 +316,13 @@ class Targets:
         """Simulate a system whose file, or the plan of whose layout, may be changed."""
         params = SimulateParams(bundle_bytes=6144, dram_budget=0.5, n_threads=1)
         simulate_systems([self.root / "dense"], SystemParams((system,), params, (self.root / "profile",)))
+
+    def _profile_routes(self) -> None:
+        """Profile routes, and list what they ask for."""
+        profile(self.root / "a.route.csv", self.root / "routes.profile", ProfileParams(verdict=None, force=True))
+        trace = read_trace(self.root / "routes.profile")
+        list_accesses(trace)
+        unit_bytes_of(trace)
 
     def _prove_added(self, out: Path) -> None:
         """Verify an output whose predictors may be changed, and whose manifest agrees."""
@@ -352,7 +380,7 @@ class Targets:
             signal.setitimer(signal.ITIMER_REAL, 0)
             allocated_bytes = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        most = USED_BYTES if read == self._simulate or kind in COMPARED else ALLOCATED_BYTES
+        most = USED_BYTES if read in (self._simulate, self._profile_routes) or kind in COMPARED else ALLOCATED_BYTES
         assert allocated_bytes <= most + PER_FILE_BYTE * size_bytes, (kind, allocated_bytes, size_bytes)
         if message is not None:
             assert message.isprintable(), message

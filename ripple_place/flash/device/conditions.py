@@ -4,7 +4,9 @@ What the papers measured of these are throughputs of one-page reads. Each is app
 in addition, whatever its length: the cost of looking an address up, of a core that submits slowly, of a queue that
 runs empty. So each effect fades with the length of reads, as PowerInfer-2 reports of the range (arXiv 2406.06282,
 section 2.3) and as lanes do on a OnePlus 15R (128 KiB requests take 64 us longer at two lanes than at eight, 1 MiB
-ones 35 us: a factor of 1.95 and of 1.08). Heat is different: it lowers the bandwidth that the longest requests reach.
+ones 35 us: a factor of 1.95 and of 1.08). On an NVMe drive they do not: a lone request of 64 KiB takes 117 us longer
+than at a full queue, one of 256 KiB 203 us. So a profile may have the effect of depth at a second, larger size. Heat is
+different: it lowers the bandwidth that the longest requests reach.
 """
 
 from __future__ import annotations
@@ -113,10 +115,25 @@ class ConditionedDevice(DeviceProfile):
             for factor in self.one_page_throughput.values()
         )
 
+    def extra_at_us(self, size_bytes: Float64Array) -> Float64Array | float:
+        """Return the time that requests of some sizes take more than the form says.
+
+        That of one page, but for the queue where the profile knows its effect on large requests
+        (`DeviceProfile.large_queue_factor`).
+        """
+        factor, depth = queue_effect(self), self.conditions.queue_depth
+        if factor is None or self.large_queue_bytes is None or depth is None:
+            return self.extra_us
+        page_us = self._queued_us(self.page_bytes) * (1 / factor - 1)
+        large = float(np.interp(depth, self.queue_depths, self.large_queue_factor))
+        large_us = self._queued_us(self.large_queue_bytes) * (1 / large - 1)
+        sizes_bytes = (self.page_bytes, max(self.large_queue_bytes, self.page_bytes + 1))
+        return self.extra_us - page_us + np.interp(size_bytes, sizes_bytes, (page_us, large_us))
+
     def request_us(self, size_bytes: npt.ArrayLike) -> Float64Array:
         """Return the time of single requests of the given sizes under the conditions."""
         size = np.asarray(size_bytes, np.float64)
-        time_us = self.latency_form.request_us(size, self.extra_us)
+        time_us = self.latency_form.request_us(size, self.extra_at_us(size))
         if self.conditions.thermal == "cold":
             return time_us
         assert self.warm_bandwidth_factor is not None
@@ -156,9 +173,10 @@ class ConditionedDevice(DeviceProfile):
         return tuple(warnings)
 
     def own_line(self) -> LatencyLine | None:
-        """Return the line that the device is by definition, None if heat or a small range bend it."""
+        """Return the line that the device is by definition, None if heat, a small range or a short queue bend it."""
         line, extra_us = super().own_line(), self.extra_us
-        if line is None or self.conditions.thermal == "warm" or line.overhead_us + extra_us < 0:
+        is_bent = self.large_queue_bytes is not None and queue_effect(self) is not None
+        if line is None or is_bent or self.conditions.thermal == "warm" or line.overhead_us + extra_us < 0:
             return None
         return LatencyLine(line.overhead_us + extra_us, line.bandwidth_bytes_per_s)
 

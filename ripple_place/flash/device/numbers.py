@@ -41,7 +41,9 @@ class SizeNumbers(ProfilePart):
 class ConditionNumbers(ProfilePart):
     """What a profile knows of conditions; see `ripple_place.flash.device.profile.DeviceProfile`."""
 
-    sourced_with_another: ClassVar[frozenset[str]] = frozenset({"range_bytes", "cores", "queue_depths"})
+    sourced_with_another: ClassVar[frozenset[str]] = frozenset(
+        {"range_bytes", "cores", "queue_depths", "large_queue_bytes"}
+    )
 
     range_bytes: tuple[int, ...] = ()
     range_factor: tuple[float, ...] = ()
@@ -49,12 +51,15 @@ class ConditionNumbers(ProfilePart):
     core_factor: tuple[float, ...] = ()
     queue_depths: tuple[int, ...] = ()
     queue_factor: tuple[float, ...] = ()
+    large_queue_bytes: int | None = None
+    large_queue_factor: tuple[float, ...] = ()
     warm_bandwidth_factor: float | None = None
 
     def problems(self) -> Iterator[str]:
         """Name each list that does not fit its factors, and each factor that cannot be."""
         for names, factors_name in (
             ("range_bytes", "range_factor"), ("cores", "core_factor"), ("queue_depths", "queue_factor"),
+            *([("queue_depths", "large_queue_factor")] if self._has_large_queue else []),
         ):  # fmt: skip
             keys, factors = getattr(self, names), getattr(self, factors_name)
             if len(keys) != len(factors):
@@ -68,12 +73,21 @@ class ConditionNumbers(ProfilePart):
                 yield f"{names} do not ascend ({RANGES[names]})"
         if not all(isinstance(core, str) and core for core in self.cores) or len(set(self.cores)) < len(self.cores):
             yield "cores are not different names"
-        for factors_name in ("range_factor", "queue_factor"):
+        for factors_name in ("range_factor", "queue_factor", "large_queue_factor"):
             factors = getattr(self, factors_name)
             falls = factors_name == "range_factor"
             if are_in_range(factors_name, factors) and any(a < b if falls else a > b for a, b in pairwise(factors)):
                 yield f"{factors_name} {'rise with the range' if falls else 'fall with the depth'}"
-        if self.queue_factor and self.queue_factor[-1] != 1:
-            yield "queue_factor does not end with 1, at saturation"
+        for factors_name in ("queue_factor", "large_queue_factor"):
+            if (factors := getattr(self, factors_name)) and factors[-1] != 1:
+                yield f"{factors_name} does not end with 1, at saturation"
+        size_bytes = self.large_queue_bytes
+        if self._has_large_queue and not (is_int(size_bytes) and is_in_range("large_queue_bytes", size_bytes)):
+            yield f"large_queue_bytes = {text_of(size_bytes)} is no size ({RANGES['large_queue_bytes']})"
         if self.warm_bandwidth_factor is not None:
             yield from number_problems("warm_bandwidth_factor", self.warm_bandwidth_factor, "share")
+
+    @property
+    def _has_large_queue(self) -> bool:
+        """Whether depth has numbers of its own for large requests."""
+        return self.large_queue_bytes is not None or bool(self.large_queue_factor)

@@ -66,6 +66,10 @@ class DeviceProfile:
         Throughput of one-page reads issued from each kind of core, relative to that of the form.
     queue_depths, queue_factor : tuple of int, tuple of float
         Throughput of one-page reads by the number kept in flight, relative to saturation; the last is 1.
+    large_queue_bytes : int, optional
+    large_queue_factor : tuple of float
+        The same throughput for requests of this size, one a depth. What depth costs goes along a straight line from
+        that of one page to that of this size, and stays beyond. Without it, that of one page holds for all sizes.
     warm_bandwidth_factor : float, optional
         Bandwidth of the longest requests on a warm device, relative to a cold one.
     read_ahead_bytes : int, optional
@@ -107,6 +111,8 @@ class DeviceProfile:
     core_factor: tuple[float, ...] = ()
     queue_depths: tuple[int, ...] = ()
     queue_factor: tuple[float, ...] = ()
+    large_queue_bytes: int | None = None
+    large_queue_factor: tuple[float, ...] = ()
     warm_bandwidth_factor: float | None = None
     read_ahead_bytes: int | None = None
     sync_size_bytes: tuple[int, ...] = ()

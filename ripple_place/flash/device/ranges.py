@@ -39,6 +39,8 @@ RANGES = {
     "core_factor": _SHARE,
     "queue_depths": Range(1, 2**16),
     "queue_factor": _SHARE,
+    "large_queue_bytes": Range(64, 2**26),
+    "large_queue_factor": _SHARE,
     "warm_bandwidth_factor": _SHARE,
     "sync_size_bytes": Range(1, 2**30),
     "sync_latency_us": Range(0.001, 1e9),

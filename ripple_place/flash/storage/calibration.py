@@ -90,10 +90,19 @@ def noise_warning(cells: Sequence[Cell]) -> str | None:
     )
 
 
-def queue_factors(survey: Sequence[Cell], depth: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Return depths up to `depth`, and throughput of the smallest reads at each relative to `depth`: never falling."""
-    smallest = min(cell.size_bytes for cell in survey)
-    read_us = {cell.depth: cell.read_us for cell in survey if cell.size_bytes == smallest and cell.depth <= depth}
+LARGE_BYTES = 1 << 20
+"""Reads whose throughput by depth a profile has beside that of the smallest, where they were timed."""
+
+
+def queue_factors(
+    survey: Sequence[Cell], depth: int, size_bytes: int | None = None
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return depths up to `depth`, and throughput of reads of a size at each relative to `depth`: never falling.
+
+    Without a size, of the smallest reads.
+    """
+    size = min(cell.size_bytes for cell in survey) if size_bytes is None else size_bytes
+    read_us = {cell.depth: cell.read_us for cell in survey if cell.size_bytes == size and cell.depth <= depth}
     depths = sorted(read_us)
     # What is nearer saturation cannot be slower: a dip is noise.
     ceilings = np.minimum.accumulate([min(1.0, read_us[depth] / read_us[each]) for each in reversed(depths)])
@@ -124,6 +133,8 @@ def build_profile(
     sizes, latencies = fit_table([cell.size_bytes for cell in cells], [cell.read_us for cell in cells])
     depth, page_bytes = cells[0].depth, max(PAGE_BYTES, alignment_bytes)
     queue_depths, queue_factor = queue_factors(survey, depth)
+    has_large = any(cell.size_bytes == LARGE_BYTES for cell in survey)
+    large_queue_factor = queue_factors(survey, depth, LARGE_BYTES)[1] if has_large else ()
     return DeviceProfile(
         name=name,
         description=f"{where}, random direct reads at depth {depth}, measured by ripple-place calibrate",
@@ -134,6 +145,8 @@ def build_profile(
         latency_us=latencies,
         queue_depths=queue_depths,
         queue_factor=queue_factor,
+        large_queue_bytes=LARGE_BYTES if has_large else None,
+        large_queue_factor=large_queue_factor,
         sources={
             "page_bytes": f"measured: O_DIRECT accepts multiples of {alignment_bytes} bytes; at least {PAGE_BYTES}, "
             "the page of file systems",
@@ -142,5 +155,6 @@ def build_profile(
             f"threads, elapsed time over number of reads with the queue full, medians of {n_repeats} interleaved "
             "repeats, made to rise with size",
             "queue_factor": f"measured: reads of {cells[0].size_bytes} bytes at each depth, relative to {depth}",
+            **({"large_queue_factor": f"measured: the same of {LARGE_BYTES} bytes"} if has_large else {}),
         },
     )

@@ -9,6 +9,7 @@ from ripple_place.flash.storage.calibration import PAGE_BYTES
 from ripple_place.units import format_time_us
 
 MAX_REPEATS = 1000
+MAX_DEPTH = 256
 MAX_TIME_US = 86_400e6
 
 
@@ -29,6 +30,9 @@ class CalibrateParams:
     time_us : float
         Time for all repeats together; the scratch file comes on top.
     seed : int
+    max_depth : int
+        Deepest queue of the survey. The default is the 32 entries of the one command queue of UFS 4.0 (arXiv
+        2406.06282, section 2.3); NVMe drives saturate later.
 
     Raises
     ------
@@ -42,12 +46,18 @@ class CalibrateParams:
     max_request_bytes: int = 512 << 10
     time_us: float = 50e6
     seed: int = 0
+    max_depth: int = 32
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_repeats <= MAX_REPEATS:
             raise UsageError(
                 f"--repeats {self.n_repeats}", found=f"{self.n_repeats} repeats", expected=f"1 to {MAX_REPEATS}",
                 remedy="give a number in this range; five are enough for medians",
+            )  # fmt: skip
+        if not 1 <= self.max_depth <= MAX_DEPTH:
+            raise UsageError(
+                f"--max-depth {self.max_depth}", found=f"a queue of {self.max_depth}", expected=f"1 to {MAX_DEPTH}",
+                remedy="give a number in this range; 32 for phones, 128 for NVMe drives",
             )  # fmt: skip
         if not 0 < self.time_us <= MAX_TIME_US:
             raise UsageError(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ripple_place.flash.storage.direct_file import DirectFile
     from ripple_place.tracking import Track
 
-DEPTHS = (1, 2, 4, 8, 16, 32)
-"""Depths of the survey: up to the 32 entries of the one command queue of UFS 4.0 (arXiv 2406.06282, section 2.3)."""
+DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Depths of the survey, up to `CalibrateParams.max_depth`."""
 SURVEY_SHARE, TABLE_SHARE, MIX_SHARE = 0.35, 0.45, 0.2
 """How the stages share `CalibrateParams.time_us`: chosen; the table is what the profile consists of."""
 
@@ -31,9 +31,10 @@ def look_for_caches(file: DirectFile, rng: np.random.Generator) -> list[str]:
 
 
 def survey_depths(file: DirectFile, params: CalibrateParams, rng: np.random.Generator, track: Track) -> list[Cell]:
-    """Return the times of all sizes at all depths up to `params.depth`, which show where throughput saturates."""
+    """Return the times of all sizes at all depths up to `depth` and `max_depth`, to show where throughput saturates."""
     sizes = _sizes(file, params)
-    depths = sorted({*(d for d in DEPTHS if params.depth is None or d <= params.depth), params.depth or 1})
+    last = params.max_depth if params.depth is None else min(params.depth, params.max_depth)
+    depths = sorted({*(depth for depth in DEPTHS if depth <= last), params.depth or 1})
     return sweep(
         file, sizes, depths, n_repeats=params.n_repeats, rng=rng, track=track, what="sizes and depths",
         cell_us=SURVEY_SHARE * params.time_us / (len(sizes) * len(depths) * params.n_repeats),

@@ -74,6 +74,21 @@ def test_extra_time_is_that_of_a_page_for_every_length(
     assert device.line(4096) == LatencyLine(pytest.approx(10 + extra_us), 4096e6)
 
 
+def test_depth_has_another_effect_on_large_requests() -> None:
+    """A page takes 11 us and 33 us more at depth 1; 16 pages 26 us and, at a fifth, 104 us more; 8.5 pages between."""
+    sources = LINEAR_SOURCES | CONDITION_SOURCES | {"large_queue_factor": MADE_UP}
+    profile = replace(rich_device(), large_queue_bytes=65536, large_queue_factor=(0.2, 1.0), sources=sources)
+    device = under(profile, ReadConditions(queue_depth=1))
+    sizes = [4096, 34816, 65536, 2 * 65536]
+    assert device.request_us(sizes).tolist() == pytest.approx([11 + 33, 18.5 + 68.5, 26 + 104, 42 + 104])
+    assert device.own_line() is None
+    assert under(profile, ReadConditions(core="little", queue_depth=1)).request_us([65536]).tolist() == pytest.approx(
+        [26 + 104 + 11]
+    )
+    for conditions in (ReadConditions(), ReadConditions(queue_depth=5)):
+        assert under(profile, conditions).request_us(sizes).tolist() == pytest.approx([11, 18.5, 26, 42])
+
+
 def test_heat_lowers_the_ceiling_of_long_requests() -> None:
     """Cold, 64 KiB take 26 us; at half that bandwidth nothing is faster than 3.25 us a page: 4 pages keep their 14."""
     device = under(rich_device(), ReadConditions(thermal="warm"))
@@ -303,6 +318,9 @@ def test_a_depth_below_the_first_known() -> None:
         ({"queue_depths": (0, 4)}, "queue_depths do not ascend"),
         ({"queue_factor": (1.0, 0.5)}, "queue_factor fall with the depth; queue_factor does not end with 1"),
         ({"queue_factor": (0.5, 0.9)}, "queue_factor does not end with 1"),
+        ({"large_queue_bytes": 2**20}, "2 queue_depths and 0 large_queue_factor"),
+        ({"large_queue_factor": (0.5, 1.0)}, "large_queue_bytes = None is no size"),
+        ({"large_queue_bytes": 2**20, "large_queue_factor": (0.5, 0.9)}, "large_queue_factor does not end with 1"),
         ({"warm_bandwidth_factor": 1.2}, r"warm_bandwidth_factor = 1\.2 is no share"),
         ({"read_ahead_bytes": 5000}, "read_ahead_bytes = 5000 is no multiple of page_bytes"),
         ({"max_iops": 0}, "max_iops = 0 is no rate"),

@@ -107,14 +107,16 @@ def test_shipped_profiles_are_sound(name: str) -> None:
     assert device.name == name
     assert all(re.match("(found|derived|remembered|measured): ", source) for source in device.sources.values())
     assert (device.warning is None) == (not device.estimated)
-    assert 0 <= device.gap(24576) <= device.gap(4096) < 20
+    # Below their shortest read, profiles of large reads are flat: a gap of short bundles costs nothing there.
+    assert 0 <= device.gap(24576) <= device.gap(4096) < (20 if device.size_bytes[0] <= 16384 else 1000)
     assert (np.diff(device.request_table_us()) >= 0).all()
 
 
 def test_shipped_profiles_are_these() -> None:
     """Both views of the OnePlus 12 ship, since two papers disagree; the default is no estimate."""
     assert list_devices() == [
-        "desktop-nvme", "m1-max", "ufs31-oneplus-ace2", "ufs4-oneplus12-neuralink", "ufs4-oneplus12-powerinfer2",
+        "desktop-nvme", "m1-max", "nvme-phison-e27t", "ufs31-oneplus-ace2", "ufs4-oneplus12-neuralink",
+        "ufs4-oneplus12-powerinfer2", "ufs4-oneplus15r",
     ]  # fmt: skip
     assert load_device(DEFAULT_DEVICE).warning is None
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 COMMON: dict[str, Any] = {
     "name": "x", "description": "", "page_bytes": 4096, "max_request_bytes": 65536, "read_ahead_bytes": 8192,
     "range_bytes": [2**20], "range_factor": [2.0], "cores": ["big"], "core_factor": [1.0], "queue_depths": [1],
-    "queue_factor": [1.0], "warm_bandwidth_factor": 0.5, "max_iops": 1e5,
+    "queue_factor": [1.0], "large_queue_bytes": 2**20, "large_queue_factor": [1.0],
+    "warm_bandwidth_factor": 0.5, "max_iops": 1e5,
     "sync_size_bytes": [4096], "sync_latency_us": [40.0], "dram_bytes_per_s": 6e10, "npu_bytes_per_s": 5e10,
     "cpu_bytes_per_s": 4e10, "cpu_sparse_bytes_per_s": 5e9, "compute_threads": 4,
 }  # fmt: skip
@@ -34,7 +35,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "ceiling": {"bandwidth_bytes_per_s": 1e9},
 }
 SOURCED_WITH_ANOTHER = {"name", "description", "cores", "range_bytes", "queue_depths", "size_bytes", "form",
-                        "sync_size_bytes"}  # fmt: skip
+                        "sync_size_bytes", "large_queue_bytes"}  # fmt: skip
 WILD = (
     "1e308", "4e39", "inf", "-inf", "nan", "-0.0", "-1", "1" + 30 * "0", "0x1" + 5000 * "0", "1e-320", "true", "'1'",
     "[]", "[[]]", "1979-05-27",
@@ -99,7 +100,7 @@ def test_the_ends_of_the_ranges() -> None:
         numbers |= {
             "page_bytes": page_bytes, "max_request_bytes": 16 * page_bytes, "read_ahead_bytes": page_bytes,
             "cores": ("big",), "range_bytes": (2**20,), "queue_depths": (1,), "queue_factor": (1.0,),
-            "sync_size_bytes": (4096,), "sync_latency_us": (40.0,),
+            "large_queue_factor": (1.0,), "sync_size_bytes": (4096,), "sync_latency_us": (40.0,),
         }  # fmt: skip
         device = under(DeviceProfile(**sourced(numbers)), ReadConditions(core="big"), span_bytes=2**20)
         ceiling = device.ceiling()

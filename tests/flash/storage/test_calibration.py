@@ -47,6 +47,7 @@ def test_queue_factors_by_hand() -> None:
     cells += [cell(8192, 1, 999.0)]
     assert queue_factors(cells, 8) == ((1, 2, 4, 8), (0.25, 0.5, 0.5, 1.0))
     assert queue_factors(cells, 1) == ((1,), (1.0,))
+    assert queue_factors([*cells, cell(8192, 8, 500.0)], 8, 8192) == ((1, 8), (0.501, 1.0))
 
 
 @given(st.lists(st.floats(1, 1e4), min_size=1, max_size=12))

@@ -13,6 +13,8 @@ from ripple_place.flash.storage.calibration_params import CalibrateParams
     [
         ({"max_request_bytes": 5000}, "--max-size 5000"),
         ({"max_request_bytes": 0}, "--max-size 0"),
+        ({"max_depth": 0}, "--max-depth 0"),
+        ({"max_depth": 257}, "--max-depth 257"),
         ({"scratch_bytes": 65536, "max_request_bytes": 65536}, "--size 65536"),
     ],
 )

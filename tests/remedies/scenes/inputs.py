@@ -96,6 +96,10 @@ instead(
     lambda: CalibrateParams(n_repeats=10**6), lambda: CalibrateParams(n_repeats=5),
 )  # fmt: skip
 instead(
+    "flash/storage/calibration_params.py:CalibrateParams.__post_init__", "a queue of", "a queue of thousands: of 128",
+    lambda: CalibrateParams(max_depth=4096), lambda: CalibrateParams(max_depth=128),
+)  # fmt: skip
+instead(
     "flash/storage/calibration_params.py:CalibrateParams.__post_init__", "--time", "years of measuring: 50 s",
     lambda: CalibrateParams(time_us=1e15), lambda: CalibrateParams(time_us=50e6),
 )  # fmt: skip

@@ -555,7 +555,7 @@ def cut_layers(folder: Path) -> Attempts:
 
 
 @case(
-    f"{_FFN}:_refuse_unstored",
+    f"{_FFN}:refuse_unstored",
     "",
     "an index that names a bias too many: removed, or of the same revision as its shards",
 )

@@ -15,7 +15,7 @@ from ripple_place.checkpoint import rewrite
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import MANIFEST_FILE
-from ripple_place.checkpoint.output import bundle, ours
+from ripple_place.checkpoint.output import bundle_layout, ours
 from ripple_place.checkpoint.output.convert import convert
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.plan import plan_rewrite
@@ -276,7 +276,7 @@ def packed_weights_bundled(folder: Path) -> Attempts:
     yield lambda: run(*command, "--format", "drop-in")
 
 
-@case(f"{_PLAN}:resolve_orders")
+@case(f"{_PLAN}:orders_of")
 def placement_of_another_model(folder: Path) -> Attempts:
     """A placement of a model of other widths: of this one."""
     model = model_at(folder / "m")
@@ -284,7 +284,7 @@ def placement_of_another_model(folder: Path) -> Attempts:
     yield lambda: planned(model, folder / "out", {"layers.0": [*range(24)]})
 
 
-_BUNDLE = "checkpoint/output/bundle.py:plan_bundle"
+_BUNDLE = "checkpoint/output/bundle_layout.py:lay_out"
 
 
 @case(_BUNDLE, "bundled file")
@@ -300,7 +300,7 @@ def bundled_file_as_checkpoint(folder: Path) -> Attempts:
 def index_too_long(folder: Path) -> Attempts:
     """An index that outgrows a header: without the bundled format."""
     model = model_at(folder / "m")
-    with patch.object(bundle, "MAX_HEADER_BYTES", 100):
+    with patch.object(bundle_layout, "MAX_HEADER_BYTES", 100):
         yield lambda: planned(model, folder / "out")
         yield lambda: planned(model, folder / "out", formats=["drop-in"])
 
@@ -501,7 +501,7 @@ def manifest_of_a_later_version(folder: Path) -> Attempts:
     yield lambda: read_manifest(folder / "out")
 
 
-@case(_RESTORE, "the bundled format alone")
+@case(_RESTORE, "restore from an output of")
 def restored_from_bundles(folder: Path) -> Attempts:
     """An output of the bundled format alone: one that has the drop-in format too."""
     written(folder, folder / "bundled", "--format", "bundled")

@@ -261,7 +261,7 @@ def budget_without_its_policy(folder: Path) -> Attempts:
     yield lambda: RecordedDram.of("", read_placement(path))
 
 
-@case("placing/checks.py:check_profile_of")
+@case("placing/checks.py:check_profile_fits")
 def profile_of_another_model(folder: Path) -> Attempts:
     """A profile of a model of other widths: this one is profiled."""
     model = model_at(folder / "model")

@@ -129,7 +129,7 @@ spoiled(
     adjust=False,
 )
 spoiled(
-    f"{_VERIFY}:_check_placement", "", "a placement that was written otherwise",
+    f"{_VERIFY}:check_placement", "", "a placement that was written otherwise",
     lambda out: pad_header(out / PLACEMENT_FILE),
 )  # fmt: skip
 spoiled(
@@ -137,7 +137,7 @@ spoiled(
     lambda out: adjust_manifest(out, family="llama"), adjust=False,
 )  # fmt: skip
 spoiled(
-    f"{_VERIFY}:_check_copied",
+    f"{_VERIFY}:check_copied",
     "",
     "another licence, in the manifest too",
     lambda out: (out / "LICENSE").write_text("no"),

@@ -186,8 +186,8 @@ def layout_for_no_dram(folder: Path) -> Attempts:
 
 
 @with_torch(
-    "scoring/system_checks.py:check_chosen", "name the model with --text", "columns of a trace of neurons: those of the "
-    "model, or another system",
+    "scoring/system_checks.py:check_chosen", "name the model with --text",
+    "columns of a trace of neurons: those of the model, or another system",
 )  # fmt: skip
 def columns_of_a_trace(folder: Path) -> Attempts:
     """DIP prunes inputs, which no trace of neurons has."""

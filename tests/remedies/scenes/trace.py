@@ -98,6 +98,11 @@ instead(
     lambda: ActivationTrace({"layers.0.input": BlockTrace(8, TWO_ROWS)}, 2, START, None, {"unit": "column"}),
 )  # fmt: skip
 instead(
+    _TRACE, "(prefill) and", "a phase that is none: prefill or decode",
+    lambda: ActivationTrace({"layers.0": BlockTrace(8, TWO_ROWS)}, 2, START, phases=np.array([0, 2], np.uint8)),
+    lambda: ActivationTrace({"layers.0": BlockTrace(8, TWO_ROWS)}, 2, START, phases=np.array([0, 1], np.uint8)),
+)  # fmt: skip
+instead(
     "trace/activation_trace.py:_check_magnitudes", "", "magnitudes of one row of two: of both",
     lambda: BlockTrace(8, TWO_ROWS, None, magnitudes([1], [0], [1])),
     lambda: BlockTrace(8, TWO_ROWS, None, magnitudes([1, 1], [0, 0], [1, 1])),
@@ -467,8 +472,8 @@ def model_as_trace(folder: Path) -> Attempts:
 @case(_SOURCE, "convert it")
 def trace_of_another_kind(folder: Path) -> Attempts:
     """A table as text: converted with numpy."""
-    (folder / "0.csv").write_text("1,0")
-    yield lambda: read_source(folder / "0.csv")
+    (folder / "0.txt").write_text("1 0")
+    yield lambda: read_source(folder / "0.txt")
     np.save(folder / "0.npy", ACTIVE)
     yield lambda: read_source(folder / "0.npy")
 

@@ -40,7 +40,7 @@ class CeilingForm(Form):
         yield from rate_problems("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s)
         yield from rate_problems("max_iops", self.max_iops)
 
-    def request_us(self, size_bytes: Float64Array, extra_us: float) -> Float64Array:
+    def request_us(self, size_bytes: Float64Array, extra_us: Float64Array | float) -> Float64Array:
         """Return the time of each request as if it were alone; many together take less than the sum of these."""
         operation_us = least_request_us(self.max_iops) + extra_us
         return np.maximum(operation_us, size_bytes * (1e6 / self.bandwidth_bytes_per_s))

@@ -30,7 +30,7 @@ class Form(ProfilePart):
     times_add_up: ClassVar[bool] = True
 
     @abstractmethod
-    def request_us(self, size_bytes: Float64Array, extra_us: float) -> Float64Array:
+    def request_us(self, size_bytes: Float64Array, extra_us: Float64Array | float) -> Float64Array:
         """Return the time of single requests that each take `extra_us` in addition, none of it for their bytes."""
 
     def own_line(self) -> LatencyLine | None:

@@ -46,7 +46,7 @@ class TableForm(Form):
         yield from table_problems("", self.size_bytes, self.latency_us)
         yield from rate_problems("max_iops", self.max_iops, is_optional=True)
 
-    def request_us(self, size_bytes: Float64Array, extra_us: float) -> Float64Array:
+    def request_us(self, size_bytes: Float64Array, extra_us: Float64Array | float) -> Float64Array:
         """Return the time of single requests that each take `extra_us` in addition."""
         return np.maximum(self._interpolate(size_bytes) + extra_us, least_request_us(self.max_iops))
 
