@@ -104,7 +104,7 @@ def test_rules_by_worth_see_magnitudes():
         assert layout["recall"] == layout["kept_share"] < 1
         assert layout["flash_time_us_per_token"] == pytest.approx(true[key]["flash_time_us_per_token"], rel=0.1)
     with pytest.raises(UsageError, match=r"found predictors of which neurons fire; .* Fit them with `ripple-place"):
-        simulated(*options, "--profile", "activity", *PREDICTED)
+        simulated(*("activity" if part == "magnitude" else part for part in options), *PREDICTED)
 
 
 def test_what_a_predictor_gets_wrong(folder):
