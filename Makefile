@@ -5,6 +5,8 @@ BIN := .venv/bin
 EXAMPLE := examples/tiny-relu-lm
 DATA := examples/tiny-relu-lm-data
 OUT := demo-out
+# Whole suites run on all cores. Tests of one file stay together: they share what is made once for the file.
+PARALLEL := --numprocesses auto --dist loadfile
 
 .PHONY: help demo test test-fast test-nojit test-torch coverage lint format types golden bench paper build clean
 
@@ -47,26 +49,26 @@ demo: .venv/.installed  ## Profile, reorder and simulate the example model
 	@echo "$(OUT)/report.html   the page with the pictures"
 
 test: .venv/.installed-dev  ## Run all tests that need no torch
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: .venv/.installed-dev  ## Run the tests that fail first, stopping at the first failure
 	$(BIN)/python -m pytest -x --failed-first
 
 test-nojit: .venv/.installed-dev  ## Run the kernels' tests as plain Python
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest tests/kernels tests/graph tests/ordering tests/flash tests/select tests/checkpoint
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) tests/kernels tests/graph tests/ordering tests/flash tests/select tests/checkpoint
 
 test-torch: .venv-torch/.installed  ## Run the tests with real Hugging Face models
 	.venv-torch/bin/python -m pytest -q tests/torch
 
 # Compiled functions (the kernels, and the replay of each cache policy) cannot be traced, so a second run without the
-# compiler counts their lines. `coverage run` ends after pytest: its warnings do not become errors of tests. The profile
-# `ci` of hypothesis draws the same examples in every run and has no deadlines, which traced tests would miss.
+# compiler counts their lines. Warnings of coverage must not become errors of tests. The profile `ci` of hypothesis draws
+# the same examples in every run and has no deadlines, which traced tests would miss.
+COVERED := --cov --cov-report= --hypothesis-profile=ci
 coverage: .venv/.installed-dev  ## Report line and branch coverage, kernels included
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest --hypothesis-profile=ci
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest --hypothesis-profile=ci \
+	$(BIN)/python -m pytest $(PARALLEL) $(COVERED)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) $(COVERED) --cov-append \
 	  tests/kernels tests/select tests/flash/test_caches.py tests/flash/test_admission.py tests/flash/test_golden_counts.py
-	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 lint: .venv/.installed-dev  ## Check style
