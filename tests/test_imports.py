@@ -22,7 +22,8 @@ FOUNDATION = {"errors", "units", "blocks", "bundle_sizes", "jsontext", "tensorfi
               "tracking", "outputs", "version", "paths", "arrays", "locks", "newfile", "printable", "extras",
               "inputfile", "storedarray", "torchpickle", "hub", "foreign"}  # fmt: skip
 LAYERS = [
-    {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"systems"}, {"placing", "capture"},
+    {"cli"}, {"workflows"}, {"pages"}, {"verdict", "scoring"}, {"systems", "generation"},
+    {"placing", "capture", "runtime"},
     {"ordering", "select", "experts"}, {"checkpoint", "flash", "graph"}, {"predict"}, {"trace"}, FOUNDATION,
     {"kernels"},
 ]  # fmt: skip
