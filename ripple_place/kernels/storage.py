@@ -51,7 +51,7 @@ class ServiceLog(NamedTuple):
     n_read: Any
 
 
-def _c_function(name: str, restype: Any, *argtypes: Any) -> Any:
+def external_c_function(name: str, restype: Any, *argtypes: Any) -> Any:
     """Return a function of the C library: by its symbol for compiled code (which can be cached), else by ctypes."""
     if not config.DISABLE_JIT:  # type: ignore[attr-defined]
         numba_types: dict[Any, Any] = {ctypes.c_int: types.intc, ctypes.c_void_p: types.uintp}
@@ -63,12 +63,12 @@ def _c_function(name: str, restype: Any, *argtypes: Any) -> Any:
     return function
 
 
-_pread = _c_function(
+pread = external_c_function(
     "pread", ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
 )  # fmt: skip
-_clock_gettime = _c_function("clock_gettime", ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
-_sched_yield = _c_function("sched_yield", ctypes.c_int)
-_barrier_wait = _c_function("pthread_barrier_wait", ctypes.c_int, ctypes.c_void_p)
+clock_gettime = external_c_function("clock_gettime", ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+_sched_yield = external_c_function("sched_yield", ctypes.c_int)
+_barrier_wait = external_c_function("pthread_barrier_wait", ctypes.c_int, ctypes.c_void_p)
 
 _CLOCK_MONOTONIC = 1  # Linux: include/uapi/linux/time.h
 _lock = threading.Lock()
@@ -141,10 +141,10 @@ def serve_requests(
             request = fetch_add(state, FIRST_COUNTER + batch, 1)
             if request >= batch_starts[batch + 1]:
                 break
-            _clock_gettime(_CLOCK_MONOTONIC, clock.ctypes.data)
+            clock_gettime(_CLOCK_MONOTONIC, clock.ctypes.data)
             start_ns[request] = clock[0] * 1_000_000_000 + clock[1]
-            n_read[request] = _pread(descriptor, buffer_address, length_bytes[request], offset_bytes[request])
-            _clock_gettime(_CLOCK_MONOTONIC, clock.ctypes.data)
+            n_read[request] = pread(descriptor, buffer_address, length_bytes[request], offset_bytes[request])
+            clock_gettime(_CLOCK_MONOTONIC, clock.ctypes.data)
             end_ns[request] = clock[0] * 1_000_000_000 + clock[1]
             if n_read[request] != length_bytes[request]:
                 fetch_add(state, STOP, 1)

@@ -9,26 +9,25 @@ from typing import TYPE_CHECKING
 from ripple_place.blocks import unit_metadata
 from ripple_place.bundle_sizes import recorded_sizes, sizes_of_blocks
 from ripple_place.checkpoint.output.manifest import read_manifest
-from ripple_place.errors import CheckpointError, PlacementError, UsageError
-from ripple_place.flash.bundle_form import GATES_APART, BundleForm
+from ripple_place.errors import PlacementError, UsageError
 from ripple_place.flash.layout import BlockExtent, Layout
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement
 from ripple_place.placing.recorded_dram import RecordedDram
+from ripple_place.runtime.output_layout import read_output_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ripple_place.arrays import Int64Array
     from ripple_place.bundle_sizes import BundleBytes
+    from ripple_place.flash.bundle_form import BundleForm
     from ripple_place.trace.activation_trace import ActivationTrace
 
     FiringCounts = Mapping[str, Int64Array]
 
 ORIGINAL = "original"
 """Name of the layout in checkpoint order."""
-MAX_NEURONS = 2**24
-"""Of an output's blocks that were left in checkpoint order, whose orders no file holds: those of any model, twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,29 +167,8 @@ def _packed(sizes: Mapping[str, int]) -> dict[str, BlockExtent]:
 
 def _read_output(name: str, path: Path) -> NamedLayout:
     """Return the layout of the bundled file in an output of `reorder`, whose manifest is the index."""
-    manifest = read_manifest(path)
-    placement = read_placement(manifest.placement_path)
-    n_neurons = sum(entry.n_neurons for entry in manifest.blocks.values() if not entry.placed)
-    if n_neurons > MAX_NEURONS:
-        raise CheckpointError(
-            f"--layout {name}", found=f"blocks in checkpoint order of {n_neurons} neurons",
-            expected=f"at most {MAX_NEURONS}", remedy="run `ripple-place reorder` again",
-        )  # fmt: skip
-    blocks = {
-        block: placement.blocks[block] if entry.placed else NeuronPlacement.original(entry.n_neurons)
-        for block, entry in manifest.blocks.items()
-    }
-    extents, forms = {}, {}
-    for block, entry in manifest.blocks.items():
-        base, stride_bytes = entry.offset_bytes or 0, entry.stride_bytes
-        if entry.gates is not None:
-            # Gates lie first, without padding between them.
-            gate_bytes, rest_offset = entry.gates["stride_bytes"], base - entry.gates["offset_bytes"]
-            rest_bytes = entry.bundle_bytes - gate_bytes
-            forms[block] = BundleForm(GATES_APART, gate_bytes, rest_bytes, gate_bytes, stride_bytes, rest_offset)
-            base, stride_bytes = entry.gates["offset_bytes"], gate_bytes + stride_bytes
-        extents[block] = BlockExtent(entry.bundle_bytes, stride_bytes, base)
-    return NamedLayout(name, ModelPlacement(blocks, placement.metadata), extents, forms)
+    output = read_output_layout(f"--layout {name}", read_manifest(path))
+    return NamedLayout(name, output.placement, output.extents, output.forms)
 
 
 def firing_counts(
