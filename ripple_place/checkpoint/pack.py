@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ripple_place.checkpoint.fileio import hash_files, ignore_progress
 from ripple_place.checkpoint.names import BUNDLED_FILE, JOURNAL_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.output.expert_bundle import write_expert_bundle
+from ripple_place.checkpoint.output.expert_numbers import moved_tensors, write_renumbered_shard
 from ripple_place.checkpoint.output.expert_plan import pack_manifest
 from ripple_place.checkpoint.output.journal import Journal, finished_files
 from ripple_place.checkpoint.output.manifest import format_manifest
@@ -69,13 +70,22 @@ def write_pack(plan: PackPlan, journal: Journal, progress: Progress = ignore_pro
     """Write everything but the manifest to the journal's directory, flushed to storage; finished files are kept."""
     directory = journal.directory
     tasks: list[tuple[str, int, Callable[[], str]]] = [
-        (PLACEMENT_FILE, 0, partial(write_pieces, directory / PLACEMENT_FILE, placement_pieces(plan.placement))),
-        (
-            BUNDLED_FILE, plan.bundle.size_bytes,
-            partial(write_expert_bundle, directory / BUNDLED_FILE, plan.model, plan.orders, plan.bundle, progress),
-        ),
-    ]  # fmt: skip
-    for name, size_bytes in {**plan.copied_weights, **plan.plain_files}.items():
+        (PLACEMENT_FILE, 0, partial(write_pieces, directory / PLACEMENT_FILE, placement_pieces(plan.placement)))
+    ]
+    if plan.bundle is not None:
+        write_bundle = partial(
+            write_expert_bundle, directory / BUNDLED_FILE, plan.model, plan.orders, plan.bundle, progress,
+            renumber=plan.renumbers,
+        )  # fmt: skip
+        tasks.append((BUNDLED_FILE, plan.bundle.size_bytes, write_bundle))
+    copied = plan.copied_weights | plan.plain_files
+    if plan.renumbers and plan.model.checkpoint is not None:
+        moved = moved_tensors(plan.model, plan.orders)
+        copied = plan.plain_files
+        for name, size_bytes in plan.copied_weights.items():
+            shard = plan.model.checkpoint.shards[name]
+            tasks.append((name, size_bytes, partial(write_renumbered_shard, moved, shard, directory / name, progress)))
+    for name, size_bytes in copied.items():
         tasks.append((name, size_bytes, partial(copy_file, plan.root / name, directory / name, progress)))
     for name, size_bytes, task in tasks:
         if name in journal:

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import EXPERT
 from ripple_place.checkpoint.fileio import ignore_progress
+from ripple_place.checkpoint.model.experts import open_experts
 from ripple_place.checkpoint.model.ffn import describe_ffn
 from ripple_place.checkpoint.model.gguf_experts import GGUF
+from ripple_place.checkpoint.model.routers import check_numbering
 from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import OWN_DIRECTORY, PLACEMENT_FILE
+from ripple_place.checkpoint.output.expert_numbers import (
+    BY_SLOT,
+    NUMBERING,
+    moved_tensors,
+    write_renumbered_shard,
+)
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import (
@@ -22,7 +30,7 @@ from ripple_place.checkpoint.output.outdir import (
     installing,
     locked_directory,
 )
-from ripple_place.checkpoint.output.plan import resolve_orders, tensor_actions
+from ripple_place.checkpoint.output.plan import orders_of, resolve_orders, tensor_actions
 from ripple_place.checkpoint.output.shard_writer import write_shard
 from ripple_place.checkpoint.output.sidefiles import copy_file
 from ripple_place.checkpoint.proof.inventory import Inventory
@@ -98,7 +106,8 @@ def restore(
     Notes
     -----
     The inverse of an order is applied by the code that applied the order; the hashes prove the result. At most one
-    tensor is held in memory. Beside a pack of experts lie the original files: they are copied.
+    tensor is held in memory. Beside a pack of experts lie the original files, which are copied, unless experts were
+    renumbered.
 
     Nothing but the manifest says what the original was: whoever can write `out` decides what is restored from it, and
     no code of it is run. `verify` with the original proves that they agree.
@@ -116,7 +125,7 @@ def restore(
     check_no_output_around(target)
     files: Mapping[str, Any] = document["source"]["files"]
     check_recorded(out, document["files"], "this output is damaged; restore from another copy of it", progress)
-    write = None if document.get("unit") == EXPERT else _shard_writer(out, family, progress)
+    write = _writer(out, document, family, progress)
     n_bytes = sum(entry["size_bytes"] for entry in files.values())
     with locked_directory(target) as directory:
         check_output(out, target, force=None)
@@ -129,6 +138,37 @@ def restore(
             check_recorded(directory, files, "report this: the output is sound, and yet gives another model", progress)
             (directory / OWN_DIRECTORY).rmdir()
     return RestoreReport(len(files), n_bytes, tuple(sorted(document["source"]["left_out"])))
+
+
+def _writer(
+    out: Path, document: Mapping[str, Any], family: Family | None, progress: Progress
+) -> Callable[[str, Path], bool] | None:
+    """Return what writes a shard of an output as it was, given its name and a path; None if shards were copied.
+
+    It returns whether the name is that of a shard.
+    """
+    if document.get("unit") != EXPERT:
+        return _shard_writer(out, family, progress)
+    return _expert_shard_writer(out, family, progress) if document.get(NUMBERING) == BY_SLOT else None
+
+
+def _expert_shard_writer(out: Path, family: Family | None, progress: Progress) -> Callable[[str, Path], bool]:
+    """Return what writes a file of an output with its experts under their original numbers, if it is a shard."""
+    placement, model = read_placement(out / PLACEMENT_FILE), open_experts(out, family)
+    checkpoint = model.checkpoint
+    assert checkpoint is not None
+    sizes = {name: block.n_neurons for name, block in model.blocks.items()}
+    orders = {name: slots_of(order) for name, order in orders_of(placement, sizes, out).items()}
+    check_numbering(model, orders)
+    moved = moved_tensors(model, orders)
+
+    def write(name: str, target: Path) -> bool:
+        shard = checkpoint.shards.get(name)
+        if shard is not None:
+            write_renumbered_shard(moved, shard, target, progress, is_hashed=False)
+        return shard is not None
+
+    return write
 
 
 def _shard_writer(out: Path, family: Family | None, progress: Progress) -> Callable[[str, Path], bool]:

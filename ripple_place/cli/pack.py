@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _TAKEN = frozenset({
     "checkpoint", "profile", "placement", "out", "ordering", "format_", "layers", "family", "dry_run", "force",
-    "resume", "unit", "as_json", "seed", "threads", "quiet", "verbose",
+    "resume", "unit", "permute_experts", "as_json", "seed", "threads", "quiet", "verbose",
 })  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def run_pack(
     dry_run: bool,
     force: bool,
     resume: bool,
+    permute_experts: bool,
 ) -> None:
     """Pack the experts of a checkpoint or GGUF file, and print what was done.
 
@@ -57,7 +58,7 @@ def run_pack(
             f"--unit {EXPERT}", found="no checkpoint", expected="the one whose experts are packed",
             remedy="name a checkpoint directory or a GGUF file",
         )  # fmt: skip
-    params = PackParams(formats, ordering, layers, family, common.seed, dry_run, force, resume)
+    params = PackParams(formats, ordering, layers, family, common.seed, permute_experts, dry_run, force, resume)
     track = ProgressBars(quiet=common.quiet)
     report = pack_experts(checkpoint, out, profile=profile, placement=placement, params=params, track=track)
     if common.as_json:
@@ -76,11 +77,14 @@ def pack_lines(report: PackReport, out: Path, *, dry_run: bool) -> list[str]:
     of_sizes = " to ".join(format_bytes(size) for size in sorted({min(sizes), max(sizes)}))
     of_counts = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     what = f"{len(plan.model.blocks)} layers of {of_counts} experts, {of_sizes} each"
-    written = f"{format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}, each expert on a page"
+    written = f"{format_bytes(plan.written_bytes)}, {' and '.join(plan.formats)}"
+    written += "" if plan.bundle is None else ", each expert on a page"
     lines = [
         f"{what}, in {one_line(report.ordering)} order.",
         f"{verb} {one_line(out)}: {written}",
     ]
+    if plan.renumbers:
+        lines.append("Experts are numbered by their place on storage; routers follow.")
     if plan.model.checkpoint is None:
         lines.append("The GGUF file itself is not copied: the rest of the model is read from it.")
     if dry_run:

@@ -48,6 +48,8 @@ _ORDERINGS = (
               "side, from a checkpoint or a GGUF file; the model stays as it is. --profile, of routes, orders the "
               "experts of each layer by --ordering original, frequency or greedy (docs/experts.md).  "
               "[default: the profile's]")  # fmt: skip
+@click.option("--permute-experts", is_flag=True, help="With --unit expert: number experts by their place on storage, "
+              "in the drop-in shards too; the rows of routers follow.")  # fmt: skip
 @click.option("--ordering", default=AUTO, show_default=True, type=click.Choice([AUTO, *ORDERINGS]), help=_ORDERINGS)
 @click.option("--format", "format_", type=click.Choice(["drop-in", "bundled", "both"]), default="both",
               show_default=True, help="drop-in: any tool loads it; bundled: for pread.")  # fmt: skip
@@ -105,6 +107,7 @@ def reorder(
     placement: Path | None,
     out: Path,
     unit: str | None,
+    permute_experts: bool,
     format_: str,
     stride: str,
     gates: str,
@@ -146,9 +149,14 @@ def reorder(
         run_pack(
             checkpoint, out, common, profile=profile, placement=placement, formats=formats,
             ordering=placing["ordering"], layers=placing["layers"], family=family, dry_run=dry_run, force=force,
-            resume=resume,
+            resume=resume, permute_experts=permute_experts,
         )  # fmt: skip
         return
+    if permute_experts:
+        raise UsageError(
+            "--permute-experts", found="no --unit expert", expected="it: experts are what is renumbered",
+            remedy=f"add --unit {EXPERT}, or leave --permute-experts out",
+        )  # fmt: skip
     _check_source_of_order(checkpoint, profile, placement)
     planned = None if neuron_plan is None else PlanParams.parse(neuron_plan)
     if planned is not None and placement is not None:

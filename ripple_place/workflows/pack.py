@@ -11,6 +11,8 @@ from ripple_place.blocks import EXPERT, select_layers, unit_metadata
 from ripple_place.bundle_sizes import sizes_to_metadata
 from ripple_place.checkpoint.model.experts import open_experts
 from ripple_place.checkpoint.model.known_families import read_family
+from ripple_place.checkpoint.model.routers import grouped_order, groups_of
+from ripple_place.checkpoint.output.expert_numbers import BY_SLOT, NUMBERING
 from ripple_place.checkpoint.output.expert_plan import plan_pack
 from ripple_place.checkpoint.output.outdir import check_free_space, partial_of
 from ripple_place.checkpoint.output.plan import FORMATS
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 ORIGINAL = "original"
 EXPERT_ORDERINGS = (AUTO, ORIGINAL, "frequency", "greedy")
 """Those that experts can be packed by; ``auto`` is greedy with a profile, and the original order without."""
+TIES = (
+    "--permute-experts: where two experts have the same score, the router takes the one that has the lower number, "
+    "which may be another than before; and sums over experts may be rounded otherwise"
+)
+"""What renumbering may change although all weights are the same."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class PackParams:
         Layers to order (``0-3,7``); the others are packed in their original order.
     family : path, optional
         Family file that describes the checkpoint, or the name of a family that ships.
+    permute_experts : bool
+        Give experts the numbers of their places on storage, in all files of the output: tensors of experts change
+        places, and the rows of routers with them.
     seed : int
         Recorded; nothing here is random.
     dry_run, force, resume : bool
@@ -71,6 +81,7 @@ class PackParams:
     layers: str | None = None
     family: str | os.PathLike[str] | None = None
     seed: int = 0
+    permute_experts: bool = False
     dry_run: bool = False
     force: bool = False
     resume: bool = False
@@ -119,6 +130,7 @@ class PackReport:
             "ordering": self.ordering,
             "formats": list(self.plan.formats),
             "blocks": blocks,
+            "permutes_experts": self.plan.renumbers,
             "bytes_written": self.plan.written_bytes,
             "bytes_needed": needed_pack_bytes(self.plan),
             "checks": [] if self.verification is None else self.verification.as_json(),
@@ -156,7 +168,7 @@ def pack_experts(
     ------
     UsageError
         If `out` exists, a path does not, both a profile and a placement are given, an ordering is asked for without
-        a profile, or either is not of experts.
+        a profile, either is not of experts, or experts are to be renumbered without either.
     TraceFormatError, PlacementError
         If the profile or the placement is malformed, or of another model.
     CheckpointError, UnsupportedError
@@ -175,8 +187,16 @@ def pack_experts(
 
     model = open_experts(checkpoint, None if params.family is None else read_family(params.family))
     placed = _placement_of(model, profile, placement, params, track)
+    if params.permute_experts:
+        if profile is None and placement is None:
+            raise UsageError(
+                "--permute-experts", found="no order of the experts", expected="a profile of routes, or a placement",
+                remedy="add --profile or --placement, or leave --permute-experts out",
+            )  # fmt: skip
+        placed = _renumbered(model, placed, keeps_groups=placement is None)
     plan = plan_pack(model, placed, out, formats=tuple(params.formats), force=params.force)
-    report = PackReport(placed.metadata.get("ordering", "unknown"), plan, warnings=model.notes)
+    warnings = (*model.notes, *((TIES,) if params.permute_experts else ()))
+    report = PackReport(placed.metadata.get("ordering", "unknown"), plan, warnings=warnings)
     if not params.dry_run:
         check_free_space(out, needed_pack_bytes(plan), has_both_formats=len(plan.formats) > 1)
         report = _write(plan, report, track, resume=params.resume)
@@ -224,6 +244,18 @@ def _placement_of(
     )  # fmt: skip
     made = place_neurons(learned, names, placing, ReadCosts(None, None, {}), track).placement
     return ModelPlacement(made.blocks, {**made.metadata, **sizes_to_metadata(sizes)})
+
+
+def _renumbered(model: ExpertModel, placed: ModelPlacement, *, keeps_groups: bool) -> ModelPlacement:
+    """Return a placement that says that experts get the numbers of their slots.
+
+    With `keeps_groups`, experts of a group that the router chooses among stay together: groups move as wholes.
+    """
+    blocks = dict(placed.blocks)
+    for name, block in blocks.items():
+        if keeps_groups and name in model.blocks:
+            blocks[name] = replace(block, order=grouped_order(block.order, groups_of(model, name)))
+    return ModelPlacement(blocks, {**placed.metadata, NUMBERING: BY_SLOT})
 
 
 def _check_unit(where: str, unit: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ripple_place.blocks import EXPERT, NEURON
 from ripple_place.capture.logits import check_can_run, compare_logits
 from ripple_place.checkpoint.model.known_families import read_family
+from ripple_place.checkpoint.output.expert_numbers import NUMBERING
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.output.outdir import partial_of
 from ripple_place.checkpoint.proof.experts import verify_experts
@@ -183,13 +184,14 @@ def _prove(
     logits: bool,
 ) -> VerificationReport:
     """Return what was verified: bytes and hashes, and logits if asked for."""
-    total_bytes, unit = 0, NEURON
+    total_bytes, unit, is_permuted = 0, NEURON, True
     try:
         manifest = read_manifest(out)
         total_bytes, unit = verification_bytes(manifest), manifest.document.get("unit", NEURON)
+        is_permuted = unit != EXPERT or NUMBERING in manifest.document
     except CheckpointError:
         pass  # A damaged manifest: the verification proper says so.
-    if unit == EXPERT and (logits or adapter is not None or carriers or predictor is not None):
+    if unit == EXPERT and ((logits and not is_permuted) or adapter is not None or carriers or predictor is not None):
         raise UsageError(
             out, found="a pack of experts, and --logits or originals of what was permuted along",
             expected="the checkpoint alone: nothing was permuted", remedy="leave these options out",
@@ -198,10 +200,11 @@ def _prove(
         check_can_run(out)
     progress = track.bytes(total_bytes, "verifying")
     if unit == EXPERT:
-        return verify_experts(checkpoint, out, progress, family=family)
-    verification = verify_output(
-        checkpoint, out, progress, adapter=adapter, carriers=carriers, family=family, predictor=predictor
-    )
+        verification = verify_experts(checkpoint, out, progress, family=family)
+    else:
+        verification = verify_output(
+            checkpoint, out, progress, adapter=adapter, carriers=carriers, family=family, predictor=predictor
+        )
     if not logits:
         return verification
     checks = {**verification.checks, "logits equal, in float64, on random tokens": compare_logits(checkpoint, out)}

@@ -21,6 +21,7 @@ from ripple_place.checkpoint.output import expert_bundle
 from ripple_place.checkpoint.output.expert_plan import plan_pack
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.checkpoint.pack import execute_pack, needed_pack_bytes
+from ripple_place.checkpoint.proof import expert_numbers
 from ripple_place.checkpoint.proof import experts as proof
 from ripple_place.checkpoint.proof.experts import verify_experts
 from ripple_place.checkpoint.restore import restore
@@ -347,7 +348,7 @@ def test_gathered(tmp_path: Path) -> None:
         out = tmp_path / f"out-{chunk_bytes}"
         with (
             patch.object(expert_bundle, "CHUNK_BYTES", chunk_bytes),
-            patch.object(proof, "CHUNK_BYTES", chunk_bytes),
+            patch.object(expert_numbers, "CHUNK_BYTES", chunk_bytes),
         ):
             packed(source, out)
         name = "model.layers.0.feed_forward.experts.down_proj_smooth"

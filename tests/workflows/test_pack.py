@@ -177,6 +177,65 @@ def test_a_gguf_on_the_command_line(tmp_path: Path) -> None:
         CliRunner().invoke(cli, ["verify", str(source), str(out)], catch_exceptions=False)
 
 
+def test_numbers_by_place(qwen: Path, routes: Path, tmp_path: Path) -> None:
+    """The pack's expert i is the i-th by the profile's order, in the shards too; the warning of ties is printed."""
+    out = tmp_path / "out"
+    arguments = ["reorder", str(qwen), "--unit", "expert", "--profile", str(routes), "--ordering", "frequency"]
+    done = CliRunner().invoke(cli, [*arguments, "--permute-experts", "--out", str(out)], catch_exceptions=False)
+    assert "Experts are numbered by their place on storage; routers follow." in done.output
+    assert "may be another than before" in done.stderr
+    assert orders_of_placement(out)["layers.0"] == BY_FREQUENCY
+    source = expected_parts(qwen, "layers.0")
+    assert read_pack(out, "layers.0") == [source[expert] for expert in BY_FREQUENCY] == expected_parts(out, "layers.0")
+    verified = CliRunner().invoke(
+        cli, ["verify", str(qwen), str(out), "--restore", str(tmp_path / "back"), "--json"], catch_exceptions=False
+    )
+    document = json.loads(verified.output)
+    checks = {check["check"]: check["count"] for check in document["checks"]}
+    assert checks["routers' slices follow their experts"] == 2
+    assert document["tensors_permuted"] > 0
+    assert contents(tmp_path / "back") == contents(qwen)
+
+
+def orders_of_placement(out: Path) -> dict[str, list[int]]:
+    """Return ``order[slot]`` of each layer by the placement beside a pack."""
+    return {name: block.order.tolist() for name, block in read_placement(out / PLACEMENT_FILE).blocks.items()}
+
+
+def test_numbers_keep_groups(routes: Path, tmp_path: Path) -> None:
+    """By a profile, groups move as wholes, although the hottest experts of layer 0 are of two groups."""
+    source = qwen3_moe(tmp_path / "qwen")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"n_group": 3}))
+    params = PackParams(ordering="frequency", permute_experts=True)
+    report = pack_experts(source, tmp_path / "out", profile=routes, params=params)
+    assert report.to_json()["permutes_experts"]
+    # By frequency 4, 1, 3, 0, 5, 2: the groups' mean places are those of 0 and 1 (2), of 4 and 5 (2), of 2 and 3 (3.5).
+    assert orders_of_placement(tmp_path / "out")["layers.0"] == [1, 0, 4, 5, 3, 2]
+
+
+def test_numbers_without_an_order(qwen: Path, tmp_path: Path) -> None:
+    """Nothing says how to number: refused before anything is written."""
+    with pytest.raises(UsageError, match="no order of the experts"):
+        pack_experts(qwen, tmp_path / "out", params=PackParams(permute_experts=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_of_another_model(qwen: Path, tmp_path: Path) -> None:
+    """Routes of a model with more experts, and a placement of one: refused."""
+    wide = {f"layers.{layer}": np.ones((8, N_EXPERTS + 2), bool) for layer in range(2)}
+    trace = write_stock_trace(tmp_path / "wide", wide, activity="routed", unit="expert")
+    ripple_place.profile(trace, tmp_path / "wide.profile", ripple_place.ProfileParams(verdict=None))
+    params = PackParams(permute_experts=True)
+    with pytest.raises(TraceFormatError, match="8 experts"):
+        pack_experts(qwen, tmp_path / "out", profile=tmp_path / "wide.profile", params=params)
+    blocks = {"layers.0": NeuronPlacement(np.arange(N_EXPERTS + 2)[::-1])}
+    write_placement(tmp_path / "placement", ModelPlacement(blocks, {"unit": "expert"}))
+    with pytest.raises(PlacementError, match="8 experts"):
+        pack_experts(qwen, tmp_path / "out", placement=tmp_path / "placement", params=params)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -137,6 +137,22 @@ class Resident(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Routers:
+    """What a layer has that counts its experts and belongs to none of them.
+
+    Attributes
+    ----------
+    parts : tuple of ExpertPart
+        A slice for each expert: the router's weight first.
+    unknown : tuple of str
+        Tensors that may count experts, and that the family does not name.
+    """
+
+    parts: tuple[ExpertPart, ...]
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExpertModel:
     """A mixture of experts on storage: a checkpoint directory, or a GGUF file and the other files of its split.
 
@@ -159,6 +175,8 @@ class ExpertModel:
         None for GGUF.
     notes : tuple of str
         What the user should know of how the model was read.
+    routers : mapping of str to Routers
+        What counts the experts of each layer beside their own tensors, as far as the family says.
     """
 
     path: Path
@@ -171,3 +189,4 @@ class ExpertModel:
     residents: tuple[Resident, ...] = ()
     checkpoint: Checkpoint | None = None
     notes: tuple[str, ...] = field(default=())
+    routers: Mapping[str, Routers] = field(default_factory=dict)

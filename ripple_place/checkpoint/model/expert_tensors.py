@@ -77,18 +77,39 @@ def block_of_shared(
         if axis is None:
             rest.append(tensor.name)
             continue
-        n_before = math.prod(tensor.shape[:axis])
-        run_bytes, n_over = divmod(tensor.length_bytes, n_before * n_experts)
-        if n_over or not run_bytes:
-            raise layout_error(where, f"tensor {tensor.name}, {tensor.length_bytes} bytes for {n_experts} experts")
-        n_of_axis = tensor.shape[axis] // n_experts
-        shape = (*tensor.shape[:axis], *((n_of_axis,) if n_of_axis > 1 else ()), *tensor.shape[axis + 1 :])
-        experts = tuple(
-            Runs(tensor.file, tensor.offset_bytes + expert * run_bytes, run_bytes, n_before, n_experts * run_bytes)
-            for expert in range(n_experts)
-        )
-        parts.append((role, ExpertPart(role.name, tensor.name, tensor.dtype, shape, experts)))
+        parts.append((role, slices_of(where, role.name, tensor, n_experts, axis)))
     return ExpertBlock(name, n_experts, _in_order(parts)), rest
+
+
+def slices_of(where: object, role: str, tensor: StoredTensor, n_experts: int, axis: int) -> ExpertPart:
+    """Return the slices that experts have of a tensor along one of its axes.
+
+    Parameters
+    ----------
+    where : object
+        The model, for messages.
+    role : str
+    tensor : StoredTensor
+    n_experts : int
+        The axis is as long, or as many times as long as each expert has rows.
+    axis : int
+
+    Raises
+    ------
+    UnsupportedError
+        If an expert's slice is no whole number of bytes.
+    """
+    n_before = math.prod(tensor.shape[:axis])
+    run_bytes, n_over = divmod(tensor.length_bytes, n_before * n_experts)
+    if n_over or not run_bytes:
+        raise layout_error(where, f"tensor {tensor.name}, {tensor.length_bytes} bytes for {n_experts} experts")
+    n_of_axis = tensor.shape[axis] // n_experts
+    shape = (*tensor.shape[:axis], *((n_of_axis,) if n_of_axis > 1 else ()), *tensor.shape[axis + 1 :])
+    experts = tuple(
+        Runs(tensor.file, tensor.offset_bytes + expert * run_bytes, run_bytes, n_before, n_experts * run_bytes)
+        for expert in range(n_experts)
+    )
+    return ExpertPart(role, tensor.name, tensor.dtype, shape, experts)
 
 
 def block_of_own(

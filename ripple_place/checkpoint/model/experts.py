@@ -28,6 +28,7 @@ from ripple_place.checkpoint.model.known_families import check_described, family
 from ripple_place.checkpoint.model.patterns import FIRST, fill
 from ripple_place.checkpoint.model.prefix import find_prefix
 from ripple_place.checkpoint.model.quantised import logical_name
+from ripple_place.checkpoint.model.routers import find_routers
 from ripple_place.checkpoint.model.shards import Checkpoint
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def describe_experts(checkpoint: Checkpoint, family: Family) -> ExpertModel:
     if not blocks:
         raise no_experts_error(checkpoint.path, f"family {family.name}")
     blocks = {name: blocks[name] for name in sorted_blocks(blocks)}
-    packed = {name for block in blocks.values() for part in block.parts for name in _names_of(part.tensor, block)}
+    packed = {name for block in blocks.values() for part in block.parts for name in names_of(part.tensor, block)}
     residents = tuple(
         Resident(name, extent.dtype, extent.shape, _runs_of(checkpoint, name))
         for name in checkpoint.shard_of
@@ -112,6 +113,7 @@ def describe_experts(checkpoint: Checkpoint, family: Family) -> ExpertModel:
     return ExpertModel(
         checkpoint.path, checkpoint.path, family.name, str(checkpoint.config.get("model_type")), blocks, sizes,
         tuple(checkpoint.shard_of), residents, checkpoint, (*checkpoint.notes, *notes_on(blocks, shared)),
+        find_routers(checkpoint, family, prefix.text, blocks, packed),
     )  # fmt: skip
 
 
@@ -234,7 +236,7 @@ def _common_start(names: Sequence[str]) -> str:
     return f"{module}."
 
 
-def _names_of(tensor: str, block: ExpertBlock) -> list[str]:
+def names_of(tensor: str, block: ExpertBlock) -> list[str]:
     """Return the names in the checkpoint that the name of a part stands for."""
     if _EXPERT not in tensor:
         return [tensor]

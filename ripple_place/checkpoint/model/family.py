@@ -31,9 +31,11 @@ _FAMILY_KEYS = {
 }  # fmt: skip
 _BLOCK_KEYS = {"name": str, "n_neurons_keys": list, "module": list, "components": list}
 _OPTIONAL_BLOCK_KEYS = {"carriers": list, "free": list, "n_layers_keys": list, "hidden_keys": list}
+_OPTIONAL_FAMILY_KEYS = {"routers": list}
 _TENSOR_KEYS = {"role": str, "tensor": str, "axes": list}
+_ROUTER_KEYS = {"tensor": str, "axes": list}
 _NEVER_EMPTY = ("prefixes", "blocks")
-_TABLES = ("blocks", "components", "carriers")
+_TABLES = ("blocks", "components", "carriers", "routers")
 _ROLES = ({"gate", "up", "down"}, {"up", "down"}, {"gate_up", "down"})
 
 
@@ -59,6 +61,19 @@ class TensorPattern:
     def roles(self) -> tuple[str, ...]:
         """Role of each part."""
         return ("gate", "up") if self.n_parts == 2 else (self.role,)
+
+
+@dataclass(frozen=True)
+class RouterPattern:
+    """A tensor that has something of every expert of a layer and belongs to none: its name, and its axes."""
+
+    tensor: str
+    axes: tuple[str, ...]
+
+    @property
+    def expert_axis(self) -> int:
+        """Number of the axis that counts experts."""
+        return self.axes.index("expert")
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Family:
     hidden_keys: tuple[str, ...]
     free: tuple[str, ...]
     blocks: tuple[BlockPattern, ...]
+    routers: tuple[RouterPattern, ...] = ()
 
     @classmethod
     def parse(cls, name: str, text: str, where: str | None = None) -> Family:
@@ -104,14 +120,17 @@ class Family:
             table = tomllib.loads(text)
         except (ValueError, RecursionError) as cause:
             raise CheckpointError(where, found=str(cause), expected="TOML", remedy="correct the family file") from cause
-        _check_keys(where, table, _FAMILY_KEYS)
+        _check_keys(where, table, _FAMILY_KEYS, _OPTIONAL_FAMILY_KEYS)
+        routers = tuple(
+            _parse_router(f"{where}: routers[{i}]", router) for i, router in enumerate(table.pop("routers", []))
+        )
         blocks = tuple(
             _parse_block(f"{where}: blocks[{i}]", block, table) for i, block in enumerate(table.pop("blocks"))
         )
         components = [component.tensor for block in blocks for component in block.components]
         table["free"] += usual_free(components)
         table["prefixes"] = with_wrappers(table["prefixes"])
-        return cls(name, blocks=blocks, **{key: tuple(values) for key, values in table.items()})
+        return cls(name, blocks=blocks, routers=routers, **{key: tuple(values) for key, values in table.items()})
 
 
 def _check_keys(where: str, table: Any, keys: Mapping[str, type], optional: Mapping[str, type] | None = None) -> None:
@@ -198,6 +217,23 @@ def _parse_tensor(where: str, table: dict[str, Any], block_name: str) -> TensorP
             where, found=f"{tensor}, axes {', '.join(axes)}",
             expected=f"a name without *, with {{layer}} where the block's name has it; axes of {', '.join(AXES)}, one "
             "of them of neurons; and experts where the block's name has them, as the first axis or in the name",
+            remedy="correct the family file",
+        )  # fmt: skip
+    return pattern
+
+
+def _parse_router(where: str, table: dict[str, Any]) -> RouterPattern:
+    _check_keys(where, table, _ROUTER_KEYS)
+    pattern = RouterPattern(table["tensor"], tuple(table["axes"]))
+    if (
+        not set(fill(pattern.tensor, {"layer": 0})).isdisjoint("*{}")
+        or pattern.tensor.count("{layer}") != 1
+        or pattern.axes.count("expert") != 1
+        or not {*pattern.axes} <= {"expert", "hidden", "other"}
+    ):
+        raise CheckpointError(
+            where, found=f"{pattern.tensor}, axes {', '.join(pattern.axes)}",
+            expected="a name with {layer} once and without *; axes expert, hidden and other, the first of them once",
             remedy="correct the family file",
         )  # fmt: skip
     return pattern

@@ -14,6 +14,7 @@ import numpy as np
 from ripple_place.blocks import EXPERT, unit_metadata
 from ripple_place.checkpoint.fileio import CHUNK_BYTES, PAGE_BYTES, OpenFiles, ignore_progress, read_into
 from ripple_place.checkpoint.output.bundle_layout import lay_out
+from ripple_place.checkpoint.output.expert_numbers import moved_tensors, runs_of
 from ripple_place.checkpoint.output.output_file import OutputFile
 from ripple_place.tensorfile import DTYPE_BITS, build_header
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
 
 
-def plan_expert_bundle(model: ExpertModel, orders: Mapping[str, Int32Array]) -> BundleLayout:
+def plan_expert_bundle(
+    model: ExpertModel, orders: Mapping[str, Int32Array], *, renumber: bool = False
+) -> BundleLayout:  # fmt: skip
     """Lay out the bundled file of a mixture.
 
     Parameters
@@ -37,6 +40,8 @@ def plan_expert_bundle(model: ExpertModel, orders: Mapping[str, Int32Array]) -> 
     model : ExpertModel
     orders : mapping of str to ndarray of int32
         ``order[slot]`` of every block: the expert that lies in the slot.
+    renumber : bool
+        Whether experts get the numbers of their slots: then the index says that expert i lies in slot i.
 
     Raises
     ------
@@ -58,15 +63,18 @@ def plan_expert_bundle(model: ExpertModel, orders: Mapping[str, Int32Array]) -> 
 
     def index_at(start: int) -> dict[str, dict[str, Any]]:
         return {
-            name: _index_entry(block, orders[name], start + begins[name]) for name, block in model.blocks.items()
-        }  # fmt: skip
+            name: _index_entry(
+                block, np.arange(block.n_neurons, dtype=np.int32) if renumber else orders[name], start + begins[name]
+            )
+            for name, block in model.blocks.items()
+        }
 
     return lay_out(model.path, tensors, position, index_at, EXPERT)
 
 
 def write_expert_bundle(
     path: Path, model: ExpertModel, orders: Mapping[str, Int32Array], layout: BundleLayout,
-    progress: Progress = ignore_progress,
+    progress: Progress = ignore_progress, *, renumber: bool = False,
 ) -> str:  # fmt: skip
     """Write the bundled file of a mixture, flushed to storage, and return its SHA-256.
 
@@ -74,8 +82,8 @@ def write_expert_bundle(
     ----------
     path : Path
         Where nothing may be.
-    model, orders
-        As of `plan_expert_bundle`.
+    model, orders, renumber
+        As of `plan_expert_bundle`; where experts are renumbered, routers follow.
     layout : BundleLayout
         What that returned.
     progress : callable
@@ -108,8 +116,10 @@ def write_expert_bundle(
                 _append_zeros(file, block.stride_bytes - position)
                 progress(block.stride_bytes - position)
         places = {resident.name: resident.place for resident in model.residents}
+        moved = moved_tensors(model, orders) if renumber else {}
         for name, _, _ in layout.tensors[len(model.blocks) :]:
-            _append_runs(file, files, places[name], progress)
+            for runs in runs_of(moved[name]) if name in moved else (places[name],):
+                _append_runs(file, files, runs, progress)
     return file.sha256
 
 

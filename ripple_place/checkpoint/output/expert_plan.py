@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.blocks import EXPERT, unit_metadata
 from ripple_place.checkpoint.fileio import CHUNK_BYTES
+from ripple_place.checkpoint.model.routers import check_numbering
 from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FORMAT
 from ripple_place.checkpoint.output.bundle_layout import INSIDE
 from ripple_place.checkpoint.output.expert_bundle import plan_expert_bundle
+from ripple_place.checkpoint.output.expert_numbers import BY_SLOT, NUMBERING, is_renumbered, moved_tensors
 from ripple_place.checkpoint.output.manifest import sealed
 from ripple_place.checkpoint.output.nesting import check_no_output_around
 from ripple_place.checkpoint.output.outdir import check_output
@@ -46,8 +48,10 @@ class PackPlan:
         ``order[slot]`` of every block of the model.
     out : Path
     formats : tuple of str
-        ``bundled``, and ``drop-in`` before it where the source's own files are copied beside.
-    bundle : BundleLayout
+        ``bundled``, and ``drop-in`` before it where the source's own files are copied beside. ``drop-in`` may stand
+        alone where experts are renumbered in it.
+    bundle : BundleLayout or None
+        None without ``bundled``.
     side_files : SideFiles
         None of a GGUF file.
     force : bool
@@ -61,7 +65,7 @@ class PackPlan:
     orders: Mapping[str, Int32Array]
     out: Path
     formats: tuple[str, ...]
-    bundle: BundleLayout
+    bundle: BundleLayout | None
     side_files: SideFiles
     force: bool
     carriers: tuple[CarrierFile, ...] = ()
@@ -75,14 +79,20 @@ class PackPlan:
         return self.model.root
 
     @property
+    def renumbers(self) -> bool:
+        """Whether experts get the numbers of their slots, in all files."""
+        return is_renumbered(self.placement)
+
+    @property
     def copied_weights(self) -> dict[str, int]:
-        """Size of each weight file of the source that is copied, by name."""
+        """Size of each weight file of the source that lies in OUT too, perhaps renumbered, by name."""
         return dict(self.model.weight_files) if DROP_IN in self.formats else {}
 
     @property
     def weight_files(self) -> dict[str, int]:
         """Size of each weight file that will lie in OUT, by name."""
-        return self.copied_weights | {BUNDLED_FILE: self.bundle.size_bytes}
+        bundled = {} if self.bundle is None else {BUNDLED_FILE: self.bundle.size_bytes}
+        return self.copied_weights | bundled
 
     @property
     def plain_files(self) -> dict[str, int]:
@@ -124,23 +134,26 @@ def plan_pack(
     out : path-like
         Directory to be written.
     formats : collection of str
-        With ``drop-in``, the source's own files lie beside the pack. A GGUF file is never copied.
+        With ``drop-in``, the source's own files lie beside the pack. A GGUF file is never copied. Where the placement
+        says that experts are numbered by their slots, they are so in both, routers included.
     force : bool
         Replace an earlier output.
 
     Raises
     ------
     UsageError
-        If ``bundled`` is not among the formats, OUT exists (without `force`), OUT and the source are not apart, OUT
-        lies in another output, or the source is an output or has one inside.
+        If ``bundled`` is not among the formats and experts keep their numbers, OUT exists (without `force`), OUT and
+        the source are not apart, OUT lies in another output, or the source is an output or has one inside.
     PlacementError
-        If the placement has a layer that the model lacks, or one of another number of experts.
+        If the placement has a layer that the model lacks, or one of another number of experts, or takes groups of
+        experts apart that the router chooses among.
     CheckpointError
         If an entry of the source directory cannot be copied.
     UnsupportedError
-        If the index outgrows its header.
+        If the index outgrows its header, or experts cannot be renumbered.
     """
-    if BUNDLED not in formats:
+    renumber = is_renumbered(placement)
+    if BUNDLED not in formats and not renumber:
         raise UsageError(
             "--unit expert", found=f"--format {' '.join(formats)}, which moves no expert",
             expected="the bundled file, in which experts are contiguous", remedy="leave --format out, or give bundled",
@@ -152,7 +165,10 @@ def plan_pack(
     orders = orders_of(placement, sizes, model.path)
     kept = tuple(name for name in FORMATS if name in formats and (name == BUNDLED or model.checkpoint is not None))
     side_files = SideFiles({}, {}) if model.checkpoint is None else list_side_files(model.checkpoint)
-    return PackPlan(model, placement, orders, out, kept, plan_expert_bundle(model, orders), side_files, force)
+    if renumber:
+        check_numbering(model, orders)
+    bundle = plan_expert_bundle(model, orders, renumber=renumber) if BUNDLED in kept else None
+    return PackPlan(model, placement, orders, out, kept, bundle, side_files, force)
 
 
 def plain_files(model: ExpertModel, side_files: SideFiles, formats: Collection[str]) -> dict[str, int]:
@@ -187,17 +203,26 @@ def pack_manifest(
             "shards": list(model.weight_files),
             "left_out": dict(sorted(plan.side_files.left_out.items())),
         },
-        "tensors": dict.fromkeys(model.tensors, "copied"),
+        "tensors": expert_actions(model, plan.orders, renumber=plan.renumbers),
         "blocks": describe_experts_of(model, plan.placement, plan.bundle),
-        "bundled": dict(plan.bundle.index),
+        "bundled": None if plan.bundle is None else dict(plan.bundle.index),
         **unit_metadata(EXPERT),
+        **({NUMBERING: BY_SLOT} if plan.renumbers else {}),
         "checks": checks,
         "files": dict(sorted(out_files.items())),
     })  # fmt: skip
 
 
+def expert_actions(
+    model: ExpertModel, orders: Mapping[str, Int32Array], *, renumber: bool
+) -> dict[str, str]:  # fmt: skip
+    """Return what happens to each tensor of a mixture: ``copied``, or ``experts`` where it is another expert's."""
+    moved = moved_tensors(model, orders) if renumber else {}
+    return {name: "experts" if name in moved else "copied" for name in model.tensors}
+
+
 def describe_experts_of(
-    model: ExpertModel, placement: ModelPlacement, bundle: BundleLayout
+    model: ExpertModel, placement: ModelPlacement, bundle: BundleLayout | None
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Return what the manifest says of each layer's experts."""
     return {
@@ -207,7 +232,7 @@ def describe_experts_of(
             "dtype": block.dtype or "mixed",
             "bundle_bytes": block.bundle_bytes,
             "stride_bytes": block.stride_bytes,
-            "offset_bytes": bundle.index[name]["offset_bytes"],
+            "offset_bytes": None if bundle is None else bundle.index[name]["offset_bytes"],
             "placed": name in placement.blocks,
             "tensors": {part.role: part.tensor for part in block.parts},
         }

@@ -31,7 +31,7 @@ _KEYS = (
     "format", "tool_version", "family", "model_type", "formats", "stride", "source", "tensors", "blocks", "bundled",
     "checks", "files", "manifest_sha256",
 )  # fmt: skip
-_OPTIONAL_KEYS = ("unit", "gates", "carriers", "additions")
+_OPTIONAL_KEYS = ("unit", "gates", "numbering", "carriers", "additions")
 """Before the last three keys, where there is anything to say."""
 
 

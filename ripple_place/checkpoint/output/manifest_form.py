@@ -14,12 +14,13 @@ from typing import Any
 from ripple_place.blocks import COLUMN, EXPERT, is_block_name
 from ripple_place.checkpoint.names import ADDITIONS
 from ripple_place.checkpoint.output.bundle_layout import APART
+from ripple_place.checkpoint.output.expert_numbers import BY_SLOT
 from ripple_place.checkpoint.output.plan import FORMATS, STRIDES
 
 Rule = Callable[[Any], bool]
 
 _CARRIER_KINDS = ("adapter", "predictor", "imatrix", "counts")
-_ACTIONS = ("copied", "rows", "columns", "packed")
+_ACTIONS = ("copied", "rows", "columns", "packed", "experts")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -141,6 +142,7 @@ _RULES: dict[str, Rule] = {
     ),
     "unit": _one_of(COLUMN, EXPERT),
     "gates": _one_of(APART),
+    "numbering": _one_of(BY_SLOT),
     "carriers": _mapping(is_inner_name, _object({"kind": _one_of(*_CARRIER_KINDS), "source_sha256": _is_hash})),
     "additions": lambda value: isinstance(value, dict) and value.items() <= ADDITIONS.items(),
     "checks": _list(_object({"check": _is_text, "count": _is_size, "result": _is_text})),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import numpy as np
 
 from ripple_place.blocks import EXPERT
 from ripple_place.checkpoint.fileio import (
-    CHUNK_BYTES,
     PAGE_BYTES,
     OpenFiles,
     chunks,
@@ -19,13 +17,16 @@ from ripple_place.checkpoint.fileio import (
     opened,
     read_into,
 )
-from ripple_place.checkpoint.model.experts import open_experts
+from ripple_place.checkpoint.model.experts import names_of, open_experts
+from ripple_place.checkpoint.model.routers import check_numbering
 from ripple_place.checkpoint.names import BUNDLED_FILE, MANIFEST_FILE, PLACEMENT_FILE
 from ripple_place.checkpoint.output.expert_bundle import plan_expert_bundle
-from ripple_place.checkpoint.output.expert_plan import describe_experts_of
+from ripple_place.checkpoint.output.expert_numbers import BY_SLOT, NUMBERING, is_renumbered
+from ripple_place.checkpoint.output.expert_plan import describe_experts_of, expert_actions
 from ripple_place.checkpoint.output.manifest import Manifest, read_manifest
 from ripple_place.checkpoint.output.plan import orders_of
 from ripple_place.checkpoint.proof.compare import AGAIN, ranges_equal
+from ripple_place.checkpoint.proof.expert_numbers import compare_renumbered, runs_equal, runs_one_by_one
 from ripple_place.checkpoint.proof.formats import check_stock_reader
 from ripple_place.checkpoint.proof.inventory import FOLDER_VIEW, Contents, Inventory
 from ripple_place.checkpoint.proof.verify import (
@@ -41,9 +42,9 @@ from ripple_place.tensorfile import TensorFile, build_header
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
-    from ripple_place.arrays import Int32Array, UInt8Array
+    from ripple_place.arrays import Int32Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.expert_block import ExpertModel, Runs
     from ripple_place.checkpoint.model.family import Family
@@ -138,26 +139,35 @@ def compare_experts(
         else:
             contents = Contents.of(model.checkpoint, inventory)
         inventory.check_accounted(contents.files | {*besides})
-        copied = [*contents.copied, *(name for name in contents.weights if name != BUNDLED_FILE)]
-        checks = {"files beside the pack equal the source's": check_copied(model.root, out, document, copied)}
         placement = check_placement(out / PLACEMENT_FILE, placement)
         if placement.unit != EXPERT:
             raise _pack_error(out / PLACEMENT_FILE, f"a placement of {placement.unit}s")
         sizes = {name: block.n_neurons for name, block in model.blocks.items()}
         orders = orders_of(placement, sizes, model.path)
-        bundle = plan_expert_bundle(model, orders)
-        _check_manifest(out, document, model, contents, placement, bundle)
+        renumber = is_renumbered(placement)
+        if renumber:
+            check_numbering(model, orders)
+        is_bundled = BUNDLED_FILE in contents.weights
+        bundle = plan_expert_bundle(model, orders, renumber=renumber) if is_bundled else None
+        _check_manifest(out, document, model, contents, placement, orders, bundle)
+        shards = [name for name in contents.weights if name != BUNDLED_FILE]
+        copied = contents.copied if renumber else [*contents.copied, *shards]
+        checks = {"files beside the pack equal the source's": check_copied(model.root, out, document, copied)}
         progress(sum(size for name, size in model.weight_files.items() if name in copied))
-        checks |= _compare_pack(out / BUNDLED_FILE, model, orders, bundle, progress)
+        if renumber and shards:
+            checks |= compare_renumbered(out, model, orders, progress)
+        if bundle is not None:
+            checks |= _compare_pack(out / BUNDLED_FILE, model, orders, bundle, progress, renumber=renumber)
         checks["files open in the stock safetensors reader"] = check_stock_reader(
             [out / name for name in (*contents.weights, PLACEMENT_FILE)]
         )
-    return VerificationReport(checks, 0, len(model.tensors), Manifest(out, document).weight_bytes)
+    n_moved = sum(action != "copied" for action in document["tensors"].values())
+    return VerificationReport(checks, n_moved, len(model.tensors) - n_moved, Manifest(out, document).weight_bytes)
 
 
 def _check_manifest(
     out: Path, document: Mapping[str, Any], model: ExpertModel, contents: Contents, placement: ModelPlacement,
-    bundle: BundleLayout,
+    orders: Mapping[str, Int32Array], bundle: BundleLayout | None,
 ) -> None:  # fmt: skip
     """Raise unless a manifest says what follows from source and placement."""
     recorded = document["source"]
@@ -168,14 +178,16 @@ def _check_manifest(
         "family": model.family,
         "model_type": model.model_type,
         "shards": list(model.weight_files),
-        "tensors": dict.fromkeys(model.tensors, "copied"),
+        NUMBERING: BY_SLOT if is_renumbered(placement) else None,
+        "tensors": expert_actions(model, orders, renumber=is_renumbered(placement)),
         "blocks": describe_experts_of(model, placement, bundle),
-        "bundled": dict(bundle.index),
+        "bundled": bundle and dict(bundle.index),
         "source": {*model.weight_files, *contents.copied},
         "files": contents.files,
     }
     found = {
         "unit": None,
+        NUMBERING: None,
         **document,
         "shards": recorded["shards"],
         "source": recorded["files"].keys() - {FOLDER_VIEW},
@@ -190,8 +202,9 @@ def _check_manifest(
 
 
 def _compare_pack(
-    path: Path, model: ExpertModel, orders: Mapping[str, Int32Array], layout: BundleLayout, progress: Progress
-) -> dict[str, int]:
+    path: Path, model: ExpertModel, orders: Mapping[str, Int32Array], layout: BundleLayout, progress: Progress, *,
+    renumber: bool,
+) -> dict[str, int]:  # fmt: skip
     """Return what was compared in a pack: experts, read by the file's own index, padding, and resident tensors."""
     file = TensorFile.open(path, CheckpointError)
     header = build_header(layout.tensors, layout.metadata, data_alignment_bytes=PAGE_BYTES)
@@ -214,9 +227,10 @@ def _compare_pack(
                     end += component["length_bytes"]
                 _check_zeros(where, target, end, begin + entry["stride_bytes"])
                 progress(entry["stride_bytes"])
+        followed = _compare_routers(path, model, orders, file, files) if renumber else frozenset()
         for resident in model.residents:
             extent = file.tensors[resident.name]
-            if not _equals(files, resident.place, target, extent.offset_bytes):
+            if resident.name not in followed and not _equals(files, resident.place, target, extent.offset_bytes):
                 raise _pack_error(f"{path}: tensor {resident.name}", "other bytes")
             progress(extent.length_bytes)
     return {
@@ -225,30 +239,36 @@ def _compare_pack(
     }
 
 
+def _compare_routers(
+    path: Path, model: ExpertModel, orders: Mapping[str, Int32Array], file: TensorFile, files: OpenFiles
+) -> frozenset[str]:
+    """Return the tensors of a pack that follow renumbered experts, each expert's slice compared with the source's."""
+    parts = [(name, part) for name, routers in model.routers.items() for part in routers.parts]
+    for name, part in parts:
+        (tensor,) = names_of(part.tensor, model.blocks[name])
+        begin = file.tensors[tensor].offset_bytes
+        first = part.experts[0].offset_bytes
+        for expert, slot in enumerate(np.argsort(orders[name], kind="stable").tolist()):
+            place = part.experts[slot]
+            moved = place._replace(file=path, offset_bytes=begin + place.offset_bytes - first)
+            if not runs_equal(files, part.experts[expert], moved):
+                raise _pack_error(f"{path}: tensor {tensor}, expert {expert}", "other bytes")
+    return frozenset(part.tensor for _, part in parts)
+
+
 def _equals(files: OpenFiles, runs: Runs, target: int, offset_bytes: int) -> bool:
     """Tell whether a range of the pack has the bytes of runs of the source."""
     source = files.descriptor(runs.file)
     if runs.n_runs == 1:
         return ranges_equal(source, runs.offset_bytes, target, offset_bytes, runs.run_bytes)
-    # One run after the other, as plainly as can be: none of the code that gathered them is used.
     position = offset_bytes
-    for piece in _runs_one_by_one(source, runs):
+    for piece in runs_one_by_one(source, runs):
         found = np.empty(piece.size, np.uint8)
         read_into(target, found, position)
         if not np.array_equal(found, piece):
             return False
         position += piece.size
     return True
-
-
-def _runs_one_by_one(source: int, runs: Runs) -> Iterator[UInt8Array]:
-    """Yield the bytes of some runs at a time, each read by itself."""
-    per_piece = max(1, CHUNK_BYTES // runs.run_bytes)
-    for first in range(0, runs.n_runs, per_piece):
-        piece = np.empty((min(per_piece, runs.n_runs - first), runs.run_bytes), np.uint8)
-        for place, run in enumerate(piece):
-            read_into(source, run, runs.offset_bytes + (first + place) * runs.step_bytes)
-        yield piece.reshape(math.prod(piece.shape))
 
 
 def _check_zeros(where: str, target: int, begin: int, end: int) -> None:

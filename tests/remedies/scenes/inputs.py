@@ -105,7 +105,7 @@ instead(
 )  # fmt: skip
 
 
-@case("scoring/layouts.py:_read_output")
+@case("runtime/output_layout.py:read_output_layout")
 def claim_many_neurons(folder: Path) -> Attempts:
     """An output whose manifest claims billions of neurons: written again."""
     model = describe_ffn(Checkpoint.open(write_checkpoint(folder / "m", opt_tensors(), opt_config())))

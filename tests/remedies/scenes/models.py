@@ -672,6 +672,7 @@ corrected("_check_keys", "{}; a {}", "a name in place of a list", "n_layers_keys
 corrected("_check_patterns", "", "a placeholder twice", "free = []", 'free = ["a.{layer}.b.{layer}"]')
 corrected("_parse_block", "", "a block by no block's name", 'name = "layers.{layer}"', 'name = "rows.{layer}"')
 corrected("_parse_tensor", "", "an axis that is none", '"neuron", "hidden"', '"rows", "hidden"')
+corrected("_parse_router", "", "a router of no layer", "[[b", 'routers = [{ tensor = "gate", axes = ["expert"] }]\n[[b')
 
 
 def model_of_mine(folder: Path) -> Path:

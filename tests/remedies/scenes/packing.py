@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -13,10 +15,12 @@ from safetensors.numpy import load_file, save_file
 
 from ripple_place.checkpoint import pack
 from ripple_place.checkpoint.names import BUNDLED_FILE
+from ripple_place.errors import CheckpointError
 from ripple_place.placement import ModelPlacement, NeuronPlacement, write_placement
+from ripple_place.tensorfile import TensorFile
 from ripple_place.workflows.pack import PackParams
 from tests.builders import adjust_manifest
-from tests.expert_builders import N_EXPERTS, deepseek_v3, gguf_mixture, qwen3_moe
+from tests.expert_builders import N_EXPERTS, deepseek_v3, gguf_mixture, llama4, qwen3_moe
 from tests.failing_call import FailingCall
 from tests.remedies.bench import model_at, profile_at
 from tests.remedies.cases import case, instead, run
@@ -24,7 +28,6 @@ from tests.trace_builders import random_activity, write_stock_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.remedies.cases import Attempts
 
@@ -202,6 +205,82 @@ def a_profile_of_neurons(folder: Path) -> Attempts:
     yield lambda: run("reorder", dense, "--profile", learned, "--out", folder / "neurons")
 
 
+PERMUTED = "--permute-experts"
+_ROUTERS = "checkpoint/model/routers.py"
+
+
+@case(f"{_WORKFLOW}:pack_experts")
+def nothing_to_number_by(folder: Path) -> Attempts:
+    """Experts to be renumbered, and no order: a profile or a placement, or without."""
+    model, routes = qwen3_moe(folder / "m"), routes_at(folder / "routes")
+    placement = experts_placed_at(folder / "placement")
+    yield lambda: packed(model, folder / "out", PERMUTED)
+    yield lambda: packed(model, folder / "out", PERMUTED, "--profile", routes)
+    yield lambda: packed(model, folder / "out", PERMUTED, "--placement", placement)
+    yield lambda: packed(model, folder / "out")
+
+
+@case("cli/reorder.py:reorder", "--unit")
+def renumbering_without_the_unit(folder: Path) -> Attempts:
+    """Experts to be renumbered, and neurons to be moved: one of the two."""
+    model, routes = qwen3_moe(folder / "m"), routes_at(folder / "routes")
+    learned = profile_at(folder / "profile")
+    yield lambda: run("reorder", model, PERMUTED, "--profile", routes, "--out", folder / "out")
+    yield lambda: packed(model, folder / "out", PERMUTED, "--profile", routes)
+    yield lambda: run("reorder", model_at(folder / "dense"), "--profile", learned, "--out", folder / "neurons")
+
+
+@case(f"{_ROUTERS}:check_numbering", "permute the checkpoint", untried="converting needs another tool")
+def a_gguf_to_renumber(folder: Path) -> Attempts:
+    """A GGUF file, whose router would stay as it is: the pack alone."""
+    model, placement = gguf_mixture(folder / "model.gguf"), experts_placed_at(folder / "placement")
+    yield lambda: packed(model, folder / "out", "--placement", placement, PERMUTED)
+    yield lambda: packed(model, folder / "out", "--placement", placement)
+
+
+@case(f"{_ROUTERS}:check_numbering", "name the tensors under routers")
+def an_unknown_router(folder: Path) -> Attempts:
+    """A router that the family does not name: the pack alone, or a family file that names it."""
+    router = np.zeros((N_EXPERTS, 16), np.uint16)
+    model, placement = llama4(folder / "m"), experts_placed_at(folder / "placement")
+    tensors = load_file(model / "model.safetensors")
+    save_file(tensors | {"model.layers.0.feed_forward.chooser": router}, model / "model.safetensors")
+    text = (Path(pack.__file__).parent / "families" / "llama4.toml").read_text()
+    (folder / "mine.toml").write_text(text.replace("feed_forward.router.weight", "feed_forward.chooser"))
+    order = ("--placement", placement)
+    yield lambda: packed(model, folder / "out", *order, PERMUTED)
+    yield lambda: packed(model, folder / "out", *order)
+    yield lambda: packed(model, folder / "out", *order, PERMUTED, "--family", folder / "mine.toml")
+
+
+def in_groups(model: Path, n_groups: int) -> Path:
+    """Say in a config that the router chooses among groups first."""
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"n_group": n_groups}))
+    return model
+
+
+@case(f"{_ROUTERS}:check_numbering", "keeps groups together")
+def groups_taken_apart(folder: Path) -> Attempts:
+    """A placement that mixes groups of experts: an order by a profile, which does not, or the pack alone."""
+    model, routes = in_groups(deepseek_v3(folder / "m"), 3), routes_at(folder / "routes")
+    order = NeuronPlacement(np.array([0, 2, 1, 3, 4, 5]))
+    write_placement(folder / "placement", ModelPlacement({"layers.1": order}, {"unit": "expert"}))
+    yield lambda: packed(model, folder / "out", "--placement", folder / "placement", PERMUTED)
+    yield lambda: packed(model, folder / "out", "--profile", routes, "--layers", "1", PERMUTED)
+    yield lambda: packed(model, folder / "out", "--placement", folder / "placement")
+
+
+@case(f"{_ROUTERS}:groups_of", untried="nothing is downloaded here")
+def groups_that_do_not_divide(folder: Path) -> Attempts:
+    """Six experts in four groups: the config as it was, or the pack alone."""
+    model, routes = in_groups(deepseek_v3(folder / "m"), 4), routes_at(folder / "routes")
+    yield lambda: packed(model, folder / "out", "--profile", routes, "--layers", "1", PERMUTED)
+    yield lambda: packed(model, folder / "out", "--profile", routes, "--layers", "1")
+    in_groups(model, 3)
+    yield lambda: packed(model, folder / "out", "--profile", routes, "--layers", "1", PERMUTED)
+
+
 @case("workflows/reorder.py:_check_no_experts")
 def experts_without_the_unit(folder: Path) -> Attempts:
     """A profile of experts, and nothing said of the unit: it is."""
@@ -238,6 +317,38 @@ def another_checkpoint(folder: Path) -> Attempts:
     yield lambda: run("verify", model, folder / "out")
     (model / "config.json").write_text(config)
     yield lambda: run("verify", model, folder / "out")
+
+
+def spoiled_numbers(words: str, story: str, spoil: Callable[[Path], object]) -> None:
+    """List a case of renumbered experts that are spoiled, with a manifest that agrees: written again."""
+
+    @case("checkpoint/proof/expert_numbers.py:compare_renumbered", words, f"{story}: written again")
+    def scene(folder: Path) -> Attempts:
+        model, out, placement = deepseek_v3(folder / "m"), folder / "out", folder / "placement"
+        write_placement(
+            placement, ModelPlacement({"layers.1": NeuronPlacement(np.arange(N_EXPERTS)[::-1])}, {"unit": "expert"})
+        )
+        options = ("--placement", placement, PERMUTED, "--format", "drop-in")
+        packed(model, out, *options)
+        spoil(out)
+        adjust_manifest(out)
+        yield lambda: run("verify", model, out)
+        shutil.rmtree(out)
+        packed(model, out, *options)
+        yield lambda: run("verify", model, out)
+
+
+def change(tensor: str, out: Path) -> None:
+    """Change a bit of a tensor."""
+    path = out / "model.safetensors"
+    extent = TensorFile.open(path, CheckpointError).tensors[tensor]
+    data = bytearray(path.read_bytes())
+    data[extent.offset_bytes] ^= 1
+    path.write_bytes(data)
+
+
+spoiled_numbers("under number", "a router whose rows are others", partial(change, "model.layers.1.mlp.gate.weight"))
+spoiled_numbers("byte for byte", "embeddings that changed", partial(change, "model.embed_tokens.weight"))
 
 
 def spoiled(words: str, story: str, spoil: Callable[[Path], object], *, adjust: bool = True) -> None:
