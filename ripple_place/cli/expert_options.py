@@ -26,12 +26,17 @@ _OPTIONS = (
                  "computed, those that the token before used in the layer, or the N hottest of the profile."),
     click.option("--request-bytes", metavar="SIZE", type=SIZE, help="Experts: split reads at this size.  [default: "
                  "what takes least time]"),
+    click.option("--prefill-chunk", metavar="TOKENS", type=click.IntRange(1), help="Experts: tokens of a prompt that "
+                 "pass together, so that an expert is read once for them.  [default: the whole prompt]"),
+    click.option("--prefill-compute-us-per-token", metavar="TIME", type=TIME, help="Experts: time to compute all "
+                 "layers for one token of a prompt, such as 9ms."),
     click.option("--no-prefill-admission", is_flag=True, help="Experts: what prompts miss does not enter the cache."),
 )  # fmt: skip
 _ALONE = {
     "compute_us_per_token": "--compute-us-per-token", "prefetch": "--prefetch",
     "request_bytes": "--request-bytes",
-    "no_prefill_admission": "--no-prefill-admission",
+    "no_prefill_admission": "--no-prefill-admission", "prefill_chunk": "--prefill-chunk",
+    "prefill_compute_us_per_token": "--prefill-compute-us-per-token",
 }  # fmt: skip
 _OF_NEURONS = {
     "gap": "--collapse", "pipeline": "--pipeline", "batch": "--batch", "admission": "--admission", "select": "--select",
@@ -98,7 +103,8 @@ def run_experts(
         not options["no_prefill_admission"], options["reset_at_segments"], options["bound"],
         None if prefetch is None else Prefetch.parse(prefetch), options["compute_us_per_layer"],
         options["compute_us_per_token"], options["overlap"], profiles[0] if profiles else None, conditions,
-        options["baseline"], options["request_bytes"],
+        options["baseline"], options["request_bytes"], options["prefill_chunk"],
+        options["prefill_compute_us_per_token"],
     )  # fmt: skip
     sweep = None if extras.sweep is None else (extras.sweep.option, extras.sweep.values)
     return simulate_experts(trace, params, sweep, ProgressBars(quiet=common.quiet), names)

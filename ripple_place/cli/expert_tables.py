@@ -18,6 +18,8 @@ def experts_text(report: ExpertReport, *, verbose: bool) -> str:
     """Return the scores as tables; `verbose`: by layer."""
     document = report.to_json()
     parts = [_header(document), _table("layout", [(row["label"], row) for row in document["layouts"]]), _hits(document)]
+    if prompts := [(row["label"], row["prefill"]) for row in document["layouts"] if row["prefill"] is not None]:
+        parts.append(_prompts(prompts))
     if verbose:
         parts += [
             f"{one_line(row['label'])}:\n{_table('layer', list(row['blocks'].items()))}" for row in document["layouts"]
@@ -82,6 +84,26 @@ def _table(first: str, rows: list[tuple[str, dict[str, Any]]]) -> str:
     return format_table([first, *columns], cells)
 
 
+def _prompts(rows: list[tuple[str, dict[str, Any]]]) -> str:
+    """Return what prompts cost, without the columns that nothing is known of."""
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "tokens at once": lambda row: number(row["n_tokens"] / row["n_chunks"]),
+        "experts at once": lambda row: number(row["experts_per_chunk"]),
+        "read/token": lambda row: format_bytes(row["bytes_read_per_token"]),
+        "bandwidth": lambda row: (
+            "-" if row["bandwidth_bytes_per_s"] is None else format_rate(row["bandwidth_bytes_per_s"])
+        ),
+        "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
+        "flash time": lambda row: format_time_us(row["flash_time_us"]),
+        "time": lambda row: format_time_us(row["time_us"]),
+        "tokens/s": lambda row: number(row["tokens_per_s"]),
+    }
+    if any(row["time_us"] is None for _, row in rows):
+        del columns["time"], columns["tokens/s"]
+    cells = [[label, *(cell(row) for cell in columns.values())] for label, row in rows]
+    return format_table(["prompts", *columns], cells)
+
+
 def _hits(document: dict[str, Any]) -> str:
     """Return the hits by phase in a sentence, and those of what was read ahead in another."""
     row = document["layouts"][0]
@@ -89,7 +111,8 @@ def _hits(document: dict[str, Any]) -> str:
     text = f"Found in DRAM: {percent(phases['decode'])} of what generated tokens use"
     if phases["prefill"] is not None:
         text += (
-            f", {percent(phases['prefill'])} of what prompts use (each expert of a layer once a prompt), "
+            f", {percent(phases['prefill'])} of what prompts use (each expert of a layer once a "
+            f"{'prompt' if document['prefill_chunk'] is None else 'chunk'}), "
             f"{percent(row['cache_hit_ratio'])} in all"
         )
     text += "."

@@ -32,7 +32,10 @@ class ExpertAccesses:
     tokens : ndarray of shape (n_accesses,), int32
     is_decode : ndarray of shape (n_accesses,), bool
     steps : ndarray of shape (n_accesses,), int64
-        Number of the batch that each access belongs to: all tokens of a prompt, or one that is generated.
+        Number of the batch that each access belongs to: all tokens of a prompt or of a chunk of it, or one that is
+        generated.
+    step_tokens : ndarray of shape (n_steps,), int64
+        Tokens of each batch.
     first_item : ndarray of shape (n_layers + 1,), int64
     blocks : tuple of str
         Names of the layers.
@@ -43,6 +46,7 @@ class ExpertAccesses:
     tokens: Int32Array
     is_decode: BoolArray
     steps: Int64Array
+    step_tokens: Int64Array
     first_item: Int64Array
     blocks: tuple[str, ...]
 
@@ -52,7 +56,7 @@ class ExpertAccesses:
         return int(self.first_item[-1])
 
 
-def list_accesses(trace: ActivationTrace) -> ExpertAccesses:
+def list_accesses(trace: ActivationTrace, prefill_chunk: int | None = None) -> ExpertAccesses:
     """Return what a trace of experts asks for, in execution order.
 
     Parameters
@@ -60,6 +64,8 @@ def list_accesses(trace: ActivationTrace) -> ExpertAccesses:
     trace : ActivationTrace
         Of experts. Where it has magnitudes, they are the router's weights, and a token asks for the experts of a layer
         by descending weight, else by number.
+    prefill_chunk : int, optional
+        Tokens of a prompt that pass together, at least 1; default: all of them.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def list_accesses(trace: ActivationTrace) -> ExpertAccesses:
 
     Notes
     -----
-    The tokens of a prompt pass together, layer by layer: layer 0 of all of them, then layer 1. Tokens that are
+    The tokens of a prompt, or of a chunk, pass together: layer 0 of all of them, then layer 1. Tokens that are
     generated pass one by one, each through all layers. Consecutive tokens of one segment whose phase is prefill are one
     prompt; without phases, all tokens count as generated. Costs about 60 bytes a routing.
     """
@@ -79,6 +85,10 @@ def list_accesses(trace: ActivationTrace) -> ExpertAccesses:
     begins = is_decode.copy()
     begins[trace.segment_starts] = True
     begins[1:] |= is_decode[:-1] != is_decode[1:]
+    if prefill_chunk is not None:
+        places = np.arange(trace.n_tokens)
+        in_prompt = places - np.maximum.accumulate(np.where(begins, places, 0))
+        begins |= in_prompt % prefill_chunk == 0
     step_of_token = np.cumsum(begins) - 1
     parts = [_of_block(block) for block in trace.blocks.values()]
     tokens = np.concatenate([token for token, _, _ in parts])
@@ -89,7 +99,7 @@ def list_accesses(trace: ActivationTrace) -> ExpertAccesses:
     order = np.lexsort((experts, -weights, tokens, layers, steps))
     return ExpertAccesses(
         (experts + first_item[layers])[order].astype(np.int32), layers[order], tokens[order], is_decode[tokens][order],
-        steps[order], first_item, tuple(trace.blocks),
+        steps[order], np.bincount(step_of_token), first_item, tuple(trace.blocks),
     )  # fmt: skip
 
 

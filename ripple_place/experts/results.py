@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.experts.budget import ExpertSlots
+from ripple_place.experts.timing import steps_us
 from ripple_place.flash.results import PERCENTILES, percentiles_us
 
 if TYPE_CHECKING:
@@ -23,18 +24,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ExpertReads:
-    """Reads of tokens that were generated, by token and layer.
+    """Reads by step and layer: a step is a token that is generated, or what passes together of a prompt.
 
     Attributes
     ----------
-    time_us : ndarray of shape (n_tokens, n_layers), float64
-    n_reads, n_requests, bytes_read : ndarray of shape (n_tokens, n_layers), int64
+    time_us : ndarray of shape (n_steps, n_layers), float64
+    n_reads, n_requests, bytes_read : ndarray of shape (n_steps, n_layers), int64
     """
 
     time_us: Float64Array
     n_reads: Int64Array
     n_requests: Int64Array
     bytes_read: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class PrefillCost:
+    """What prompts cost.
+
+    Attributes
+    ----------
+    reads : ExpertReads
+        Of chunks.
+    n_tokens : ndarray of shape (n_chunks,), int64
+        Tokens of each chunk.
+    n_experts : ndarray of shape (n_chunks,), int64
+        Experts that each uses, of all layers together: the union over its tokens.
+    compute_us : float or None
+        Time to compute a layer for one token of many; None where it is unknown.
+    overlap : str
+        One of `ripple_place.experts.timing.OVERLAPS`.
+    """
+
+    reads: ExpertReads
+    n_tokens: Int64Array
+    n_experts: Int64Array
+    compute_us: float | None
+    overlap: str
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Return what prompts cost, per token of theirs and per chunk; None without prompts."""
+        n_tokens, n_chunks, reads = int(self.n_tokens.sum()), self.n_tokens.size, self.reads
+        if not n_tokens:
+            return None
+        time_us = None
+        if self.compute_us is not None:
+            chunks_us = steps_us(reads.time_us, self.compute_us * self.n_tokens.astype(np.float64), self.overlap)
+            time_us = float(chunks_us.sum())
+        flash_us, bytes_read = float(reads.time_us.sum()), float(reads.bytes_read.sum())
+        return {
+            "n_tokens": n_tokens,
+            "n_chunks": n_chunks,
+            "experts_per_chunk": float(self.n_experts.sum()) / n_chunks,
+            "flash_time_us": flash_us,
+            "flash_time_us_per_token": flash_us / n_tokens,
+            "flash_time_us_per_chunk": flash_us / n_chunks,
+            "reads_per_token": float(reads.n_reads.sum()) / n_tokens,
+            "requests_per_token": float(reads.n_requests.sum()) / n_tokens,
+            "bytes_read": int(bytes_read),
+            "bytes_read_per_token": bytes_read / n_tokens,
+            "bandwidth_bytes_per_s": _ratio(bytes_read * 1e6, flash_us),
+            "time_us": time_us,
+            "time_us_per_token": None if time_us is None else time_us / n_tokens,
+            "tokens_per_s": None if not time_us else n_tokens * 1e6 / time_us,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +103,8 @@ class ExpertResult:
     missed, ahead : ExpertReads
         What tokens waited for, and what was read ahead for them.
     prefill_bytes_read : int
-        What prompts read, all of them together.
+        What prompts read, all of them together, before it is rounded out to pages.
+    prefill : PrefillCost
     timing : TokenTiming or None
         None where the time to compute is unknown.
     request_bytes : int
@@ -63,6 +117,7 @@ class ExpertResult:
     missed: ExpertReads
     ahead: ExpertReads
     prefill_bytes_read: int
+    prefill: PrefillCost
     timing: TokenTiming | None
     request_bytes: int
 
@@ -95,6 +150,7 @@ class ExpertResult:
             **self._hits(np.ones(self.served.is_hit.size, bool)),
             "flash_time_us_percentiles": _percentiles(self.flash_us),
             "prefill_bytes_read": self.prefill_bytes_read,
+            "prefill": self.prefill.to_json(),
             "compute_us_per_token": None if self.timing is None else n_layers * self.timing.us_per_layer,
             "token_time_us_per_token": token_mean,
             "token_time_us_percentiles": None if token_us is None else _percentiles(token_us),
@@ -214,6 +270,7 @@ class ExpertScores:
             "dram_pool": params.dram_pool,
             "capacity_bytes": sum(self.capacity_bytes),
             "prefill_admitted": params.admits_prefill,
+            "prefill_chunk": params.prefill_chunk,
             "reset_at_segments": params.reset_at_segments,
             "overlap": params.overlap or "serial",
             "prefetch": None if params.prefetch is None else str(params.prefetch),

@@ -13,7 +13,7 @@ from ripple_place.experts.budget import capacities
 from ripple_place.experts.layouts import read_expert_layout
 from ripple_place.experts.prefetch import HOTTEST
 from ripple_place.experts.reading import read_groups, split_sizes
-from ripple_place.experts.results import ExpertReads, ExpertResult, ExpertScores
+from ripple_place.experts.results import ExpertReads, ExpertResult, ExpertScores, PrefillCost
 from ripple_place.experts.serving import Memory, serve
 from ripple_place.experts.timing import SERIAL, TokenTiming
 from ripple_place.flash.device.conditions import under
@@ -59,7 +59,7 @@ def score_experts(trace: ActivationTrace, params: ServeParams, traces: Sequence[
     check_experts(trace)
     trace = trace.select(select_layers(trace.blocks, params.layers))
     unit_bytes = _unit_bytes(trace, params.expert_bytes)
-    accesses = list_accesses(trace)
+    accesses = list_accesses(trace, params.prefill_chunk)
     n_experts = np.diff(accesses.first_item)
     layer_bytes = np.array(list(unit_bytes.values()), np.int64)
     sizes = np.repeat(layer_bytes, n_experts)
@@ -78,8 +78,8 @@ def score_experts(trace: ActivationTrace, params: ServeParams, traces: Sequence[
     splits = split_sizes(device) if params.request_bytes is None else [_request_bytes(device, params.request_bytes)]
     results = tuple(
         min(
-            (_result(layout, device, served, sizes, timing, split) for split in splits),
-            key=lambda result: float(result.flash_us.sum()),
+            (_result(layout, device, served, sizes, timing, split, params) for split in splits),
+            key=lambda result: (float(result.flash_us.sum()), float(result.prefill.reads.time_us.sum())),
         )
         for layout in layouts
     )
@@ -154,27 +154,34 @@ def _timing(params: ServeParams, n_layers: int) -> TokenTiming | None:
 
 def _result(
     layout: ExpertLayout, device: ConditionedDevice, served: Served, sizes: Int64Array, timing: TokenTiming | None,
-    request_bytes: int,
+    request_bytes: int, params: ServeParams,
 ) -> ExpertResult:  # fmt: skip
     """Return what one layout costs."""
     accesses = served.accesses
     missed = ~served.is_hit & ~served.is_ahead
     decode, prompt = missed & accesses.is_decode, missed & ~accesses.is_decode
-    steps = np.unique(accesses.steps[accesses.is_decode])
-    shape = (steps.size, len(accesses.blocks))
+    n_layers = len(accesses.blocks)
+    generated, chunks = (np.unique(accesses.steps[of]) for of in (accesses.is_decode, ~accesses.is_decode))
 
-    def reads(places: Int64Array, items: Int32Array) -> ExpertReads:
-        """Return the reads of items for the tokens and layers of the accesses at `places`."""
+    def reads(places: Int64Array, items: Int32Array, steps: Int64Array) -> ExpertReads:
+        """Return the reads of items for the steps and layers of the accesses at `places`."""
+        shape = steps.size, n_layers
         layers = accesses.layers[places].astype(np.int64)
         groups = np.searchsorted(steps, accesses.steps[places]) * shape[1] + layers
         slots = _slots(layout, accesses.blocks, layers, items - accesses.first_item[layers])
         totals = read_groups(layout, device, groups, slots, sizes[items], shape[0] * shape[1], request_bytes)
         return ExpertReads(*(each.reshape(shape) for each in vars(totals).values()))
 
+    per_token_us = params.prefill_compute_us_per_token
+    prefill = PrefillCost(
+        reads(np.flatnonzero(prompt), accesses.items[prompt], chunks), accesses.step_tokens[chunks],
+        np.bincount(np.searchsorted(chunks, accesses.steps[~accesses.is_decode]), minlength=chunks.size),
+        None if per_token_us is None else per_token_us / n_layers, params.overlap or SERIAL,
+    )  # fmt: skip
     return ExpertResult(
-        layout.name, served, sizes, reads(np.flatnonzero(decode), accesses.items[decode]),
-        reads(served.ahead.before, served.ahead.items), int(sizes[accesses.items[prompt]].sum()), timing,
-        request_bytes,
+        layout.name, served, sizes, reads(np.flatnonzero(decode), accesses.items[decode], generated),
+        reads(served.ahead.before, served.ahead.items, generated), int(sizes[accesses.items[prompt]].sum()), prefill,
+        timing, request_bytes,
     )  # fmt: skip
 
 

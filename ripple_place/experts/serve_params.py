@@ -65,6 +65,10 @@ class ServeParams:
     request_bytes : int, optional
         Size at which reads are split, at most the device's largest request; default: for each layout, of that and its
         halves (`ripple_place.experts.reading.split_sizes`) the one of least flash time.
+    prefill_chunk : int, optional
+        Tokens of a prompt that pass together, so that an expert is read once for all of them; default the whole prompt.
+    prefill_compute_us_per_token : float, optional
+        Time to compute a token of a prompt, all layers together, where many pass at once.
 
     Raises
     ------
@@ -90,6 +94,8 @@ class ServeParams:
     conditions: ReadConditions = field(default_factory=ReadConditions)
     baseline: str | None = None
     request_bytes: int | None = None
+    prefill_chunk: int | None = None
+    prefill_compute_us_per_token: float | None = None
 
     def __post_init__(self) -> None:
         budget = self.dram_budget
@@ -125,6 +131,11 @@ class ServeParams:
                 "--bundle-bytes", found=str(self.expert_bytes), expected=f"1 to {MAX_EXPERT_BYTES}",
                 remedy="give the bytes of one expert, such as 3MiB",
             )  # fmt: skip
+        if self.prefill_chunk is not None and self.prefill_chunk < 1:
+            raise UsageError(
+                "--prefill-chunk", found=str(self.prefill_chunk), expected="at least 1 token",
+                remedy="give the tokens that pass together, such as 512, or leave --prefill-chunk out",
+            )  # fmt: skip
         if self.conditions.access == "mmap":
             raise UsageError(
                 "--access mmap", found="experts, which are read by requests", expected="direct or sync",
@@ -140,6 +151,14 @@ class ServeParams:
                 expected="one time of at least 0, of a layer or of a token",
                 remedy="give --compute-us-per-token or --compute-us-per-layer",
             )  # fmt: skip
+        prompt_us = self.prefill_compute_us_per_token
+        if prompt_us is not None and not 0 <= prompt_us < math.inf:
+            raise UsageError(
+                "--prefill-compute-us-per-token", found=f"{prompt_us:g} us", expected="a time of at least 0",
+                remedy="give the time of one token of a prompt, such as 9ms",
+            )  # fmt: skip
+        if prompt_us is not None:
+            given = [*given, prompt_us]
         if self.overlap is not None and (self.overlap not in OVERLAPS or not given):
             raise UsageError(
                 f"--overlap {self.overlap}", found="experts" + ("" if given else ", and no time to compute"),

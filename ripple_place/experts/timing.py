@@ -46,8 +46,26 @@ class TokenTiming:
         computed. Layer: ``m_1 + sum over l > 1 of max(c, m_l) + c``, as for neurons
         (`ripple_place.flash.token_time.TokenClock`).
         """
+        compute_us = np.full(missed_us.shape[0], self.us_per_layer)
         if self.overlap == SERIAL:
             waiting_us = np.maximum(0.0, ahead_us - self.us_per_layer)
-            return np.asarray((waiting_us + missed_us + self.us_per_layer).sum(axis=1))
-        later_us = np.maximum(missed_us[:, 1:], self.us_per_layer).sum(axis=1)
-        return np.asarray(missed_us[:, 0] + later_us + self.us_per_layer)
+            missed_us = waiting_us + missed_us
+        return steps_us(missed_us, compute_us, self.overlap)
+
+
+def steps_us(missed_us: Float64Array, compute_us: Float64Array, overlap: str) -> Float64Array:
+    """Return the time of each step, which reads what each layer misses and computes it.
+
+    Parameters
+    ----------
+    missed_us : ndarray of shape (n_steps, n_layers), float64
+        Time to read.
+    compute_us : ndarray of shape (n_steps,), float64
+        Time to compute one layer in each step: for one token, or for all of a chunk of a prompt.
+    overlap : {"serial", "layer"}
+        As of `TokenTiming`.
+    """
+    if overlap == SERIAL:
+        return np.asarray((missed_us + compute_us[:, None]).sum(axis=1))
+    later_us = np.maximum(missed_us[:, 1:], compute_us[:, None]).sum(axis=1)
+    return np.asarray(missed_us[:, 0] + later_us + compute_us)

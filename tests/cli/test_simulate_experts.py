@@ -43,6 +43,21 @@ def test_layouts_side_by_side(run: Run, routes: str) -> None:
     assert "layers.1" in run("simulate", routes, *options, "-v").stdout
 
 
+def test_prompts(run: Run, routes: str) -> None:
+    """A table of their own: time from flash always, with computing where its time is given."""
+    options = ("--device", "ufs4-oneplus15r", "--prefill-chunk", "2")
+    (table,) = [part for part in run("simulate", routes, *options).stdout.split("\n\n") if part.startswith("prompts")]
+    header, *rows = table.splitlines()
+    assert header.split("  ")[0] == "prompts"
+    assert [row.split()[:2] for row in rows] == [["original", "2.00"], ["packed", "2.00"]]
+    assert "tokens/s" not in header
+    timed = run("simulate", routes, *options, "--prefill-compute-us-per-token", "9ms", "--dram-budget", "3experts")
+    assert "tokens/s" in timed.stdout
+    assert "each expert of a layer once a chunk" in timed.stdout
+    decoded = json.loads(run("simulate", routes, *options, "--json").stdout)
+    assert decoded["layouts"][0]["prefill"]["n_chunks"] == 2
+
+
 def test_the_document_says_what_the_table_says(run: Run, routes: str) -> None:
     """Pool, policy, bound, reading ahead and a sweep; of columns without a value there are none."""
     text = "--dram-budget 12MiB --dram-pool --cache s3fifo --bound --prefetch hottest:2 --no-prefill-admission"
@@ -88,6 +103,8 @@ def test_options_of_neurons(run: Run, routes: str, options: tuple[str, ...], say
         (("--prefetch", "previous"), "--prefetch: found blocks of neurons"),
         (("--compute-us-per-token", "9ms"), "--compute-us-per-token: found blocks of neurons"),
         (("--no-prefill-admission",), "--no-prefill-admission: found blocks of neurons"),
+        (("--prefill-chunk", "512"), "--prefill-chunk: found blocks of neurons"),
+        (("--prefill-compute-us-per-token", "9ms"), "--prefill-compute-us-per-token: found blocks of neurons"),
         (("--request-bytes", "1MiB"), "--request-bytes: found blocks of neurons"),
         (("--dram-budget", "16experts"), "--dram-budget 16experts: found no budget"),
     ],

@@ -72,6 +72,69 @@ def test_by_hand(line: str) -> None:
     assert packed["cache_hit_ratio_bytes"] == pytest.approx((3 * 6 + 2 * 3) / (6 * 6 + 3 * 3))
 
 
+PROMPT = routed(
+    [[[0, 1], [1, 2], [1, 4], [0, 7], [3]], [[4], [4], [5], [4], [6]]], [PREFILL] * 4 + [DECODE],
+    unit_bytes=(6 * PAGE, 3 * PAGE),
+)  # fmt: skip
+"""A prompt of four tokens, which use five experts of layer 0 and two of layer 1."""
+
+
+@pytest.mark.parametrize(
+    ("chunk", "flash_us", "n_pages", "experts", "serial_us", "layer_us"),
+    [
+        # Experts 0 to 2 side by side are 18 pages, two requests, 38 us; 4 and 7 take 16 us each. Layer 1: 6 pages.
+        (None, 70 + 16, 36, 7, 86 + 40, 70 + 20 + 20),
+        (4, 70 + 16, 36, 7, 86 + 40, 70 + 20 + 20),
+        # Tokens 0 and 1: 0 to 2, and 4. Tokens 2 and 3: 0 and 1, 4, 7; and 4, 5.
+        (2, 38 + 13 + 54 + 16, 18 + 3 + 24 + 6, 5, 121 + 40, 38 + 13 + 10 + 54 + 16 + 10),
+        # One token is alone in the second chunk: 0 and 7, and 4.
+        (3, 38 + 16 + 16 + 32 + 13, 24 + 6 + 12 + 3, 4.5, 115 + 40, 54 + 16 + 15 + 32 + 13 + 5),
+    ],
+)
+def test_prompts_by_hand(
+    line: str, chunk: int | None, flash_us: float, n_pages: int, experts: float, serial_us: float, layer_us: float
+) -> None:
+    """Without a cache, a chunk reads the union of what its tokens use; 5 us a layer and token compute it."""
+    for overlap, time_us in (("serial", serial_us), ("layer", layer_us)):
+        params = ServeParams(
+            device=line, layouts=("packed",), prefill_chunk=chunk, prefill_compute_us_per_token=10.0, overlap=overlap
+        )
+        document = score_experts(PROMPT, params).to_json()
+        row = document["layouts"][0]
+        prefill = row["prefill"]
+        assert (document["prefill_chunk"], prefill["n_tokens"]) == (chunk, 4)
+        assert prefill["n_chunks"] == -(-4 // (chunk or 4))
+        assert prefill["flash_time_us"] == pytest.approx(flash_us)
+        assert prefill["flash_time_us_per_token"] == pytest.approx(flash_us / 4)
+        assert prefill["bytes_read"] == n_pages * PAGE
+        assert prefill["experts_per_chunk"] == experts
+        assert prefill["time_us"] == pytest.approx(time_us)
+        assert prefill["tokens_per_s"] == pytest.approx(4e6 / time_us)
+        # What is generated does not change, and nothing is known of its time.
+        assert row["flash_time_us_per_token"] == pytest.approx(16 + 13)
+        assert row["tokens_per_s"] is None
+
+
+def test_prompts_through_a_cache(line: str) -> None:
+    """What the first chunk brought is there for the second; prompts of two segments are two."""
+    row = score_experts(PROMPT, ServeParams(device=line, dram_budget=1.0, prefill_chunk=2)).to_json()["layouts"][1]
+    # 0, 1 and 4 of the second chunk are hits: 4 and 7 of layer 0 are not, nor is 5 of layer 1.
+    assert row["prefill"]["flash_time_us"] == pytest.approx(38 + 13 + 16 + 16 + 13)
+    assert row["cache_hit_ratio_by_phase"]["prefill"] == pytest.approx(3 / 10)
+    apart = replace(PROMPT, segment_starts=np.array([0, 1]))
+    assert score_experts(apart, ServeParams(device=line)).to_json()["layouts"][1]["prefill"]["n_chunks"] == 2
+
+
+def test_no_prompts(line: str) -> None:
+    """A trace without phases has none, and one without generated tokens has nothing else."""
+    decoded = routed([[[0], [1]]], unit_bytes=(6 * PAGE,))
+    assert score_experts(decoded, ServeParams(device=line)).to_json()["layouts"][0]["prefill"] is None
+    prompt = routed([[[0], [1]]], [PREFILL, PREFILL], unit_bytes=(6 * PAGE,))
+    row = score_experts(prompt, ServeParams(device=line, layouts=("packed",))).to_json()["layouts"][0]
+    assert row["prefill"]["flash_time_us"] == 22.0
+    assert row["prefill"]["time_us"] is None
+
+
 def test_overlap_and_reading_ahead(line: str) -> None:
     """Without a cache: 2 x 6 and 3 pages a token, packed. Guesses of the token before are right half the time."""
     serial = scored(line, layouts=("packed",), compute_us_per_layer=15.0)["layouts"][0]

@@ -67,6 +67,13 @@ instead(
     lambda: Prefetch.parse("hottest"), lambda: Prefetch.parse("previous"), lambda: Prefetch.parse("hottest:8"),
 )  # fmt: skip
 params_otherwise(
+    "--prefill-chunk", "no token at once: 512, or the whole prompt", {"prefill_chunk": 0}, {"prefill_chunk": 512}, {}
+)
+params_otherwise(
+    "--prefill-compute-us-per-token", "a negative time: one that is none", {"prefill_compute_us_per_token": -1.0},
+    {"prefill_compute_us_per_token": 9000.0}, where="_check_times",
+)  # fmt: skip
+params_otherwise(
     "write 0.2", "a budget that is none: a share, bytes, or experts", {"dram_budget": 20.0}, {"dram_budget": 0.2},
     {"dram_budget": 4000 * 2**20}, {"dram_budget": ExpertSlots(16)},
 )  # fmt: skip
