@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,6 @@ from ripple_place.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ripple_place.cli.options import Common
     from ripple_place.experts.results import ExpertReport
@@ -42,7 +42,7 @@ _OF_NEURONS = {
     "gap": "--collapse", "pipeline": "--pipeline", "batch": "--batch", "admission": "--admission", "select": "--select",
     "magnitude_noise": "--magnitude-noise", "activity": "--activity", "recall": "--recall",
     "gate_first": "--gate-first", "bundle_form": "--bundle-form", "systems": "--system", "unit": "--unit",
-    "adapter": "--adapter", "family": "--family", "html": "--html", "svg": "--svg", "timeline": "--timeline",
+    "adapter": "--adapter", "family": "--family", "timeline": "--timeline",
     "transfer": "--transfer", "measured_file": "--measure", "fio": "--emit-fio",
 }  # fmt: skip
 """Options that say nothing of experts, which are read whole."""
@@ -70,9 +70,9 @@ def take_expert_options(options: dict[str, Any]) -> None:
 
 def run_experts(
     trace: ActivationTrace, names: list[str], layouts: tuple[str, ...], profiles: tuple[Path, ...],
-    options: dict[str, Any], extras: SimulateExtras, common: Common,
+    options: dict[str, Any], extras: SimulateExtras, common: Common, inputs: tuple[Path, ...] = (),
 ) -> ExpertReport:  # fmt: skip
-    """Simulate a trace of experts.
+    """Simulate a trace of experts; `inputs` are files that must not be overwritten.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def run_experts(
     from ripple_place.experts.reading import ORIGINAL, PACKED
     from ripple_place.experts.serve_params import ServeParams
     from ripple_place.flash.device.conditions import ReadConditions
-    from ripple_place.workflows.simulate_experts import simulate_experts
+    from ripple_place.workflows.simulate_experts import ExpertFiles, simulate_experts
 
     for name, flag in _OF_NEURONS.items():
         _refuse_given(name, flag, "a trace of experts", "one of neurons or columns")
@@ -107,7 +107,10 @@ def run_experts(
         options["prefill_compute_us_per_token"],
     )  # fmt: skip
     sweep = None if extras.sweep is None else (extras.sweep.option, extras.sweep.values)
-    return simulate_experts(trace, params, sweep, ProgressBars(quiet=common.quiet), names)
+    files = ExpertFiles(
+        extras.html, extras.svg, extras.command, extras.force, (*inputs, *profiles, *map(Path, layouts))
+    )  # fmt: skip
+    return simulate_experts(trace, params, sweep, ProgressBars(quiet=common.quiet), names, files)
 
 
 def _refuse_given(name: str, flag: str, found: str, expected: str) -> None:

@@ -174,7 +174,7 @@ def _simulate_experts(
 ) -> None:  # fmt: skip
     """Say what serving experts costs."""
     extras, options = take_extras(options)
-    report = run_experts(routes, [path.name for path in traces], layouts, profiles, options, extras, common)
+    report = run_experts(routes, [path.name for path in traces], layouts, profiles, options, extras, common, traces)
     if common.as_json:
         echo_json(report.to_json())
     else:

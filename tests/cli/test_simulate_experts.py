@@ -58,6 +58,19 @@ def test_prompts(run: Run, routes: str) -> None:
     assert decoded["layouts"][0]["prefill"]["n_chunks"] == 2
 
 
+def test_page_and_picture(run: Run, routes: str, tmp_path: Path) -> None:
+    """Both are written, and are not written over without --force; a trace is never."""
+    options = ("--device", "ufs4-oneplus15r", "--html", "page.html", "--svg", "hits.svg")
+    assert run("simulate", routes, *options).code == 0
+    assert f"ripple-place simulate {routes}" in (tmp_path / "page.html").read_text()
+    assert (tmp_path / "hits.svg").read_text().startswith("<svg")
+    assert "--force" in run("simulate", routes, *options).stderr
+    assert run("simulate", routes, *options, "--force").code == 0
+    before = (tmp_path / routes).read_bytes()
+    assert run("simulate", routes, "--html", routes, "--force").code == 2
+    assert (tmp_path / routes).read_bytes() == before
+
+
 def test_the_document_says_what_the_table_says(run: Run, routes: str) -> None:
     """Pool, policy, bound, reading ahead and a sweep; of columns without a value there are none."""
     text = "--dram-budget 12MiB --dram-pool --cache s3fifo --bound --prefetch hottest:2 --no-prefill-admission"
@@ -81,7 +94,6 @@ def test_the_document_says_what_the_table_says(run: Run, routes: str) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--html", "page.html"), "--html: found a trace of experts"),
         (("--select", "exact"), "--select: found a trace of experts"),
         (("--collapse", "off"), "--collapse: found a trace of experts"),
         (("--system", "neuralink"), "--system: found a trace of experts"),

@@ -18,7 +18,7 @@ from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.trace.files import write_trace
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
-from ripple_place.workflows.simulate_experts import simulate_experts
+from ripple_place.workflows.simulate_experts import ExpertFiles, simulate_experts
 from tests.experts.builders import routed
 from tests.flash.builders import block_trace, trace_of
 from tests.remedies.bench import placement_at, profile_at
@@ -167,3 +167,14 @@ options_otherwise(
     "run_experts", "", "a budget of placements: of bytes", "--dram-budget placement", "--dram-budget 4000MiB",
 )  # fmt: skip
 options_otherwise("_refuse_given", "", "rules for experts: none", "--select exact", "--json")
+
+
+@case("workflows/simulate_experts.py:_draw")
+def a_picture_of_prompts(folder: Path) -> Attempts:
+    """A picture of what generated tokens find, and prompts alone: without, or a trace that has some."""
+    prompts = replace(_ROUTES, phases=np.zeros(16, np.uint8))
+    params = ServeParams(dram_budget=0.5)
+    files = ExpertFiles(svg=folder / "hits.svg")
+    yield lambda: simulate_experts(prompts, params, files=files)
+    yield lambda: simulate_experts(prompts, params)
+    yield lambda: simulate_experts(_ROUTES, params, files=files)
