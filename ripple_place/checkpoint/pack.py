@@ -10,7 +10,7 @@ from ripple_place.checkpoint.names import BUNDLED_FILE, JOURNAL_FILE, MANIFEST_F
 from ripple_place.checkpoint.output.expert_bundle import write_expert_bundle
 from ripple_place.checkpoint.output.expert_numbers import moved_tensors, write_renumbered_shard
 from ripple_place.checkpoint.output.expert_plan import pack_manifest
-from ripple_place.checkpoint.output.journal import Journal, finished_files
+from ripple_place.checkpoint.output.journal import Journal, begun_files, finished_files
 from ripple_place.checkpoint.output.manifest import format_manifest
 from ripple_place.checkpoint.output.ours import PARTIAL_MARK
 from ripple_place.checkpoint.output.outdir import (
@@ -47,10 +47,11 @@ def execute_pack(
     with locked_directory(plan.out) as directory:
         check_output(plan.model.path, plan.out, force=plan.force)  # Another run may have finished it since.
         finished = finished_files(plan, directory) if resume else {}
+        begun = begun_files(plan, directory, finished) if resume else {}
         check_free_space(plan.out, needed_pack_bytes(plan), has_both_formats=len(plan.formats) > 1)
         with (
-            installing(directory, plan.out, keeps_finished=bool(finished)),
-            Journal(plan, directory, finished) as journal,
+            installing(directory, plan.out, keeps_finished=bool(finished or begun)),
+            Journal(plan, directory, finished, begun) as journal,
         ):
             write_pack(plan, journal, progress)
             report = seal_pack(plan, journal, verify=verify, progress=progress)
@@ -75,7 +76,7 @@ def write_pack(plan: PackPlan, journal: Journal, progress: Progress = ignore_pro
     if plan.bundle is not None:
         write_bundle = partial(
             write_expert_bundle, directory / BUNDLED_FILE, plan.model, plan.orders, plan.bundle, progress,
-            renumber=plan.renumbers,
+            renumber=plan.renumbers, begun=journal.begun.get(BUNDLED_FILE), mark=partial(journal.mark, BUNDLED_FILE),
         )  # fmt: skip
         tasks.append((BUNDLED_FILE, plan.bundle.size_bytes, write_bundle))
     copied = plan.copied_weights | plan.plain_files

@@ -19,13 +19,14 @@ from ripple_place.checkpoint.output.output_file import OutputFile
 from ripple_place.tensorfile import DTYPE_BITS, build_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ripple_place.arrays import Int32Array, UInt8Array
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.checkpoint.model.expert_block import ExpertBlock, ExpertModel, Runs
     from ripple_place.checkpoint.output.bundle_layout import BundleLayout
+    from ripple_place.checkpoint.output.output_file import Begun
 
 _ZEROS = np.zeros(PAGE_BYTES, np.uint8)
 
@@ -74,20 +75,23 @@ def plan_expert_bundle(
 
 def write_expert_bundle(
     path: Path, model: ExpertModel, orders: Mapping[str, Int32Array], layout: BundleLayout,
-    progress: Progress = ignore_progress, *, renumber: bool = False,
+    progress: Progress = ignore_progress, *, renumber: bool = False, begun: Begun | None = None,
+    mark: Callable[[int, str], object] | None = None,
 ) -> str:  # fmt: skip
     """Write the bundled file of a mixture, flushed to storage, and return its SHA-256.
 
     Parameters
     ----------
     path : Path
-        Where nothing may be.
+        Where nothing may be but what is `begun`.
     model, orders, renumber
         As of `plan_expert_bundle`; where experts are renumbered, routers follow.
     layout : BundleLayout
         What that returned.
     progress : callable
         Called with bytes done.
+    begun, mark
+        As of `ripple_place.checkpoint.output.output_file.OutputFile`.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def write_expert_bundle(
     -----
     Reads go straight into the blocks that are written: memory does not depend on the size of experts or layers.
     """
-    with OutputFile(path) as file, OpenFiles() as files:
+    with OutputFile(path, begun=begun, mark=mark) as file, OpenFiles() as files:
         header = build_header(layout.tensors, layout.metadata, data_alignment_bytes=PAGE_BYTES)
         file.append(header)
         progress(len(header))

@@ -4,6 +4,9 @@ A line of JSON says what is being written (the order, the options, the source's 
 gives its size and hash. Nothing of it is trusted further than it can be checked: a run that continues hashes every file
 that the journal names, and writes the others again. So no line needs to reach storage before the next.
 
+A file that takes long is marked while it is written: a line gives the size and hash of its beginning. A run that
+continues hashes as many bytes of it, and writes on behind them.
+
 The placement must hash to that of the run that continues, whatever its line says: nothing else in an output says which
 neurons are pinned. The same goes for additions. All other files are compared with the source, or with what they were
 made from, before OUT appears.
@@ -15,15 +18,16 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ripple_place.checkpoint.fileio import hash_files, ignore_progress
+from ripple_place.checkpoint.fileio import chunks, hash_files, ignore_progress, opened
 from ripple_place.checkpoint.names import JOURNAL_FILE, JOURNAL_FORMAT, PLACEMENT_FILE
 from ripple_place.checkpoint.output.bundle_layout import INSIDE
 from ripple_place.checkpoint.output.outdir import empty_directory
+from ripple_place.checkpoint.output.output_file import Begun
 from ripple_place.errors import UsageError
 from ripple_place.inputfile import read_input
 from ripple_place.jsontext import parse_json
 from ripple_place.placement import placement_pieces
-from ripple_place.tensorfile import replacing
+from ripple_place.tensorfile import as_bytes, replacing
 from ripple_place.version import __version__
 
 if TYPE_CHECKING:
@@ -74,6 +78,8 @@ class Journal:
         ``OUT.partial``; all that is there but the finished files is removed.
     finished : mapping of str to str
         SHA-256 of each file that is finished, by name; see `finished_files`.
+    begun : mapping of str to Begun
+        What is written of others, by name; see `begun_files`.
 
     Raises
     ------
@@ -81,15 +87,21 @@ class Journal:
         If storage refuses.
     """
 
-    def __init__(self, plan: JournalledPlan, directory: Path, finished: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, plan: JournalledPlan, directory: Path, finished: Mapping[str, str] | None = None,
+        begun: Mapping[str, Begun] | None = None,
+    ) -> None:  # fmt: skip
         self.directory = directory
         self._path = directory / JOURNAL_FILE
         self._finished = dict(finished or {})
-        empty_directory(directory, but={directory / name for name in (JOURNAL_FILE, *self._finished)})
+        self.begun = dict(begun or {})
+        empty_directory(directory, but={directory / name for name in (JOURNAL_FILE, *self._finished, *self.begun)})
         with replacing(self._path) as file:
             file.write(_line(describe_run(plan)))
             for name, sha256 in self._finished.items():
                 file.write(self._entry(name, sha256))
+            for name, part in self.begun.items():
+                file.write(_line({"begun": name, "size_bytes": part.size_bytes, "sha256": part.digest.hexdigest()}))
         self._file = self._path.open("ab", buffering=0)
 
     def __enter__(self) -> Journal:
@@ -108,6 +120,10 @@ class Journal:
         """Record a file that has just been finished, with its hash."""
         self._finished[name] = sha256
         self._file.write(self._entry(name, sha256))
+
+    def mark(self, name: str, size_bytes: int, sha256: str) -> None:
+        """Record that a file has been written up to somewhere, with the hash of its beginning."""
+        self._file.write(_line({"begun": name, "size_bytes": size_bytes, "sha256": sha256}))
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
         """Return the hashes of finished files."""
@@ -142,7 +158,7 @@ def finished_files(plan: JournalledPlan, directory: Path, progress: Progress = i
     path = directory / JOURNAL_FILE
     if not path.is_file():
         return {}
-    head, entries = _read(path)
+    head, entries, _ = _read(path)
     expected = describe_run(plan)
     _require_same_run(directory, head, expected)
     there = {
@@ -153,6 +169,51 @@ def finished_files(plan: JournalledPlan, directory: Path, progress: Progress = i
     hashes = hash_files(there.values(), progress)
     entries |= {PLACEMENT_FILE: expected["placement_sha256"], **expected.get("additions", {})}
     return {name: entries[name] for name, file in there.items() if hashes[file] == entries[name]}
+
+
+def begun_files(
+    plan: JournalledPlan, directory: Path, finished: Mapping[str, str], progress: Progress = ignore_progress
+) -> dict[str, Begun]:
+    """Return what an interrupted run has written of weight files that it has not finished, as far as it marked it.
+
+    Parameters
+    ----------
+    plan : JournalledPlan
+        Of the same run, which `finished_files` has checked.
+    directory : Path
+        ``OUT.partial``.
+    finished : mapping of str to str
+        What `finished_files` returned.
+    progress : callable
+        Called with bytes hashed.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+
+    Notes
+    -----
+    Nothing but the beginning that has the hash is taken, whatever lies behind it.
+    """
+    path = directory / JOURNAL_FILE
+    if not path.is_file():
+        return {}
+    begun = {}
+    for name, (size_bytes, sha256) in _read(path)[2].items():
+        whole_bytes = plan.weight_files.get(name)
+        if whole_bytes is None or name in finished or not 0 < size_bytes <= whole_bytes:
+            continue
+        if not _is_file_of(directory, name, None) or (directory / name).stat().st_size < size_bytes:
+            continue
+        digest = hashlib.sha256()
+        with opened(directory / name) as descriptor:
+            for piece in chunks(descriptor, 0, size_bytes):
+                digest.update(as_bytes(piece))
+                progress(piece.nbytes)
+        if digest.hexdigest() == sha256:
+            begun[name] = Begun(size_bytes, digest)
+    return begun
 
 
 def describe_run(plan: JournalledPlan) -> dict[str, Any]:
@@ -196,8 +257,8 @@ def _hash_pieces(pieces: Iterable[memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the head of a journal and the hashes of the files it names, up to the line at which the run was killed."""
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, tuple[int, str]]]:
+    """Return the head of a journal, hashes of files, and sizes and hashes of beginnings, up to where it was cut."""
     documents = []
     for line in read_input(path).splitlines():
         try:
@@ -213,7 +274,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         for document in documents[1:]
         if isinstance(document.get("file"), str) and isinstance(document.get("sha256"), str)
     }
-    return head, entries
+    begun = {
+        document["begun"]: (document["size_bytes"], document["sha256"])
+        for document in documents[1:]
+        if isinstance(document.get("begun"), str) and isinstance(document.get("sha256"), str)
+        and type(document.get("size_bytes")) is int
+    }  # fmt: skip
+    return head, entries, begun
 
 
 def _require_same_run(directory: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ripple_place.checkpoint.fileio import CHUNK_BYTES, ignore_progress, read_in
 from ripple_place.tensorfile import as_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
@@ -27,7 +28,24 @@ if TYPE_CHECKING:
     from ripple_place.checkpoint.fileio import Progress
     from ripple_place.tensorfile import Piece
 
+MARK_BLOCKS = 8
+"""Blocks after which the beginning of a file is marked: 64 MiB are written again at most, and marks cost nothing."""
+
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
+
+
+class Begun(NamedTuple):
+    """The beginning of a file that an earlier run has written.
+
+    Attributes
+    ----------
+    size_bytes : int
+    digest : hashlib object
+        SHA-256 of those bytes; it is copied, not changed.
+    """
+
+    size_bytes: int
+    digest: hashlib._Hash
 
 
 class OutputFile:
@@ -39,6 +57,11 @@ class OutputFile:
         Its directory is made if need be.
     is_hashed : bool
         Whether `sha256` will be asked for.
+    begun : Begun, optional
+        What is there already: the file is cut behind it, and as many bytes are dropped of what is appended, which must
+        be the same. Ranges of other files are not even read.
+    mark : callable, optional
+        Called now and then with a number of bytes that have been written, and their SHA-256.
 
     Raises
     ------
@@ -46,16 +69,27 @@ class OutputFile:
         If it is there, or storage refuses; an error of an earlier `append` may come with a later one, or at the end.
     """
 
-    def __init__(self, path: Path, *, is_hashed: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, is_hashed: bool = True, begun: Begun | None = None,
+        mark: Callable[[int, str], object] | None = None,
+    ) -> None:  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        there = os.O_CREAT | os.O_EXCL if begun is None else getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | there | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(path, flags, 0o666)
         self._digest = hashlib.sha256() if is_hashed else None
+        self._mark = mark
+        self._n_written = self._n_dropped = 0
+        if begun is not None:
+            os.ftruncate(self._descriptor, begun.size_bytes)
+            os.lseek(self._descriptor, begun.size_bytes, os.SEEK_SET)
+            self._digest = begun.digest.copy()
+            self._n_written = self._n_dropped = begun.size_bytes
         self._block = _new_block()
         self._n_filled = 0
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
-        self._in_flight: tuple[UInt8Array, Future[None], Future[None]] | None = None
+        self._in_flight: tuple[UInt8Array, Future[None], Future[tuple[int, str] | None]] | None = None
         self._is_direct = False
 
     def __enter__(self) -> OutputFile:
@@ -78,6 +112,7 @@ class OutputFile:
     def append(self, piece: Piece) -> None:
         """Write the bytes of a C-contiguous buffer, which may change as soon as this returns."""
         data = np.frombuffer(as_bytes(piece), np.uint8)
+        data = data[self._drop(data.size) :]
         while data.size:
             room = self._room(data.size)
             room[:] = data[: room.size]
@@ -94,6 +129,9 @@ class OutputFile:
         CheckpointError
             If that file ends before.
         """
+        dropped = self._drop(length_bytes)
+        offset_bytes, length_bytes = offset_bytes + dropped, length_bytes - dropped
+        progress(dropped)
         while length_bytes:
             room = self._room(length_bytes)
             read_into(descriptor, room, offset_bytes)
@@ -106,6 +144,12 @@ class OutputFile:
         """SHA-256 of all that was appended, as hexadecimal digits: complete after the ``with`` block."""
         assert self._digest is not None
         return self._digest.hexdigest()
+
+    def _drop(self, n_bytes: int) -> int:
+        """Return how many of the next bytes are there already, and count them."""
+        n_dropped = min(n_bytes, self._n_dropped)
+        self._n_dropped -= n_dropped
+        return n_dropped
 
     def _room(self, n_bytes: int) -> UInt8Array:
         return self._block[self._n_filled : self._n_filled + n_bytes]
@@ -120,11 +164,14 @@ class OutputFile:
             self._set_direct(True)
         writing, hashing = self._threads
         before, block = self._in_flight, self._block
-        self._in_flight = block, writing.submit(self._write, block), hashing.submit(self._hash, block)
+        self._n_written += block.size
+        is_marked = self._mark is not None and self._n_written % (MARK_BLOCKS * block.size) == 0
+        marked_bytes = self._n_written if is_marked else 0
+        self._in_flight = block, writing.submit(self._write, block), hashing.submit(self._hash, block, marked_bytes)
         self._block = _new_block() if before is None else self._done_block(before)
         self._n_filled = 0
 
-    def _done_block(self, in_flight: tuple[UInt8Array, Future[None], Future[None]]) -> UInt8Array:
+    def _done_block(self, in_flight: tuple[UInt8Array, Future[None], Future[tuple[int, str] | None]]) -> UInt8Array:
         """Wait for a block that is on its way, and return it."""
         block, written, hashed = in_flight
         try:
@@ -132,7 +179,9 @@ class OutputFile:
         except OSError as error:
             error.filename = str(self._path)
             raise
-        hashed.result()
+        marked = hashed.result()
+        if marked is not None and self._mark is not None:
+            self._mark(*marked)
         return block
 
     def _finish(self) -> None:
@@ -144,9 +193,12 @@ class OutputFile:
         self._hash(rest)
         os.fsync(self._descriptor)
 
-    def _hash(self, block: UInt8Array) -> None:
-        if self._digest is not None:
-            self._digest.update(as_bytes(block))
+    def _hash(self, block: UInt8Array, marked_bytes: int = 0) -> tuple[int, str] | None:
+        """Hash a block; return `marked_bytes` and the hash of all up to its end, if it is a place to mark."""
+        if self._digest is None:
+            return None
+        self._digest.update(as_bytes(block))
+        return (marked_bytes, self._digest.copy().hexdigest()) if marked_bytes else None
 
     def _write(self, block: UInt8Array) -> None:
         view = as_bytes(block)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ripple_place.checkpoint.output import output_file
-from ripple_place.checkpoint.output.output_file import OutputFile
+from ripple_place.checkpoint.output.output_file import Begun, OutputFile
 from ripple_place.errors import CheckpointError
 from tests.failing_call import FailingCall
 
@@ -124,3 +124,44 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         OutputFile(tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("sizes", [[5 * BLOCK_BYTES + 3], [3000] * 14, [7, 3 * BLOCK_BYTES, 4096, 1]])
+def test_marks_and_beginnings(tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mark has the hash of the bytes before it; from any, the same file comes of the same pieces."""
+    monkeypatch.setattr(output_file, "MARK_BLOCKS", 2)
+    pieces = random_pieces(sizes)
+    whole, marks = b"".join(piece.tobytes() for piece in pieces), []
+    with OutputFile(tmp_path / "one", mark=lambda *mark: marks.append(mark)) as file:
+        for piece in pieces:
+            file.append(piece)
+    places = range(2 * BLOCK_BYTES, len(whole) + 1, 2 * BLOCK_BYTES)
+    expected = [(size, hashlib.sha256(whole[:size]).hexdigest()) for size in places]
+    assert marks == expected[: len(marks)]
+    # The last block may still be on its way when the file ends.
+    assert len(marks) >= len(expected) - 1
+    for size, _ in expected:
+        path = tmp_path / f"from-{size}"
+        path.write_bytes(whole[:size] + b"what lies behind")
+        begun = Begun(size, hashlib.sha256(whole[:size]))
+        with OutputFile(path, begun=begun) as file:
+            for piece in pieces:
+                file.append(piece)
+        assert path.read_bytes() == whole
+        assert file.sha256 == hashlib.sha256(whole).hexdigest()
+        assert begun.digest.hexdigest() == hashlib.sha256(whole[:size]).hexdigest()
+
+
+def test_ranges_that_are_there_are_not_read(tmp_path: Path) -> None:
+    """A range before the end of what is there may even be gone from its file; progress counts it."""
+    data = random_pieces([3 * BLOCK_BYTES])[0].tobytes()
+    (tmp_path / "source").write_bytes(b"\0" * BLOCK_BYTES + data[BLOCK_BYTES:])
+    (tmp_path / "out").write_bytes(data[:BLOCK_BYTES])
+    done: list[int] = []
+    descriptor = os.open(tmp_path / "source", os.O_RDONLY)
+    begun = Begun(BLOCK_BYTES, hashlib.sha256(data[:BLOCK_BYTES]))
+    with OutputFile(tmp_path / "out", begun=begun) as file:
+        file.append_range(descriptor, 0, len(data), done.append)
+    os.close(descriptor)
+    assert (tmp_path / "out").read_bytes() == data
+    assert sum(done) == len(data)
