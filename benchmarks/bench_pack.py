@@ -2,9 +2,10 @@
 
     python -m benchmarks.bench_pack --size 1GB --hidden 2048 --width 768 --directory /var/tmp
 
-Prints, as medians over interleaved runs: seconds of `cp -r` (flushed to storage), of writing the pack alone
-(``--format bundled``, the same bytes once) and the pack beside a copy, flushed likewise, and of hashing and proving
-apart. Before each run the source is dropped from the page cache. Peak memory is that of a process of its own.
+Writes the pack alone (``--format bundled``, the same bytes once), and the pack beside a copy (twice), each in pairs
+with a `cp -r`, of which now one and now the other comes first; all are flushed to storage. Prints the median of the
+ratios of rates within pairs, their spread, and rates; hashing and proving apart. Before each run the source is dropped
+from the page cache. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ripple_place.checkpoint.output.outdir import replacing_directory
 from ripple_place.checkpoint.pack import seal_pack, write_pack
 from ripple_place.placement import ModelPlacement, NeuronPlacement
 from ripple_place.tensorfile import TensorSource, write_tensor_file
-from ripple_place.units import format_bytes, parse_bytes
+from ripple_place.units import format_bytes, format_rate, parse_bytes
 
 if TYPE_CHECKING:
     from ripple_place.checkpoint.output.expert_plan import PackPlan
@@ -80,25 +81,38 @@ def pack_once(source: Path, out: Path, formats: tuple[str, ...], *, prove: bool 
     return seconds
 
 
-def bench(source: Path, directory: Path, n_repeats: int) -> None:
-    """Print medians over interleaved runs, and peak memory."""
+def bench(source: Path, directory: Path, n_pairs: int) -> None:
+    """Print medians over pairs, and peak memory."""
     formats = {"pack": ("bundled",), "pack and copy": ("drop-in", "bundled")}
-    seconds: dict[str, list[float]] = {name: [] for name in ("cp -r", *formats)}
-    pack_once(source, directory / "out", formats["pack"])  # The disk has seen the load.
-    for _ in range(n_repeats):
+
+    def copied() -> float:
         drop_cache(source)
-        seconds["cp -r"].append(timed(copy, source, directory / "copy"))
+        seconds = timed(copy, source, directory / "copy")
         shutil.rmtree(directory / "copy")
-        for name, which in formats.items():
-            drop_cache(source)
-            seconds[name].append(pack_once(source, directory / "out", which)["write"])
+        return seconds
+
+    def packed(which: tuple[str, ...]) -> float:
+        drop_cache(source)
+        return pack_once(source, directory / "out", which)["write"]
+
     size_bytes = sum(file.stat().st_size for file in source.iterdir())
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    print(f"{format_bytes(size_bytes)}, median of {n_repeats}, interleaved")
-    for name, median in medians.items():
-        share = (2 if name == "pack and copy" else 1) * medians["cp -r"] / median
-        spread = f"{min(seconds[name]):.2f}-{max(seconds[name]):.2f}"
-        print(f"  {name:13} {median:7.2f} s ({spread}) {share:6.0%} of the rate of cp -r")
+    packed(formats["pack"])  # The disk has seen the load.
+    print(f"{format_bytes(size_bytes)}, {n_pairs} pairs of a pack and a `cp -r`, one after the other, by turns first")
+    for name, which in formats.items():
+        n_bytes = len(which) * size_bytes
+        ratios, rates = [], []
+        for pair in range(n_pairs):
+            if pair % 2:
+                pack_s, copy_s = packed(which), copied()
+            else:
+                copy_s, pack_s = copied(), packed(which)
+            ratios.append(len(which) * copy_s / pack_s)
+            rates.append((n_bytes / pack_s, size_bytes / copy_s))
+        ours, theirs = (format_rate(statistics.median(of)) for of in zip(*rates, strict=True))
+        print(
+            f"  {name:13} {statistics.median(ratios):4.0%} of the rate of cp -r, median of the ratios "
+            f"({min(ratios):.0%} to {max(ratios):.0%}); {ours} against {theirs}"
+        )
     proved = pack_once(source, directory / "out", formats["pack"], prove=True)
     print(f"  pack, seal and prove: {proved['seal and prove']:.2f} s")
     command = [sys.executable, "-m", "benchmarks.bench_pack", "--measure-memory", str(source)]
@@ -112,7 +126,7 @@ def main() -> None:
     parser.add_argument("--size", type=parse_bytes, default=parse_bytes("1GB"))
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--width", type=int, default=768)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="storage to measure on")
     parser.add_argument("--measure-memory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -123,7 +137,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         generate(Path(name) / "generated", options.size, options.hidden, options.width)
-        bench(Path(name) / "generated", Path(name), options.repeats)
+        bench(Path(name) / "generated", Path(name), options.pairs)
 
 
 if __name__ == "__main__":

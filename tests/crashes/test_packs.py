@@ -85,7 +85,7 @@ def expected(source: Path, tmp_path: Path) -> dict[str, bytes]:
 def test_written_on_behind_what_is_there(
     source: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, n_marks: int
 ) -> None:
-    """The file stays, not one byte of its beginning is written or read from the source again, and the output is the same."""
+    """The file stays, no byte of its beginning is written again, and the output is the same."""
     out = tmp_path / "out"
     killed(source, out, n_marks)
     assert marks(out) == [(n + 1) * BLOCK_BYTES for n in range(n_marks)]
