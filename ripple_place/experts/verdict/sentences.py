@@ -21,7 +21,15 @@ SHORT_TOKENS = 256
 
 def sentences(verdict: ExpertVerdict) -> list[str]:
     """Return what routes say, one thought each."""
-    lines = [_size(verdict), _hot(verdict), _new(verdict), _reuse(verdict), *_caches(verdict), *_times(verdict)]
+    lines = [
+        _size(verdict),
+        _hot(verdict),
+        _new(verdict),
+        _reuse(verdict),
+        *_caches(verdict),
+        *_orders(verdict),
+        *_times(verdict),
+    ]
     lines += _communities(verdict)
     if verdict.n_decoded < SHORT_TOKENS:
         lines.append(
@@ -92,7 +100,6 @@ def _times(verdict: ExpertVerdict) -> list[str]:
     middle = len(verdict.curves.slots) // 2
     missed = n_reads * (1 - verdict.curves.hit_ratio["lru"][middle])
     return [
-        *_orders(verdict),
         f"On {verdict.device} an expert takes {format_time_us(verdict.read_us)} to read: a token "
         f"{format_time_us(n_reads * verdict.read_us)} without a cache, {format_time_us(missed * verdict.read_us)} with "
         f"{verdict.curves.slots[middle]} slots a layer under lru.",
@@ -100,15 +107,31 @@ def _times(verdict: ExpertVerdict) -> list[str]:
 
 
 def _orders(verdict: ExpertVerdict) -> list[str]:
-    """Say what packing experts, and ordering them, can save of reading."""
-    if verdict.read_us is None or verdict.pieces_us is None or verdict.begin_us is None:
-        return []
-    packing, ordering = max(0.0, 1 - verdict.read_us / verdict.pieces_us), verdict.begin_us / verdict.read_us
-    line = (
-        f"Packing an expert's three pieces into one saves {packing:.1%} of reading on {verdict.device}; no order of "
-        f"experts on storage, nor of neurons inside them, saves more than {ordering:.1%} beyond it"
-    )
-    return [line + (": neither order pays." if ordering < PAYS else ".")]
+    """Say what packing experts, and ordering them, saves of reading, and whether any order pays."""
+    lines, saved, orders = [], verdict.order_saves, verdict.orders
+    at_most = None
+    if verdict.read_us is not None and verdict.pieces_us is not None and verdict.begin_us is not None:
+        packing, at_most = max(0.0, 1 - verdict.read_us / verdict.pieces_us), verdict.begin_us / verdict.read_us
+        lines.append(
+            f"Packing an expert's three pieces into one saves {packing:.1%} of reading on {verdict.device}; no order "
+            f"of experts on storage saves more than {at_most:.1%} beyond it."
+        )
+    if orders is not None and saved is not None:
+        of = "of those reads" if at_most is None else "of the time to read"
+        lines.append(
+            f"In the order that the first half of the tokens gives, the second half makes {orders.greedy:.3g} reads a "
+            f"token, and {orders.original:.3g} in the original order, if nothing is in DRAM: {saved:+.1%} {of} saved."
+        )
+    known = [value for value in (saved, at_most) if value is not None]
+    if known and min(known) < PAYS:
+        lines.append(
+            "Neither order pays: not that of experts on storage, nor that of neurons inside them, which are read whole."
+        )
+    elif len(known) == 2:
+        lines.append("That order of experts pays; one of neurons inside them does not, since they are read whole.")
+    elif saved is not None:
+        lines.append("Whether that pays depends on what a read takes: give --device, and the bytes of an expert.")
+    return lines
 
 
 def _communities(verdict: ExpertVerdict) -> list[str]:
