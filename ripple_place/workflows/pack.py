@@ -41,8 +41,8 @@ ORIGINAL = "original"
 EXPERT_ORDERINGS = (AUTO, ORIGINAL, "frequency", "greedy")
 """Those that experts can be packed by; ``auto`` is greedy with a profile, and the original order without."""
 TIES = (
-    "--permute-experts: where two experts have the same score, the router takes the one that has the lower number, "
-    "which may be another than before; and sums over experts may be rounded otherwise"
+    "--permute-experts: which of two experts with the same score a router takes depends on their numbers, and may "
+    "change; sums over experts may be rounded otherwise"
 )
 """What renumbering may change although all weights are the same."""
 

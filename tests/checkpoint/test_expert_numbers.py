@@ -306,6 +306,8 @@ def test_resumed(tmp_path: Path, call: str) -> None:
          r"gate\.tid2eid, which may count experts"),
         (lambda path: with_tensors(deepseek_v3(path), {"model.layers.1.mlp.usage": np.zeros(N_EXPERTS)}),
          r"mlp\.usage, which may count experts"),
+        (lambda path: with_tensors(deepseek_v3(path), {"model.layers.1.mlp.router.bias": np.zeros(N_EXPERTS)}),
+         r"mlp\.router\.bias, which may count experts"),
         (gguf_mixture, "a GGUF file"),
     ],
 )  # fmt: skip

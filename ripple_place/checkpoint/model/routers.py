@@ -66,6 +66,7 @@ def _routers_of(
 ) -> Routers:
     """Return what counts the experts of one layer, among tensors of the layer that are none of theirs."""
     parts, modules, left = [], [], dict.fromkeys(names)
+    mixtures = set()
     for pattern in family.routers:
         name = prefix + fill(pattern.tensor, {"layer": layer})
         if name not in left:
@@ -84,12 +85,14 @@ def _routers_of(
         parts.append(slices_of(checkpoint.path, "router", stored, block.n_neurons, axis))
         if len(pattern.axes) > 1 and "hidden" in pattern.axes:
             modules.append(f"{name.rpartition('.')[0]}.")
+        head, _, tail = name.removeprefix(prefix).partition(f"{layer}.")
+        mixtures.add(f"{prefix}{head}{layer}.{tail.partition('.')[0]}.")
     unknown = []
     for name in left:
         plain, shape = name.removeprefix(prefix), checkpoint.extent(name).shape
-        is_known = matches_any(family.free, plain) or any(
-            matches_any(kind.module, plain) for kind in family.blocks if _EXPERT not in kind.name
-        )
+        is_known = any(matches_any(kind.module, plain) for kind in family.blocks if _EXPERT not in kind.name)
+        # Family files call routers free, since no neuron is in them: beside one, that is no answer.
+        is_known |= not name.startswith(tuple(mixtures)) and matches_any(family.free, plain)
         if name.startswith(tuple(modules)) or (block.n_neurons in shape and not is_known):
             unknown.append(name)
     return Routers(tuple(parts) if modules else (), tuple(unknown))
