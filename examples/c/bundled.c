@@ -158,6 +158,7 @@ static bool parse_index(struct bundled *file, char *text, size_t length, uint64_
     size_t room = 0;
     json_object(&json);
     while (json_key(&json, name, sizeof name)) {
+        if (strlen(name) + 1 == sizeof name) return false; /* it may have been cut */
         if (file->n_blocks == room) {
             room = room ? 2 * room : 64;
             struct block *larger = realloc(file->blocks, room * sizeof *larger);
