@@ -8,7 +8,7 @@ OUT := demo-out
 # Whole suites run on all cores. Tests of one file stay together: they share what is made once for the file.
 PARALLEL := --numprocesses auto --dist loadfile
 
-.PHONY: help demo test test-fast test-nojit test-torch coverage lint format types golden bench paper build clean
+.PHONY: help demo test test-fast test-nojit test-torch coverage lint format types golden bench paper c-reader build clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -91,8 +91,11 @@ bench: .venv/.installed-dev  ## Run the benchmarks (benchmarks/README.md)
 paper: .venv/.installed-dev  ## Reproduce published figures (benchmarks/paper/results.md)
 	$(BIN)/python -m benchmarks.paper
 
+c-reader:  ## Build the reader in C into examples/c/build
+	$(MAKE) -C examples/c
+
 build: .venv/.installed-dev  ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean:  ## Remove everything that make made
-	rm -rf .venv .venv-torch $(OUT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-torch $(OUT) examples/c/build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

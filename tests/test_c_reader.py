@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from ripple_place.flash.device.profile import DeviceProfile
 
 BUNDLED = "ripple_place/bundled.safetensors"
-FOLDER = Path(__file__).parents[1] / "examples" / "c"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "examples" / "c"
 DEVICE = replace(linear_device(max_request_bytes=8192), overhead_us=0.2)
 COUNTS = {"rows": "n_rows", "asked": "n_asked", "hits": "n_hits", "reads": "n_reads", "requests": "n_requests"} | {
     "bytes": "bytes_read"
@@ -391,3 +394,35 @@ def test_wrong_options(program: Path, opt_out: Path, tmp_path: Path, words: list
     assert run(program, opt_out / BUNDLED, requests, *words).code == 2
     assert run(program, tmp_path / "nowhere", requests).code == 2
     assert run(program, tmp_path, requests).code == 2
+
+
+def test_the_documented_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/porting.md: its commands print what it shows, but for times, and its Python reads the same bytes."""
+    text = (ROOT / "docs/porting.md").read_text()
+    commands, table, script = (
+        re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("sh", "text", "python")
+    )  # type: ignore[index]
+    shutil.copytree(FOLDER, tmp_path / "examples/c", ignore=shutil.ignore_patterns("build"))
+    model = describe_ffn(Checkpoint.open(ROOT / "examples/tiny-relu-lm"))
+    execute(plan_rewrite(model, random_placement(model), tmp_path / "demo-out/tiny-relu-lm-flash"))
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout[done.stdout.index("block\t") :]
+    shown = [[line.split("\t")[:7] for line in lines.splitlines()] for lines in (printed, table)]
+    assert shown[0] == shown[1]
+    exec(compile(script, "docs/porting.md", "exec"), {})
+    digest, counts = capsys.readouterr().out.splitlines()
+    assert digest == hashlib.sha256((tmp_path / "rows.raw").read_bytes()).hexdigest()
+    assert counts.split() == next(line for line in shown[0] if line[0] == "layers.1")[3:]
+
+
+def test_every_option_is_documented(program: Path) -> None:
+    """The usage, and the table of options in docs/porting.md."""
+    usage = subprocess.run([program], capture_output=True, text=True).stderr
+    options = set(re.findall(r"--[a-z-]+", usage))
+    rows = re.findall(r"^\| `(--[a-z-]+)", (ROOT / "docs/porting.md").read_text(), re.MULTILINE)
+    assert len(options) == 9
+    assert options == set(rows)
