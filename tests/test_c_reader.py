@@ -24,6 +24,8 @@ from ripple_place.checkpoint.output.plan import plan_rewrite
 from ripple_place.checkpoint.pack import execute_pack
 from ripple_place.checkpoint.rewrite import execute
 from ripple_place.flash.caches.pinned import hottest
+from ripple_place.flash.gate_reader import gap_of_part
+from ripple_place.flash.layout import BlockExtent
 from ripple_place.flash.simulation_params import SimulationParams
 from ripple_place.runtime.layout_reader import LayoutReader, ReaderParams
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, random_placement, write_checkpoint
@@ -74,12 +76,14 @@ def write_requests(path: Path, requests: Requests) -> Path:
     return path
 
 
-def run(program: Path, bundled: Path, requests: Path, *options: str) -> Served:
+def run(program: Path, bundled: Path, requests: Path, *options: str, **environment: str) -> Served:
     """Run the reader; whatever it is given, it must not crash."""
     rows = requests.with_suffix(".rows")
     rows.unlink(missing_ok=True)
     line = [program, bundled, requests, "--rows", rows, *options]
-    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "ASAN_OPTIONS": "exitcode=99"})
+    done = subprocess.run(
+        line, capture_output=True, text=True, env={**os.environ, "ASAN_OPTIONS": "exitcode=99", **environment}
+    )
     assert "Sanitizer" not in done.stderr, done.stderr
     assert "runtime error" not in done.stderr, done.stderr
     table = [line.split("\t") for line in done.stdout.splitlines()]
@@ -111,12 +115,12 @@ def check_as_python(
             name: {key: getattr(block, count) for key, count in COUNTS.items()}
             for name, block in reader.counters.blocks.items()
         }
-    assert isinstance(params.gap, int)
+    gap = [f"--gap={params.gap}"] if isinstance(params.gap, int) else []
     limits = ["--page", str(device.page_bytes), "--max-request", str(device.max_request_bytes), "--depth", "4"]
     capacities = [f"--capacity={name}={units}" for name, units in params.capacity_neurons.items()]
     served = run(
         program, out / BUNDLED, write_requests(tmp_path / "requests", requests),
-        "--gap", str(params.gap), *limits, *capacities, *options,
+        *gap, *limits, *capacities, *options,
     )  # fmt: skip
     assert served.code == 0, served.message
     assert len(rows) > 0
@@ -154,6 +158,15 @@ def test_gates(program: Path, tmp_path: Path, stride: str, gates: str) -> None:
     options = {"gates": "apart"} if gates == "apart" else {}
     out = write_output(tmp_path, gated=True, stride=stride, **options)
     check_as_python(program, out, tmp_path, SimulationParams("lru", {"layers.0": 20, "layers.1": 7}, gap=2))
+
+
+def test_gates_have_their_own_gap(program: Path, tmp_path: Path) -> None:
+    """What the runtime takes from the device: two gaps that differ."""
+    out = write_output(tmp_path, gated=True, gates="apart")
+    gates, rest = (gap_of_part(BlockExtent(n_bytes, n_bytes), DEVICE) for n_bytes in (400, 800))
+    assert gates > rest > 0
+    gaps = ["--gap", str(rest), "--gate-gap", str(gates)]
+    check_as_python(program, out, tmp_path, SimulationParams("lru", {"layers.0": 20, "layers.1": 7}), *gaps)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -344,6 +357,66 @@ def test_truncated(program: Path, opt_out: Path, tmp_path: Path, n_bytes: int) -
         assert served.message.count("\n") == 1
 
 
+BAD_STORAGE = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Storage that refuses direct reads, fails at an offset, or is interrupted before each read. */
+ssize_t pread64(int descriptor, void *target, size_t n_bytes, off_t offset) {
+    static __thread int n_calls;
+    if (getenv("NO_DIRECT") && (fcntl(descriptor, F_GETFL) & O_DIRECT)) return errno = EINVAL, -1;
+    if (getenv("FAILS_AT") && offset == atoll(getenv("FAILS_AT"))) return errno = EIO, -1;
+    if (getenv("INTERRUPTED") && ++n_calls % 2) return errno = EINTR, -1;
+    return syscall(SYS_pread64, descriptor, target, n_bytes, offset);
+}
+
+ssize_t pread(int descriptor, void *target, size_t n_bytes, off_t offset) {
+    return pread64(descriptor, target, n_bytes, offset);
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def bad_storage(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a library that stands between the reader and storage."""
+    folder = tmp_path_factory.mktemp("storage")
+    (folder / "storage.c").write_text(BAD_STORAGE)
+    line = ["cc", "-shared", "-fPIC", "-o", folder / "storage.so", folder / "storage.c"]
+    subprocess.run(line, check=True)
+    return str(folder / "storage.so")
+
+
+def test_without_direct_reads(program: Path, opt_out: Path, tmp_path: Path, bad_storage: str) -> None:
+    """Where storage refuses direct reads, the page cache serves the same, after a warning."""
+    requests, plain = write_requests(tmp_path / "requests", requests_for(opt_out)), program.with_name("reader")
+    expected = run(plain, opt_out / BUNDLED, requests, "--capacity", "9")
+    served = run(plain, opt_out / BUNDLED, requests, "--capacity", "9", LD_PRELOAD=bad_storage, NO_DIRECT="1")
+    assert (
+        served.message == "reader: warning: no O_DIRECT here; reads go through the page cache, and times say little\n"
+    )
+    assert (served.code, served.rows, served.counts) == (0, expected.rows, expected.counts)
+
+
+def test_interrupted(program: Path, opt_out: Path, tmp_path: Path, bad_storage: str) -> None:
+    """Signals that interrupt a read are no failure."""
+    requests, plain = write_requests(tmp_path / "requests", requests_for(opt_out)), program.with_name("reader")
+    expected = run(plain, opt_out / BUNDLED, requests)
+    assert run(plain, opt_out / BUNDLED, requests, LD_PRELOAD=bad_storage, INTERRUPTED="1").rows == expected.rows != b""
+
+
+def test_failing_storage(program: Path, opt_out: Path, tmp_path: Path, bad_storage: str) -> None:
+    """An error of one read ends the run with what the system says; rows that were written before go."""
+    requests = write_requests(tmp_path / "requests", [("layers.0", np.array([0])), ("layers.0", np.arange(0, 96, 7))])
+    plain = program.with_name("reader")
+    served = run(plain, opt_out / BUNDLED, requests, LD_PRELOAD=bad_storage, FAILS_AT="40960")
+    assert (served.code, served.rows) == (5, b"")
+    assert "at byte 40960 Input/output error; no token was made of it" in served.message
+
+
 @pytest.mark.parametrize("how", ["cut", "written"])
 def test_changed_while_it_is_open(program: Path, opt_out: Path, tmp_path: Path, how: str) -> None:
     """No row is made of a file that is not what it was: requests come after it has been opened and changed."""
@@ -424,5 +497,5 @@ def test_every_option_is_documented(program: Path) -> None:
     usage = subprocess.run([program], capture_output=True, text=True).stderr
     options = set(re.findall(r"--[a-z-]+", usage))
     rows = re.findall(r"^\| `(--[a-z-]+)", (ROOT / "docs/porting.md").read_text(), re.MULTILINE)
-    assert len(options) == 9
+    assert len(options) == 10
     assert options == set(rows)

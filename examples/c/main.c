@@ -13,8 +13,9 @@
 #include "reader.h"
 
 static const char usage[] =
-    "usage: reader FILE REQUESTS [--rows FILE] [--capacity [BLOCK=]UNITS]... [--pin FILE] [--gap SLOTS] [--lambda UNITS]\n"
-    "              [--depth READS] [--page BYTES] [--max-request BYTES] [--repeat TIMES]\n";
+    "usage: reader FILE REQUESTS [--rows FILE] [--capacity [BLOCK=]UNITS]... [--pin FILE] [--gap SLOTS]\n"
+    "              [--gate-gap SLOTS] [--lambda UNITS] [--depth READS] [--page BYTES] [--max-request BYTES]\n"
+    "              [--repeat TIMES]\n";
 
 struct request_row {
     size_t block;
@@ -197,10 +198,10 @@ static int check_settings(const struct settings *settings, struct error *error) 
 static int parse_options(int argc, char **argv, struct settings *settings, struct error *error) {
     static const struct option options[] = {
         {"rows", 1, NULL, 'r'}, {"capacity", 1, NULL, 'c'}, {"pin", 1, NULL, 'i'}, {"gap", 1, NULL, 'g'},
-        {"lambda", 1, NULL, 'l'}, {"depth", 1, NULL, 'd'}, {"page", 1, NULL, 'p'}, {"max-request", 1, NULL, 'm'},
+        {"gate-gap", 1, NULL, 'a'}, {"lambda", 1, NULL, 'l'}, {"depth", 1, NULL, 'd'}, {"page", 1, NULL, 'p'}, {"max-request", 1, NULL, 'm'},
         {"repeat", 1, NULL, 'n'}, {NULL, 0, NULL, 0},
     };
-    uint64_t gap = 0, depth = 8, page = 4096, max_request = 256 << 10;
+    uint64_t gap = 0, gate_gap = UINT64_MAX, depth = 8, page = 4096, max_request = 256 << 10;
     double lambda = -1;
     settings->repeat = 1;
     int option, result = 0;
@@ -208,6 +209,7 @@ static int parse_options(int argc, char **argv, struct settings *settings, struc
         if (option == 'r') settings->rows = optarg;
         else if (option == 'i') settings->pin = optarg;
         else if (option == 'g') result = take_number("gap", 0, INT32_MAX, &gap, error);
+        else if (option == 'a') result = take_number("gate-gap", 0, INT32_MAX, &gate_gap, error);
         else if (option == 'l') result = take_lambda(&lambda, error);
         else if (option == 'd') result = take_number("depth", 1, 1024, &depth, error);
         else if (option == 'p') result = take_number("page", 512, 1 << 20, &page, error);
@@ -220,8 +222,10 @@ static int parse_options(int argc, char **argv, struct settings *settings, struc
     if (result < 0) return -1;
     settings->path = argv[optind];
     settings->requests = argv[optind + 1];
-    settings->reader = (struct reader_options){(unsigned)depth, (uint32_t)page, max_request, (uint32_t)gap,
-                                               lambda < 0 ? (double)gap : lambda};
+    settings->reader = (struct reader_options){
+        .depth = (unsigned)depth, .page_bytes = (uint32_t)page, .max_request_bytes = max_request, .gap = (uint32_t)gap,
+        .gate_gap = (uint32_t)(gate_gap == UINT64_MAX ? gap : gate_gap), .lambda = lambda < 0 ? (double)gap : lambda,
+    };
     return check_settings(settings, error);
 }
 

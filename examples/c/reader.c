@@ -90,12 +90,15 @@ static int make_room(struct reader *reader, size_t n_requests, size_t memory_byt
 static int plan(struct reader *reader, const struct block *block, size_t *n_requests, struct error *error) {
     const struct reader_options *options = &reader->options;
     size_t memory_bytes;
-    reader->n_reads[0] =
-        block->second_slot ? plan_two_copies(&reader->copies, block, reader->missed, reader->n_missed, options->gap,
-                                             options->lambda, reader->reads)
-                           : plan_reads(reader->missed, reader->n_missed, options->gap, reader->reads);
-    reader->n_reads[1] = block->n_regions == 1 ? 0 : reader->n_reads[0]; /* the same slots of the other region */
-    memcpy(reader->reads + reader->n_reads[0], reader->reads, reader->n_reads[1] * sizeof *reader->reads);
+    struct read *reads = reader->reads;
+    for (int region = 0; region < block->n_regions; region++) {
+        uint32_t gap = region + 1 < block->n_regions ? options->gate_gap : options->gap;
+        reader->n_reads[region] =
+            block->second_slot ? plan_two_copies(&reader->copies, block, reader->missed, reader->n_missed, gap,
+                                                 options->lambda, reads)
+                               : plan_reads(reader->missed, reader->n_missed, gap, reads);
+        reads += reader->n_reads[region];
+    }
     *n_requests = list_requests(reader, block, &memory_bytes);
     if (*n_requests <= reader->room_requests && memory_bytes <= reader->memory_bytes) return 0;
     if (make_room(reader, *n_requests, memory_bytes, error) < 0) return -1;
@@ -108,7 +111,8 @@ static void count(struct reader *reader, size_t n_requests) {
     counters->n_rows++;
     counters->n_asked += reader->n_slots;
     counters->n_hits += reader->n_slots - reader->n_missed;
-    counters->n_reads += reader->n_reads[0] + reader->n_reads[1];
+    for (int region = 0; region < reader->file.blocks[reader->block].n_regions; region++)
+        counters->n_reads += reader->n_reads[region];
     counters->n_requests += n_requests;
     for (size_t i = 0; i < n_requests; i++) counters->bytes_read += reader->requests[i].length_bytes;
 }

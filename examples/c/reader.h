@@ -13,6 +13,7 @@ struct reader_options {
     uint32_t page_bytes;        /* what reads are rounded out to; a power of two, at least 512 */
     uint64_t max_request_bytes; /* where reads are split; whole pages */
     uint32_t gap;               /* unwanted slots that are read through: access collapse */
+    uint32_t gate_gap;          /* the same of gates that lie apart */
     double lambda;              /* break-even gap: unwanted units that cost as much as a read; of two copies only */
 };
 
