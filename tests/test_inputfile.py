@@ -40,7 +40,7 @@ OPENS_BY_ITSELF = {
 }  # fmt: skip
 """What a module may call to open files without `ripple_place.inputfile`, and why."""
 OPENING = {"open", "fromfile", "memmap", "read_bytes", "read_text", "load_npz", "ZipFile"}
-OURS = {"TensorFile", "Checkpoint", "DirectFile", "archive"}
+OURS = {"TensorFile", "Checkpoint", "DirectFile", "BundledFile", "LayoutReader", "Generator", "archive"}
 
 
 def openings(path: Path) -> set[str]:

@@ -77,6 +77,10 @@ class WeightSource:
         prefixes = tuple(f"{name}." for name in modules)
         return self._load(lambda name: name.startswith(prefixes))
 
+    def load_all(self) -> None:
+        """Give values to all tensors; errors as of `load`."""
+        self._load(lambda name: True)
+
     def load_when_called(self, apart_from: Iterable[str]) -> None:
         """Give values to a module's own tensors when it is called for the first time.
 

@@ -1,1 +1,1 @@
-"""Generates text with a model whose FFN weights stay on storage: what each token needs is decided, read and computed."""
+"""Generates text with a model whose FFN weights stay on storage: what a token needs is decided, read, computed."""
