@@ -58,9 +58,10 @@ def external_c_function(name: str, restype: Any, *argtypes: Any) -> Any:
         numba_types |= {ctypes.c_size_t: types.uintp, ctypes.c_ssize_t: types.intp, ctypes.c_int64: types.int64}
         return types.ExternalFunction(name, numba_types[restype](*(numba_types[kind] for kind in argtypes)))
     function = getattr(ctypes.CDLL(None), name, None)
-    if function is not None:  # no barriers on macOS, where nothing of this is called either
-        function.restype, function.argtypes = restype, argtypes
-    return function
+    if function is None:  # no barriers on macOS, where nothing of this is called either
+        return None
+    function.restype, function.argtypes = restype, argtypes
+    return lambda *arguments: function(*map(int, arguments))  # It takes no integers of numpy's.
 
 
 pread = external_c_function(

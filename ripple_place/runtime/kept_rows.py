@@ -9,7 +9,7 @@ import numpy as np
 
 from ripple_place.errors import UsageError
 from ripple_place.kernels.compiled import compiled
-from ripple_place.kernels.fetched_rows import copy_kept
+from ripple_place.kernels.fetched_rows import copy_kept, memcpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,8 @@ def _settling_kernel(policy: str, kernels: CacheKernels) -> Callable[..., int]:
                 continue
             unit_in[place] = unit
             place_of[unit] = place
-            kept[place, :] = rows[row, :]
+            n_bytes = rows.shape[1]
+            memcpy(kept.ctypes.data + place * n_bytes, rows.ctypes.data + row * n_bytes, n_bytes)
         return n_left
 
     return settle
