@@ -236,7 +236,7 @@ def test_changes_while_it_is_read(tmp_path: Path, how: str) -> None:
                 file.truncate(8192)
         else:
             damaged(path, path.stat().st_size // 2)
-        with pytest.raises((OSError, CheckpointError), match="cut short|written to|another length"):
+        with pytest.raises((OSError, CheckpointError), match=r"cut short|written to|another length"):
             reader.serve("layers.0", np.array([90]))
         with pytest.raises((OSError, CheckpointError)):
             reader.serve("layers.0", np.array([1]))
