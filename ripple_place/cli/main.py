@@ -17,6 +17,7 @@ from ripple_place.cli.ending import EndedBySignal, orderly_end
 from ripple_place.cli.profile import profile
 from ripple_place.cli.rendering import echo
 from ripple_place.cli.reorder import reorder
+from ripple_place.cli.run import run
 from ripple_place.cli.simulate import simulate
 from ripple_place.cli.streams import prepare_streams
 from ripple_place.cli.verify import verify
@@ -54,7 +55,7 @@ def cli() -> None:
     """
 
 
-for _command in (profile, reorder, simulate, verify, calibrate):
+for _command in (profile, reorder, simulate, run, verify, calibrate):
     cli.add_command(_command)
 
 

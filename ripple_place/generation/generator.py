@@ -118,6 +118,11 @@ class Generator:
         return self._tokenizer
 
     @property
+    def dtype(self) -> str:
+        """What the model computes in, one of `ripple_place.generation.params.DTYPES`."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
     def resident_bytes(self) -> int:
         """Memory of what stays: the model without its FFNs, what decides, and the reader's DRAM cache."""
         deciding = sum(ffn.activity.n_bytes for ffn in self._ffns.values())
@@ -189,7 +194,8 @@ class Generator:
         for given, following in pairwise(token_ids):
             cache, logits, costs = self._run([given], cache)
             scores = logits[0, -1].float()
-            yield costs(int(following), float(torch.logsumexp(scores, 0) - scores[following]), is_prefill=False)
+            nll = float(torch.logsumexp(scores, 0) - scores[following])
+            yield costs(int(following), nll, is_prefill=False, best_id=int(scores.argmax()))
 
     def _run(self, token_ids: Sequence[int], cache: Any) -> tuple[Any, Any, Any]:
         """Run the model on the next tokens; return its KV cache, its logits, and what makes a step of the costs."""

@@ -49,10 +49,10 @@ class Meter:
         }
         outcomes = {name: self._outcome(name) - before for name, before in self._outcomes.items()}
 
-        def step(token_id: int | None, nll: float | None, *, is_prefill: bool) -> Step:
+        def step(token_id: int | None, nll: float | None, *, is_prefill: bool, best_id: int | None = None) -> Step:
             return Step(
                 token_id, n_rows, is_prefill, nll, elapsed_us, times["waited_us"], times["read_us"],
-                times["predicted_us"], **counts, **(outcomes if self._checked else {}),
+                times["predicted_us"], **counts, **(outcomes if self._checked else {}), best_id=best_id,
             )  # fmt: skip
 
         return step

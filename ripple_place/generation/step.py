@@ -30,6 +30,8 @@ class Step:
         Units over all blocks, those of them in DRAM, and what was read for the others.
     n_true, n_predicted, n_both : int or None
         Units that fire, that were predicted, and both, over tokens and blocks; None unless they are counted.
+    best_id : int or None
+        Of a text that is scored, the token that would have been chosen.
     """
 
     token_id: int | None
@@ -48,6 +50,7 @@ class Step:
     n_true: int | None = None
     n_predicted: int | None = None
     n_both: int | None = None
+    best_id: int | None = None
 
     @property
     def recall(self) -> float | None:

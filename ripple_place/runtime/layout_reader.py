@@ -98,6 +98,8 @@ class LayoutReader:
     counters : ReaderCounters
     is_direct : bool
         Whether reads bypass the page cache.
+    policy : str
+        Of the cache.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class LayoutReader:
     ) -> None:  # fmt: skip
         _check_servable(simulation)
         _check_page(file, device)
-        self.layout, self.is_direct, self.file = layout, file.is_direct, file
+        self.layout, self.is_direct, self.file, self.policy = layout, file.is_direct, file, simulation.cache
         self._queue = ReadQueue(file, params.depth)
         self._servers: dict[str, BlockServer] = {}
         sites = _pool_site(layout, device, simulation) or _own_sites(layout, device, simulation)
