@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ripple_place.blocks import NEURON
 from ripple_place.checkpoint.names import BUNDLED_FILE, PREDICTORS_FILE
 from ripple_place.errors import CheckpointError, UnsupportedError, UsageError
+from ripple_place.flash.device.conditions import ConditionedDevice, under
 from ripple_place.generation.known_weights import read_first_bytes
-from ripple_place.generation.params import ALL, GATE, ORACLE, PREDICTED
+from ripple_place.generation.params import ALL, GATE, ORACLE, PREDICTED, RULE
 from ripple_place.generation.plain_activities import Everything, Gates, KnownWeights, Oracle, Predicted
 from ripple_place.generation.row_form import DOWN
 from ripple_place.generation.row_form import GATE as GATE_ROLE
+from ripple_place.generation.ruled import Ruled
 from ripple_place.predict.files import read_predictors
+from ripple_place.predict.params import TRUE
+from ripple_place.predict.predictor import ModelPredictor
+from ripple_place.select.registry import check_units
+from ripple_place.select.rule import Tuning
+from ripple_place.select.sight import Ffn, Noise, Predictions
+from ripple_place.select.simulate import refuse_pool
+from ripple_place.select.tuned import ReaderNote, read_tuned
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
@@ -21,8 +32,10 @@ if TYPE_CHECKING:
     from ripple_place.generation.decision import Activity
     from ripple_place.generation.params import GenerationParams
     from ripple_place.generation.skeleton import Skeleton
-    from ripple_place.predict.predictor import BlockPredictor, ModelPredictor
+    from ripple_place.predict.predictor import BlockPredictor
     from ripple_place.runtime.layout_reader import LayoutReader
+    from ripple_place.select.rule import Rule
+    from ripple_place.select.sight import Sight
 
 
 def make_activities(
@@ -47,11 +60,14 @@ def make_activities(
     CheckpointError, OSError
         If a file is malformed, or cannot be read.
     """
-    makers = _Makers(skeleton, manifest, params)
+    makers = _Makers(skeleton, manifest, reader, params)
     if params.activity == GATE:
         makers.check_gates()
+    if params.rule is not None:
+        makers.prepare_rule(params.rule)
     make: dict[str, Callable[[str], Activity]] = {
-        ALL: makers.everything, ORACLE: makers.oracle, GATE: makers.gates, PREDICTED: makers.predicted
+        ALL: makers.everything, ORACLE: makers.oracle, GATE: makers.gates, PREDICTED: makers.predicted,
+        RULE: makers.ruled,
     }  # fmt: skip
     return {block: make[params.activity](block) for block in track([*skeleton.places], "loading what decides")}
 
@@ -59,9 +75,13 @@ def make_activities(
 class _Makers:
     """Makes activities of a model."""
 
-    def __init__(self, skeleton: Skeleton, manifest: Manifest, params: GenerationParams) -> None:
-        self._skeleton, self._manifest, self._params = skeleton, manifest, params
+    def __init__(
+        self, skeleton: Skeleton, manifest: Manifest, reader: LayoutReader, params: GenerationParams
+    ) -> None:  # fmt: skip
+        self._skeleton, self._manifest, self._reader, self._params = skeleton, manifest, reader, params
         self._predictor: ModelPredictor | None = None
+        self._sight: Sight = Noise()
+        self._tuning = Tuning.nothing()
 
     def everything(self, block: str) -> Everything:
         return Everything(self._skeleton.places[block].form.n_units)
@@ -80,6 +100,43 @@ class _Makers:
         place = predictor.note.place_of(recall)
         return Predicted(
             self._predictor_of(block), place, self.oracle(block) if self._params.check_recall else None
+        )  # fmt: skip
+
+    def prepare_rule(self, rule: Rule) -> None:
+        """Find what the rule sees, and what was tuned for it."""
+        check_units([rule], NEURON)
+        reader = self._reader
+        if reader.simulation.pool_neurons is not None:
+            refuse_pool(rule)
+        activity = TRUE
+        if self._params.sees == PREDICTED:
+            note, layout = self.predictor.note, reader.layout
+            in_source_order = {
+                name: block.in_order(layout.blocks[name].placement.slot_of)
+                for name, block in self.predictor.blocks.items()
+            }
+            predictions = Predictions.at(ModelPredictor(in_source_order, note), self._params.recall)
+            predictions.check([rule])
+            self._sight, activity = predictions, predictions.note
+        tuned = read_tuned(self._manifest.out)
+        if tuned is None:
+            return
+        device = reader.device if isinstance(reader.device, ConditionedDevice) else under(reader.device)
+        note_of_reader = ReaderNote.of(device, reader.simulation, reader.layout, activity)
+        found = tuned.tuning_for(reader.layout.name, rule, note_of_reader)
+        if found is None:
+            known = next(iter(tuned.rules.values())).tuning
+            found = replace(Tuning.nothing(), importance=known.importance, sensitivity=known.sensitivity)
+        self._tuning = found
+
+    def ruled(self, block: str) -> Ruled:
+        rule, place = self._params.rule, self._skeleton.places[block]
+        assert rule is not None
+        is_predicted = self._params.sees == PREDICTED
+        return Ruled(
+            block, rule, self._reader, self._tuning, self._sight, Ffn(NEURON, place.form.is_gated, None),
+            None if is_predicted else self.oracle(block),
+            self._predictor_of(block).n_bytes if is_predicted else 0,
         )  # fmt: skip
 
     @property

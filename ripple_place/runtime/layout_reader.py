@@ -95,11 +95,12 @@ class LayoutReader:
 
     Attributes
     ----------
+    layout : Layout
+    device : DeviceProfile
+    simulation : SimulationParams
     counters : ReaderCounters
     is_direct : bool
         Whether reads bypass the page cache.
-    policy : str
-        Of the cache.
     """
 
     def __init__(
@@ -108,7 +109,8 @@ class LayoutReader:
     ) -> None:  # fmt: skip
         _check_servable(simulation)
         _check_page(file, device)
-        self.layout, self.is_direct, self.file, self.policy = layout, file.is_direct, file, simulation.cache
+        self.layout, self.is_direct, self.file = layout, file.is_direct, file
+        self.device, self.simulation = device, simulation
         self._queue = ReadQueue(file, params.depth)
         self._servers: dict[str, BlockServer] = {}
         sites = _pool_site(layout, device, simulation) or _own_sites(layout, device, simulation)

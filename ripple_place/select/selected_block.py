@@ -20,6 +20,8 @@ from ripple_place.select.serving import AdmissionRule, RowScratch, ScoredRows, U
 from ripple_place.trace.sensitivity import sensitivity_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ripple_place.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int32Array
     from ripple_place.flash.block_rows import BlockRows
     from ripple_place.flash.block_tally import RowTokens
@@ -76,6 +78,16 @@ class SelectedBlock:
         What the rule sees of the rows.
     ffn : Ffn
         What the block is a part of.
+    tell : callable, optional
+        Receives each chunk of rows that was served, in place of the tally, which then charges nothing: for readers
+        that read it for real.
+
+    Attributes
+    ----------
+    cache : Cache
+        What DRAM holds, by neuron.
+    capacity : int
+        Neurons that it holds at most.
 
     Raises
     ------
@@ -86,7 +98,7 @@ class SelectedBlock:
 
     def __init__(
         self, name: str, rule: Rule, layout: BlockLayout, device: DeviceProfile, params: SimulationParams,
-        rows: RowTokens, tuning: Tuning, sight: Sight, ffn: Ffn,
+        rows: RowTokens, tuning: Tuning, sight: Sight, ffn: Ffn, tell: Callable[[Chunk], None] | None = None,
     ) -> None:  # fmt: skip
         capacity, placement = params.capacity_neurons.get(name, 0), layout.placement
         cost = ReadCost.on_device(device, layout.extent.bundle_bytes, params.gap_of(name, layout, device))
@@ -100,8 +112,8 @@ class SelectedBlock:
         self.uses_inputs = self.is_predicted or self._sensitivity is not None
         self._empties = bool(params.reset_tokens)
         self._placement, self._admission = placement, params.admission
-        self._cache = find_policy(params.cache)(capacity, placement, cost)
-        if self._cache.needs_future or (isinstance(self._rule, PricedBlock) and self._cache.kernels is None):
+        self.cache, self.capacity = find_policy(params.cache)(capacity, placement, cost), capacity
+        if self.cache.needs_future or (isinstance(self._rule, PricedBlock) and self.cache.kernels is None):
             raise UsageError(
                 f"--cache {params.cache} --select {rule}", found="a policy that knows what later tokens ask for",
                 expected="one that a reader can have: what is asked for depends on what it holds",
@@ -110,10 +122,11 @@ class SelectedBlock:
         if isinstance(self._rule, PricedBlock) and self._rule.foresees_reads:
             _check_reader(rule, layout, device, params)
         self._kernel = (
-            serving_kernel(params.cache.partition(":")[0], self._cache.kernels, rule.name, self._rule.choose)
-            if isinstance(self._rule, PricedBlock) and self._cache.kernels is not None else None
+            serving_kernel(params.cache.partition(":")[0], self.cache.kernels, rule.name, self._rule.choose)
+            if isinstance(self._rule, PricedBlock) and self.cache.kernels is not None else None
         )  # fmt: skip
         self.tally = BlockTally(layout, device, params.reader_of(name, layout, device), rows, capacity)
+        self._charge = self.tally.add if tell is None else tell
         self._first_row = 0
         n_neurons = layout.n_neurons
         self._scratch = RowScratch.allocate(n_neurons)
@@ -123,7 +136,7 @@ class SelectedBlock:
     def start_segment(self) -> None:
         """Empty the cache, if the reader does so where a segment begins."""
         if self._empties:
-            self._cache.reset()
+            self.cache.reset()
             for array in self._rule.state if isinstance(self._rule, PricedBlock) else ():
                 array[...] = 0
 
@@ -229,7 +242,7 @@ class SelectedBlock:
         neurons = self._placement.order[slots]
         admitted, is_hit = np.empty(slots.size, np.uint8), np.empty(slots.size, np.uint8)
         self._admission.admit(self.name, slots, neurons, kept.starts, self._first_row, admitted)
-        self._cache.replay(Accesses(neurons, kept.starts, admitted), is_hit)
+        self.cache.replay(Accesses(neurons, kept.starts, admitted), is_hit)
         self._tell(Chunk(self._first_row, slots, is_hit, kept.starts))
 
     def _serve_priced(self, rule: PricedBlock, rows: ScoredRows) -> BoolArray:
@@ -243,7 +256,7 @@ class SelectedBlock:
             self._admission.cutoff or 0, round(self._admission.probability * 2**32), self._admission.key(self.name)
         )
         self._kernel(
-            rows, self._first_row, self._placement.order, admission, rule.arguments, self._cache.arguments,
+            rows, self._first_row, self._placement.order, admission, rule.arguments, self.cache.arguments,
             self._scratch, result,
         )  # fmt: skip
         n_used = int(result.row_starts[-1])
@@ -253,7 +266,7 @@ class SelectedBlock:
 
     def _tell(self, chunk: Chunk) -> None:
         """Charge a chunk of rows."""
-        self.tally.add(chunk)
+        self._charge(chunk)
         self._first_row += chunk.n_rows
 
     def _count(self, worth: AnyArray | None, is_used: BoolArray, chosen: ActiveRows) -> None:
