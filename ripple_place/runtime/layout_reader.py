@@ -28,6 +28,7 @@ from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from types import TracebackType
 
     from ripple_place.arrays import AnyArray, UInt8Array
@@ -113,7 +114,10 @@ class LayoutReader:
         self.device, self.simulation = device, simulation
         self._queue = ReadQueue(file, params.depth)
         self._servers: dict[str, BlockServer] = {}
-        sites = _pool_site(layout, device, simulation) or _own_sites(layout, device, simulation)
+        row_bytes = {name: _row_bytes(block, params.parts) for name, block in layout.blocks.items()}
+        sites = _pool_site(layout, device, simulation, row_bytes) or {
+            name: (_site(name, block, device, simulation, row_bytes[name]), 0) for name, block in layout.blocks.items()
+        }
         last = [*layout.blocks][-1:]
         for name, block in layout.blocks.items():
             site, first_unit = sites[name]
@@ -278,21 +282,25 @@ def _check_page(file: BundledFile, device: DeviceProfile) -> None:
         )  # fmt: skip
 
 
-def _own_sites(layout: Layout, device: DeviceProfile, simulation: SimulationParams) -> dict[str, tuple[CacheSite, int]]:
-    """Return a cache for each block, and which of its units are the block's first."""
-    return {name: (_site(name, block, device, simulation), 0) for name, block in layout.blocks.items()}
+def _row_bytes(block: BlockLayout, parts: str) -> int:
+    """Return the bytes of a row: of what is read of a unit."""
+    left_out = 0 if block.form is None or parts == WHOLE else block.form.gate_bytes
+    return block.extent.bundle_bytes - left_out
 
 
-def _site(name: str, block: BlockLayout, device: DeviceProfile, simulation: SimulationParams) -> CacheSite:
+def _site(
+    name: str, block: BlockLayout, device: DeviceProfile, simulation: SimulationParams, row_bytes: int
+) -> CacheSite:
+    """Return a block's own cache."""
     capacity, bundle_bytes = simulation.capacity_neurons.get(name, 0), block.extent.bundle_bytes
     reads = ReadCost.on_device(device, bundle_bytes, simulation.gap_of(name, block, device))
     cache = find_policy(simulation.cache)(capacity, block.placement, reads)
-    kept = KeptRows(simulation.cache, cache, block.n_neurons, capacity, bundle_bytes)
+    kept = KeptRows(simulation.cache, cache, block.n_neurons, capacity, row_bytes)
     return CacheSite(cache, kept, threading.Lock())
 
 
 def _pool_site(
-    layout: Layout, device: DeviceProfile, simulation: SimulationParams
+    layout: Layout, device: DeviceProfile, simulation: SimulationParams, row_bytes: Mapping[str, int]
 ) -> dict[str, tuple[CacheSite, int]] | None:
     """Return one cache for all blocks, and the first unit of each; None where each has its own."""
     if simulation.pool_neurons is None:
@@ -304,6 +312,6 @@ def _pool_site(
     first = next(iter(sizes))
     reads = ReadCost.on_device(device, sizes[first], gaps[first])
     cache = find_policy(simulation.cache)(simulation.pool_neurons, pool.placement, reads)
-    kept = KeptRows(simulation.cache, cache, pool.placement.n_neurons, simulation.pool_neurons, sizes[first])
+    kept = KeptRows(simulation.cache, cache, pool.placement.n_neurons, simulation.pool_neurons, row_bytes[first])
     site = CacheSite(cache, kept, threading.Lock())
     return {name: (site, pool.first_neuron[name]) for name in layout.blocks}

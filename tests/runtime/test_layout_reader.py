@@ -109,6 +109,19 @@ def test_rest_alone(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reader.serve("layers.1", np.array([0, 5, 95])), rest[[0, 5, 95]])
 
 
+def test_the_rest_is_kept_without_its_gate(tmp_path: Path) -> None:
+    """A cache keeps rows of the length that is read."""
+    out = write_output(tmp_path, gated=True, gates="apart")
+    params = SimulationParams(cache="lru", capacity_neurons={"layers.0": 20})
+    expected = bundles_by_index(out, "layers.0")[3:9, 400:]
+    with LayoutReader.open(out, DEVICE, params, ReaderParams(parts="rest")) as reader:
+        for is_hit in (False, True):
+            pending = reader.begin("layers.0", np.arange(3, 9))
+            assert (pending.wait() == expected).all()
+            assert (pending.is_hit == is_hit).all()
+        assert reader.dram_bytes == 20 * 800
+
+
 def test_given_memory(out: Path) -> None:
     """Rows go to the caller's memory; what does not fit is refused."""
     with LayoutReader.open(out, DEVICE, SimulationParams()) as reader:

@@ -12,6 +12,7 @@ from ripple_place.checkpoint.model.shards import Checkpoint
 from ripple_place.checkpoint.names import PREDICTORS_FILE
 from ripple_place.checkpoint.output.plan import plan_rewrite
 from ripple_place.checkpoint.rewrite import execute
+from ripple_place.flash.device.conditions import under
 from ripple_place.flash.simulation_params import SimulationParams
 from ripple_place.generation.generator import Generator
 from ripple_place.generation.params import GenerationParams
@@ -20,6 +21,8 @@ from ripple_place.predict.files import predictors_content
 from ripple_place.predict.predictor import BlockPredictor, ModelPredictor, PredictorNote
 from ripple_place.runtime.layout_reader import LayoutReader, ReaderParams
 from ripple_place.runtime.output_layout import read_output_layout
+from ripple_place.select.rule import Tuning
+from ripple_place.select.tuned import ReaderNote, TunedRule, TunedRules
 from tests.flash.builders import linear_device
 from tests.torch.capture_models import CAUSAL, load, write_model
 
@@ -71,6 +74,21 @@ def write_predictors(out, margin):
         )  # fmt: skip
     note = PredictorNote("magnitude", (0.99,), 100, dict.fromkeys(blocks, "regression"))
     (out / PREDICTORS_FILE).write_bytes(predictors_content(ModelPredictor(blocks, note)))
+
+
+def write_selection(out, rule, compensation=None):
+    """Let an output be tuned for a rule, and a reader with an LRU cache of 60 neurons."""
+    held = capacities(out, 60)
+    is_priced = rule.startswith("flash-aware")
+    added = {} if compensation is None else dict.fromkeys(held, np.full(32, compensation, np.float32))
+    tuning = Tuning(
+        1e-4 if is_priced else None, dict.fromkeys(held, 0.1),
+        dict.fromkeys(held, np.full(76, 1e-4, np.float32)) if is_priced else {}, {}, added,
+    )  # fmt: skip
+    with open_reader(out, cache="lru", capacity_neurons=held) as reader:
+        note = ReaderNote.of(under(DEVICE), reader.simulation, reader.layout)
+    for name, content in TunedRules({rule: TunedRule(rule, note, tuning, "size")}).files().items():
+        (out / name).write_bytes(content)
 
 
 def expected_tokens(source, n_tokens=N_TOKENS, dtype=torch.float32):
