@@ -188,7 +188,7 @@ class Generator:
         if len(token_ids) < 2:
             raise UsageError(
                 "text", found="a single token", expected="two or more, of which the first is given",
-                remedy="give a longer text",
+                remedy="give a longer text to be scored",
             )  # fmt: skip
         cache = None
         for given, following in pairwise(token_ids):

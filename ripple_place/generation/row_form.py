@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ripple_place.errors import UnsupportedError
+from ripple_place.generation.refusal import other_model
 from ripple_place.kernels.sparse_ffn import BF16, F16, F32
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 FORM_OF_DTYPE = {"F32": F32, "F16": F16, "BF16": BF16}
 GATE, UP, DOWN = ROLES = ("gate", "up", "down")
-_EXPECTED = "a gate perhaps, up and down, in F32, F16 or BF16"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def form_of_block(block: str, entry: Mapping[str, Any]) -> RowForm:
     if entry.get("unit", "neuron") != "neuron":
         raise UnsupportedError(
             block, found=f"units that are {entry['unit']}s", expected="neurons",
-            remedy="run `ripple-place reorder` with --unit neuron",
+            remedy="reorder the checkpoint with --unit neuron",
         )  # fmt: skip
     regions = [entry["gates"], entry] if "gates" in entry else [entry]
     components: dict[str, Component] = {}
@@ -100,16 +100,10 @@ def form_of_block(block: str, entry: Mapping[str, Any]) -> RowForm:
         for part in region["components"]:
             role, dtype, n_bytes = part["role"], part["dtype"], part["length_bytes"]
             if role not in ROLES or role in components or dtype not in FORM_OF_DTYPE:
-                raise _unknown(block, f"{role} in {dtype}")
+                raise other_model(block, f"{role} in {dtype}")
             components[role] = Component(role, part["tensor"], at_bytes, n_bytes, FORM_OF_DTYPE[dtype])
             at_bytes += n_bytes
     if not {UP, DOWN} <= components.keys():
-        raise _unknown(block, " and ".join(components) or "nothing")
+        raise other_model(block, " and ".join(components) or "nothing")
     up = components[UP]
     return RowForm(block, entry["n_neurons"], up.length_bytes // (4 if up.form == F32 else 2), components, at_bytes)
-
-
-def _unknown(block: str, found: str) -> UnsupportedError:
-    return UnsupportedError(
-        block, found=found, expected=_EXPECTED, remedy="reorder the checkpoint in 16 or 32 bits"
-    )  # fmt: skip

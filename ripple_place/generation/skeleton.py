@@ -10,7 +10,8 @@ from ripple_place.capture.sites import activation_module
 from ripple_place.capture.tensor_names import TensorNames
 from ripple_place.capture.weights import WeightSource
 from ripple_place.checkpoint.names import BUNDLED_FILE
-from ripple_place.errors import CheckpointError, UnsupportedError
+from ripple_place.errors import CheckpointError
+from ripple_place.generation.refusal import other_model
 from ripple_place.generation.row_form import DOWN, GATE, UP, form_of_block
 from ripple_place.tensorfile import TensorFile
 
@@ -27,7 +28,6 @@ TORCH_OF_DTYPE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _KNOWN_TENSORS = {"up", "gate", "gate_up", "down", "up_bias", "gate_bias", "gate_up_bias"}
 """What the stand-ins know of an FFN; the bias of down is no tensor of its neurons."""
 _PARTS = ("bundles", "bundles_2", "gates", "padding", "padding_2", "padding_gates")
-_OWN_ENGINE = "run this model with an engine of its own (docs/formats.md)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +67,11 @@ class Skeleton:
         self._manifest = manifest
         self.config = read_config(manifest.out)
         if getattr(self.config, "is_encoder_decoder", False) or getattr(self.config, "quantization_config", None):
-            raise UnsupportedError(
-                manifest.out, found=f"{self.config.model_type}, with an encoder or with quantised weights",
-                expected="a decoder in 16 or 32 bits", remedy=_OWN_ENGINE,
-            )  # fmt: skip
+            raise other_model(manifest.out, f"{self.config.model_type}, with an encoder or with quantised weights")
         forms = {block: form_of_block(block, manifest.document["bundled"][block]) for block in manifest.blocks}
         self.model = build_skeleton(manifest.out, self.config, dtype=dtype or _dtype_of(manifest))
         if not hasattr(self.model, "prepare_inputs_for_generation") or self.model.get_output_embeddings() is None:
-            raise UnsupportedError(
-                manifest.out, found=f"{type(self.model).__name__}, which puts out no text",
-                expected="a language model with its head", remedy=_OWN_ENGINE,
-            )  # fmt: skip
+            raise other_model(manifest.out, f"{type(self.model).__name__}, which puts out no text")
         bundled = TensorFile.open(manifest.out / BUNDLED_FILE, CheckpointError)
         ours = {f"{block}.{part}" for block in forms for part in _PARTS}
         self._resident = replace(
@@ -137,14 +131,14 @@ class Skeleton:
         self, block: str, form: RowForm, names: Mapping[str, tuple[str, bool]], modules: Mapping[str, Any]
     ) -> FfnPlace:
         if unknown := sorted({*self._manifest.document["blocks"][block]["tensors"]} - _KNOWN_TENSORS):
-            raise _unsupported(block, f"{', '.join(unknown)} beside up and down")
+            raise other_model(block, f"{', '.join(unknown)} beside up and down")
         inner: dict[str, tuple[str, ...]] = {}
         down = ""
         for role, part in form.components.items():
             target, is_converted = names[part.tensor]
             path, _, last = target.rpartition(".")
             if is_converted or last != "weight" or path not in modules:
-                raise _unsupported(block, f"{part.tensor}, which {type(self.model).__name__} has in another form")
+                raise other_model(block, f"{part.tensor}, which {type(self.model).__name__} has in another form")
             if role == DOWN:
                 down = path
             else:
@@ -152,7 +146,7 @@ class Skeleton:
         parent = modules[down.rpartition(".")[0]]
         function = activation_module(parent)
         if function is None:
-            raise _unsupported(block, f"{type(parent).__name__}, whose activation function is no module of its own")
+            raise other_model(block, f"{type(parent).__name__}, whose activation function is no module of its own")
         assert {role for roles in inner.values() for role in roles} >= {UP} | (form.components.keys() & {GATE})
         return FfnPlace(form, inner, down, _on_arrays(function))
 
@@ -188,9 +182,3 @@ def _dtype_of(manifest: Manifest) -> str:
     """Return the dtype of most of the bundles."""
     dtypes = [entry["dtype"] for entry in manifest.document["bundled"].values()]
     return TORCH_OF_DTYPE.get(max(set(dtypes), key=dtypes.count), "float32") if dtypes else "float32"
-
-
-def _unsupported(block: str, found: str) -> UnsupportedError:
-    return UnsupportedError(
-        block, found=found, expected="an FFN of the shape of OPT's or Llama's", remedy=_OWN_ENGINE
-    )  # fmt: skip

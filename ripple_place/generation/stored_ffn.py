@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripple_place.errors import UnsupportedError
+from ripple_place.generation.refusal import other_model
 from ripple_place.generation.row_form import DOWN, GATE, UP
 from ripple_place.kernels.sparse_ffn import add_rows, dot_rows
 
@@ -81,7 +81,7 @@ class StoredFfn:
             self._compute(x.reshape(-1, x.shape[-1]).float().contiguous().numpy())
             self._input, self._n_left = x, len(self._roles)
         elif x.data_ptr() != self._input.data_ptr() or x.shape != self._input.shape:
-            raise _unlike(self.form.block, "up and gate projections of different inputs")
+            raise other_model(self.form.block, "up and gate projections of different inputs")
         self._n_left -= len(roles)
         values = np.concatenate([self._values[role] for role in roles], axis=1)
         return torch.from_numpy(values).to(x.dtype).view(*x.shape[:-1], values.shape[1])
@@ -175,17 +175,10 @@ class StoredFfn:
         if GATE in self._roles:
             expected = expected * self._values[UP]
         if values.shape != expected.shape:
-            raise _unlike(self.form.block, f"{values.shape[-1]} outputs of {expected.shape[-1]} units")
+            raise other_model(self.form.block, f"{values.shape[-1]} outputs of {expected.shape[-1]} units")
         if self._is_checked or not expected.size:
             return
         limit = _CLOSE * float(np.abs(expected).max())
         if not (np.abs(values - expected) <= limit).all():
-            raise _unlike(self.form.block, "something else than an activation function between up and down")
+            raise other_model(self.form.block, "something else than an activation function between up and down")
         self._is_checked = True
-
-
-def _unlike(block: str, found: str) -> UnsupportedError:
-    return UnsupportedError(
-        block, found=found, expected="an FFN of the shape of OPT's or Llama's",
-        remedy="run this model with an engine of its own (docs/formats.md)",
-    )  # fmt: skip

@@ -122,7 +122,7 @@ def run(
         _take_turns(running, token_ids, params, listen)
         runs = [_outcome(each) for each in running]
         dtype, ending = running[0].generator.dtype, running[0].generator.eos_token_ids
-        cache = running[0].reader.policy
+        cache = running[0].reader.simulation.cache
     if params.against is not None:
         n_new = None if params.prompt is None else params.n_tokens
         reference = run_reference(Path(params.against), token_ids, dtype=dtype, n_new=n_new, ending=ending)

@@ -58,7 +58,7 @@ def write_output(source, out, *, order="random", copies=1, seed=1, **options):
     return out
 
 
-def write_predictors(out, margin):
+def write_predictors(out, margin, left_out=None):
     """Let an output of an OPT model have predictors that know its weights, and take what is just below 0 for firing."""
     from ripple_place.checkpoint.output.manifest import read_manifest
     from ripple_place.tensorfile import TensorFile
@@ -66,6 +66,8 @@ def write_predictors(out, margin):
     file = TensorFile.open(out / "model.safetensors")
     blocks = {}
     for name, entry in read_manifest(out).document["blocks"].items():
+        if name == left_out:
+            continue
         up, bias = (file.array(entry["tensors"][role]) for role in ("up", "up_bias"))
         n = bias.size
         blocks[name] = BlockPredictor(

@@ -25,6 +25,7 @@ from tests.torch.generation_models import (
     write_selection,
     write_source,
 )
+from tests.torch.models import CONFIGS, save_random
 
 
 @pytest.fixture(scope="module")
@@ -343,6 +344,39 @@ def test_no_token_is_made_of_a_read_that_failed(opt, tmp_path):
             with pytest.raises((OSError, CheckpointError), match=r"cut short|another length"):
                 next(steps)
             assert len(seen) == n_steps
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("bitnet", "sub_norm beside up and down"),
+        ("t5-gated", "with an encoder"),
+        ("mixtral", "in another form"),
+        ("gemma3n", "something else than an activation function"),
+        ("bert", "no module of its own"),
+        ("olmo2", None),
+        ("starcoder2", None),
+        ("gpt_neox", None),
+    ],
+)
+def test_families_run_or_are_refused(name, match, tmp_path):
+    """A norm over neurons, another activation rule, experts one by one; others run, whatever their names for things."""
+    torch.manual_seed(0)
+    config = CONFIGS[name]()
+    for key in ("activation_sparsity_pattern",):
+        if hasattr(config, key):
+            setattr(config, key, [0.5] * config.num_hidden_layers)
+    save_random(config, tmp_path / "source")
+    out = write_output(tmp_path / "source", tmp_path / "out")
+    params = GenerationParams(8, activity="all")
+    if match is not None:
+        with pytest.raises(UnsupportedError, match=match):
+            steps_of(out, params)
+    else:
+        text = [*PROMPT, *range(2, 40)]
+        with open_reader(out) as reader:
+            steps = list(Generator.open(out, reader, params).score(text))
+        assert np.allclose([step.nll for step in steps], expected_nll(tmp_path / "source", text), atol=1e-4)
 
 
 def test_what_cannot_run_is_refused(opt_out, llama, llama_out, tmp_path):
