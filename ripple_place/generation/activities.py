@@ -72,6 +72,20 @@ def make_activities(
     return {block: make[params.activity](block) for block in track([*skeleton.places], "loading what decides")}
 
 
+def check_routed(params: GenerationParams) -> None:
+    """Refuse activities other than the router's, where units are experts.
+
+    Raises
+    ------
+    UsageError
+    """
+    if params.activity != ORACLE:
+        raise UsageError(
+            f"--activity {params.activity}", found="a pack of experts, of which the router decides",
+            expected="no activity of another kind", remedy="leave --activity out",
+        )  # fmt: skip
+
+
 class _Makers:
     """Makes activities of a model."""
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import inspect
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripple_place.blocks import EXPERT
 from ripple_place.capture.extra import require_capture_extra
 from ripple_place.capture.model import read_tokenizer
 from ripple_place.checkpoint.output.manifest import read_manifest
 from ripple_place.errors import UsageError
-from ripple_place.generation.activities import make_activities
+from ripple_place.generation.activities import check_routed, make_activities
+from ripple_place.generation.expert_skeleton import ExpertSkeleton
 from ripple_place.generation.meter import Meter
 from ripple_place.generation.params import GenerationParams
 from ripple_place.generation.skeleton import Skeleton
+from ripple_place.generation.stored_experts import StoredExperts
 from ripple_place.generation.stored_ffn import StoredFfn
 from ripple_place.tracking import Track, no_track
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
+    from ripple_place.generation.bare_model import BareModel
     from ripple_place.generation.step import Step
     from ripple_place.runtime.layout_reader import LayoutReader
 
@@ -32,30 +36,31 @@ class Generator:
 
     Parameters
     ----------
-    skeleton : Skeleton
+    skeleton : BareModel
         With its weights, and FFNs connected.
-    ffns : mapping of str to StoredFfn
-        By block.
+    ffns : sequence of StoredFfn or StoredExperts
+        In model order.
     reader : LayoutReader
     params : GenerationParams
-    tokenizer : transformers tokenizer or None
-        None where the output has none: token ids still work.
 
     Attributes
     ----------
-    tokenizer
+    params : GenerationParams
+    reader : LayoutReader
+    model : transformers.PreTrainedModel
     eos_token_ids : frozenset of int
         Tokens that end a text.
     """
 
     def __init__(
-        self, skeleton: Skeleton, ffns: Mapping[str, StoredFfn], reader: LayoutReader, params: GenerationParams,
-        out: Path,
+        self, skeleton: BareModel, ffns: Sequence[StoredFfn | StoredExperts], reader: LayoutReader,
+        params: GenerationParams,
     ) -> None:  # fmt: skip
-        self.params, self.reader, self._skeleton, self._ffns, self._out = params, reader, skeleton, ffns, out
+        self.params, self.reader, self._skeleton, self._ffns = params, reader, skeleton, tuple(ffns)
+        self._out = out = skeleton.manifest.out
         self.model = skeleton.model
         self.eos_token_ids = _ending_tokens(skeleton, out)
-        self._meter = Meter(reader, [ffn.activity for ffn in ffns.values()])
+        self._meter = Meter(reader, [ffn.activity for ffn in ffns if isinstance(ffn, StoredFfn)])
         taken = inspect.signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in taken else "past_key_values"
         self._only_last = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
@@ -91,18 +96,25 @@ class Generator:
 
         params, manifest = params or GenerationParams(), read_manifest(out)
         with torch.inference_mode():
+            if manifest.document.get("unit") == EXPERT:
+                check_routed(params)
+                mixture = ExpertSkeleton(manifest, params.dtype)
+                mixture.load()
+                experts = [StoredExperts(form, reader, mixture.modules[name]) for name, form in mixture.forms.items()]
+                return cls(mixture, experts, reader, params)
             skeleton = Skeleton(manifest, params.dtype)
             skeleton.load()
             activities = make_activities(skeleton, manifest, reader, params, track)
-            ffns = {}
+            ffns = []
             for block, place in skeleton.places.items():
                 is_whole = reader.row_bytes(block) == place.form.row_bytes
-                ffns[block] = StoredFfn(
+                ffn = StoredFfn(
                     place.form if is_whole else place.form.without_gate(), reader, activities[block], place.function,
                     is_gated=place.form.is_gated, biases=skeleton.biases(block), down_bias=skeleton.down_bias(block),
                 )  # fmt: skip
-                skeleton.connect(block, ffns[block])
-        return cls(skeleton, ffns, reader, params, Path(out))
+                skeleton.connect(block, ffn)
+                ffns.append(ffn)
+        return cls(skeleton, ffns, reader, params)
 
     @property
     def tokenizer(self) -> Any:
@@ -125,7 +137,7 @@ class Generator:
     @property
     def resident_bytes(self) -> int:
         """Memory of what stays: the model without its FFNs, what decides, and the reader's DRAM cache."""
-        deciding = sum(ffn.activity.n_bytes for ffn in self._ffns.values())
+        deciding = sum(ffn.n_bytes for ffn in self._ffns)
         return self._skeleton.n_bytes + deciding + self.reader.dram_bytes
 
     def generate(self, token_ids: Sequence[int]) -> Iterator[Step]:
@@ -203,7 +215,7 @@ class Generator:
 
         self._meter.start()
         begun_ns = time.perf_counter_ns()
-        for ffn in self._ffns.values():
+        for ffn in self._ffns:
             ffn.start()
         with torch.inference_mode():
             output = self.model(
@@ -230,7 +242,7 @@ class Generator:
             )  # fmt: skip
 
 
-def _ending_tokens(skeleton: Skeleton, out: Path) -> frozenset[int]:
+def _ending_tokens(skeleton: BareModel, out: Path) -> frozenset[int]:
     """Return the tokens after which transformers ends a text."""
     from transformers import GenerationConfig
 

@@ -1,19 +1,15 @@
-"""A model of transformers whose FFN weights are never in memory: stand-ins in their place, all else from the bundle."""
+"""A model of transformers with stand-ins in the place of the matrices of its FFNs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ripple_place.capture.model import build_skeleton, read_config
 from ripple_place.capture.sites import activation_module
 from ripple_place.capture.tensor_names import TensorNames
-from ripple_place.capture.weights import WeightSource
-from ripple_place.checkpoint.names import BUNDLED_FILE
-from ripple_place.errors import CheckpointError
+from ripple_place.generation.bare_model import BareModel
 from ripple_place.generation.refusal import other_model
 from ripple_place.generation.row_form import DOWN, GATE, UP, form_of_block
-from ripple_place.tensorfile import TensorFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,10 +20,8 @@ if TYPE_CHECKING:
     from ripple_place.generation.row_form import RowForm
     from ripple_place.generation.stored_ffn import StoredFfn
 
-TORCH_OF_DTYPE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _KNOWN_TENSORS = {"up", "gate", "gate_up", "down", "up_bias", "gate_bias", "gate_up_bias"}
 """What the stand-ins know of an FFN; the bias of down is no tensor of its neurons."""
-_PARTS = ("bundles", "bundles_2", "gates", "padding", "padding_2", "padding_gates")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,44 +46,20 @@ class FfnPlace:
     function: Function
 
 
-class Skeleton:
-    """A model with stand-ins.
+class Skeleton(BareModel):
+    """A model with stand-ins for up, gate and down.
 
     Attributes
     ----------
-    model : transformers.PreTrainedModel
-    config : transformers.PreTrainedConfig
     places : mapping of str to FfnPlace
         By block, in model order.
     """
 
     def __init__(self, manifest: Manifest, dtype: str | None) -> None:
-        self._manifest = manifest
-        self.config = read_config(manifest.out)
-        if getattr(self.config, "is_encoder_decoder", False) or getattr(self.config, "quantization_config", None):
-            raise other_model(manifest.out, f"{self.config.model_type}, with an encoder or with quantised weights")
         forms = {block: form_of_block(block, manifest.document["bundled"][block]) for block in manifest.blocks}
-        self.model = build_skeleton(manifest.out, self.config, dtype=dtype or _dtype_of(manifest))
-        if not hasattr(self.model, "prepare_inputs_for_generation") or self.model.get_output_embeddings() is None:
-            raise other_model(manifest.out, f"{type(self.model).__name__}, which puts out no text")
-        bundled = TensorFile.open(manifest.out / BUNDLED_FILE, CheckpointError)
-        ours = {f"{block}.{part}" for block in forms for part in _PARTS}
-        self._resident = replace(
-            bundled, tensors={name: extent for name, extent in bundled.tensors.items() if name not in ours}
-        )
+        super().__init__(manifest, dtype)
         self.places = self._find_places(forms)
         self._replace_modules()
-
-    def load(self) -> None:
-        """Read every tensor that is no part of an FFN's bundles.
-
-        Raises
-        ------
-        CheckpointError
-            If one is missing.
-        """
-        WeightSource(self.model, [self._resident], "cpu").load_all()
-        self.model.tie_weights()
 
     def biases(self, block: str) -> dict[str, Float32Array]:
         """Return the biases of a block's up and gate, by role, float32."""
@@ -113,24 +83,16 @@ class Skeleton:
             self.model.get_submodule(path).forward = _entering(ffn, roles)
         self.model.get_submodule(place.down).forward = ffn.leave
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory of parameters and buffers, shared ones once."""
-        held = {}
-        for tensor in [*self.model.parameters(), *self.model.buffers()]:
-            held[tensor.data_ptr()] = tensor.nbytes
-        return sum(held.values())
-
     def _find_places(self, forms: Mapping[str, RowForm]) -> dict[str, FfnPlace]:
         stored = [part.tensor for form in forms.values() for part in form.components.values()]
-        names = TensorNames(self.model).translate([*self._resident.tensors, *dict.fromkeys(stored)])
+        names = TensorNames(self.model).translate([*self.resident.tensors, *dict.fromkeys(stored)])
         modules = dict(self.model.named_modules())
         return {block: self._find_place(block, form, names, modules) for block, form in forms.items()}
 
     def _find_place(
         self, block: str, form: RowForm, names: Mapping[str, tuple[str, bool]], modules: Mapping[str, Any]
     ) -> FfnPlace:
-        if unknown := sorted({*self._manifest.document["blocks"][block]["tensors"]} - _KNOWN_TENSORS):
+        if unknown := sorted({*self.manifest.document["blocks"][block]["tensors"]} - _KNOWN_TENSORS):
             raise other_model(block, f"{', '.join(unknown)} beside up and down")
         inner: dict[str, tuple[str, ...]] = {}
         down = ""
@@ -176,9 +138,3 @@ def _on_arrays(function: Any) -> Function:
         return result
 
     return on_arrays
-
-
-def _dtype_of(manifest: Manifest) -> str:
-    """Return the dtype of most of the bundles."""
-    dtypes = [entry["dtype"] for entry in manifest.document["bundled"].values()]
-    return TORCH_OF_DTYPE.get(max(set(dtypes), key=dtypes.count), "float32") if dtypes else "float32"

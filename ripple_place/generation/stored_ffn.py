@@ -58,6 +58,11 @@ class StoredFfn:
         self._rows: UInt8Array = np.empty((0, form.row_bytes), np.uint8)
         self._is_wanted: BoolArray = np.empty((0, 0), bool)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of what decides."""
+        return self.activity.n_bytes
+
     def start(self) -> None:
         """Forget a forward that an error has ended."""
         self._input, self._n_left, self._values = None, 0, {}

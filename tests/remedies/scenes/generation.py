@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripple_place.checkpoint.names import BUNDLED_FILE
 from ripple_place.checkpoint.output.manifest import read_manifest
+from ripple_place.generation.activities import check_routed
 from ripple_place.generation.generator import Generator
 from ripple_place.generation.known_weights import read_first_bytes
 from ripple_place.generation.params import GenerationParams
@@ -41,6 +42,12 @@ instead(
     _PARAMS, "leave the check out", "a recall to be checked without predictors: left out, or with them",
     lambda: GenerationParams(check_recall=True), GenerationParams,
     lambda: GenerationParams(activity="predicted", check_recall=True),
+)  # fmt: skip
+
+
+instead(
+    "generation/activities.py:check_routed", "", "predictors of experts: the router's choice",
+    lambda: check_routed(GenerationParams(activity="predicted")), lambda: check_routed(GenerationParams()),
 )  # fmt: skip
 
 
