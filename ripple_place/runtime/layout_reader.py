@@ -128,6 +128,7 @@ class LayoutReader:
                 device.max_request_bytes, is_last=is_last,
             )  # fmt: skip
         self.counters = ReaderCounters({name: server.counters for name, server in self._servers.items()})
+        self._queue.start()
         self._load_pinned()
 
     @classmethod

@@ -109,6 +109,20 @@ class ReadQueue:
             self._workers.end(self._n_woken)
             self._workers, self._n_woken = None, 0
 
+    def start(self) -> None:
+        """Start the threads by a read of the file's first page, for which the first batch would have to wait.
+
+        Raises
+        ------
+        OSError
+            As `finish`.
+        """
+        page_bytes = self._file.alignment_bytes
+        for array, value in zip(self.batch, (0, page_bytes, 0, min(page_bytes, self._file.size_bytes), 0), strict=True):
+            array[0] = value
+        self.begin(1)
+        self.finish()
+
     def need(self, n_requests: int, memory_bytes: int) -> None:
         """Make room for a batch; what was there is lost."""
         if n_requests > self.batch.offset_bytes.size:

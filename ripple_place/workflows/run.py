@@ -163,10 +163,7 @@ def _open(
 def _tokens(tokenizer: Any, params: RunParams) -> list[int]:
     """Return the tokens of the prompt, as the tokenizer begins texts; or the first ones of the text."""
     if params.prompt is not None:
-        ids = tokenizer(params.prompt)["input_ids"]
-        if not ids:
-            raise UsageError("--prompt", found="no tokens", expected="some text", remedy="write a few words")
-        return list(ids)
+        return list(tokenizer(params.prompt)["input_ids"])
     assert params.text is not None
     (text,) = read_texts([Path(params.text)], tokenizer)
     return [int(token) for token in text[: params.n_tokens + 1]]

@@ -93,11 +93,12 @@ def write_selection(out, rule, compensation=None):
         (out / name).write_bytes(content)
 
 
-def expected_tokens(source, n_tokens=N_TOKENS, dtype=torch.float32):
+def expected_tokens(source, n_tokens=N_TOKENS, dtype=torch.float32, prompt=PROMPT):
     """Return what transformers generates in memory."""
     model = load(source, dtype)
-    output = model.generate(torch.tensor([PROMPT]), max_new_tokens=n_tokens, do_sample=False)
-    return output[0, len(PROMPT) :].tolist()
+    given = torch.tensor([prompt])
+    output = model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=n_tokens, do_sample=False)
+    return output[0, len(prompt) :].tolist()
 
 
 def expected_nll(source, text, dtype=torch.float32):
