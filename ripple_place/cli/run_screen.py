@@ -65,8 +65,9 @@ class RunScreen:
             self._show_figures(heard)
 
     def _show_text(self, piece: str) -> None:
+        piece = printable(piece, keep="\n")
         if not self._is_one_terminal:
-            sys.stdout.write(printable(piece, keep="\n"))
+            sys.stdout.write(piece)
             sys.stdout.flush()
             return
         width = shutil.get_terminal_size().columns - 1
@@ -75,7 +76,7 @@ class RunScreen:
             self._line = self._write_line(width)
         if self._text_bar is None:
             self._text_bar = self._new_bar(position=0)
-        self._text_bar.set_description_str(printable(self._line))
+        self._text_bar.set_description_str(self._line)
 
     def _write_line(self, width: int) -> str:
         """Let the first line of what was not written yet scroll, broken at a space; return the rest."""
@@ -86,7 +87,7 @@ class RunScreen:
             at = line.rfind(" ", 1, width + 1)
             at = width if at < 0 else at
             line, rest = line[:at], line[at:].lstrip(" ") + newline + rest
-        tqdm.write(printable(line), file=sys.stdout)
+        tqdm.write(line, file=sys.stdout)
         return rest
 
     def _show_figures(self, heard: Heard) -> None:

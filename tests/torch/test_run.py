@@ -11,7 +11,7 @@ from ripple_place.cli.main import cli
 from ripple_place.errors import CheckpointError, UsageError
 from ripple_place.workflows.run import run as run_outputs
 from ripple_place.workflows.run_params import RunParams
-from tests.torch.capture_models import load, write_text
+from tests.torch.capture_models import write_text
 from tests.torch.generation_models import expected_tokens, write_output, write_predictors, write_source
 
 PROMPT = "w5 w61 w7 w30 w9 w44"
@@ -124,15 +124,11 @@ def test_a_text_is_read(folder):
 
 def test_predictors_and_rules(folder):
     """Recall is counted where it is asked for; a rule that drops much agrees less, at a loss that is told."""
-    predicted = json.loads(
-        run("b", "--text", "text.txt", "--max-tokens", "30", "--activity", "predicted", "--check-recall", "--json").stdout
-    )["outputs"][0]  # fmt: skip
+    asked = ("--text", "text.txt", "--max-tokens", "30", "--json")
+    (predicted,) = json.loads(run("b", *asked, "--activity", "predicted", "--check-recall").stdout)["outputs"]
     assert predicted["recall"] == 1
     assert 0 < predicted["precision"] < 1
-    exact, dropped = (
-        json.loads(run("a", "--text", "text.txt", "--max-tokens", "30", "--select", rule, "--json").stdout)
-        for rule in ("exact", "top-k=10%")
-    )
+    exact, dropped = (json.loads(run("a", *asked, "--select", rule).stdout) for rule in ("exact", "top-k=10%"))
     assert dropped["select"] == "top-k=10%"
     assert dropped["outputs"][0]["units_per_token"] < exact["outputs"][0]["units_per_token"]
     assert dropped["outputs"][0]["nll"] != exact["outputs"][0]["nll"]
