@@ -1,8 +1,8 @@
 """Lay out a language model's FFN neurons for flash, prove the checkpoint unchanged, and simulate the gain.
 
-The functions `profile`, `reorder`, `simulate`, `verify` and `calibrate` do what the commands of the same names do, with
-the same defaults (docs/python.md). Each name is imported when it is first used, so that ``ripple-place --help`` starts
-at once.
+The functions `profile`, `reorder`, `simulate`, `run`, `verify` and `calibrate` do what the commands of the same names
+do, with the same defaults (docs/python.md). Each name is imported when it is first used, so that ``ripple-place --help``
+starts at once.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ if TYPE_CHECKING:
     from ripple_place.workflows.profile import profile
     from ripple_place.workflows.profile_params import ProfileParams
     from ripple_place.workflows.reorder import apply_placement, reorder
+    from ripple_place.workflows.run import run
+    from ripple_place.workflows.run_params import RunParams
     from ripple_place.workflows.simulate import simulate
     from ripple_place.workflows.simulate_systems import simulate_systems
     from ripple_place.workflows.verify import verify
 
 __all__ = [
     "CalibrateParams", "CaptureParams", "ComputeParams", "PackParams", "PipelineParams", "PlacingParams", "PlanParams",
-    "PredictorParams", "ProfileParams", "ReadConditions", "RipplePlaceError", "SimulateExtras", "SimulateParams",
-    "SystemParams", "VerdictParams", "WritingParams", "__version__", "apply_placement", "calibrate", "list_devices",
-    "load_device", "pack_experts", "profile", "read_placement", "read_profile", "read_trace", "reorder", "simulate",
-    "simulate_systems", "verify", "write_placement",
+    "PredictorParams", "ProfileParams", "ReadConditions", "RipplePlaceError", "RunParams", "SimulateExtras",
+    "SimulateParams", "SystemParams", "VerdictParams", "WritingParams", "__version__", "apply_placement", "calibrate",
+    "list_devices", "load_device", "pack_experts", "profile", "read_placement", "read_profile", "read_trace", "reorder",
+    "run", "simulate", "simulate_systems", "verify", "write_placement",
 ]  # fmt: skip
 
 _MODULE_OF = {
@@ -60,6 +62,7 @@ _MODULE_OF = {
     "ProfileParams": "workflows.profile_params",
     "ReadConditions": "flash.device.conditions",
     "RipplePlaceError": "errors",
+    "RunParams": "workflows.run_params",
     "SimulateExtras": "scoring.extras",
     "SimulateParams": "scoring.params",
     "SystemParams": "scoring.system_params",
@@ -75,6 +78,7 @@ _MODULE_OF = {
     "read_profile": "graph.profile",
     "read_trace": "trace.files",
     "reorder": "workflows.reorder",
+    "run": "workflows.run",
     "simulate": "workflows.simulate",
     "simulate_systems": "workflows.simulate_systems",
     "verify": "workflows.verify",

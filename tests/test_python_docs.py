@@ -12,6 +12,8 @@ import pytest
 
 import ripple_place
 from ripple_place.flash.results import LayoutResult
+from ripple_place.generation.report import OutputRun, RunReport
+from ripple_place.generation.step import Step
 from ripple_place.placing.block_report import BlockReport
 from ripple_place.placing.reorder_report import ReorderReport
 from ripple_place.scoring.report import SimulateReport
@@ -26,7 +28,7 @@ TEXT = (ROOT / "docs" / "python.md").read_text()
 PARAMS = [name for name in ripple_place.__all__ if name.endswith(("Params", "Extras", "Conditions"))]
 RESULTS = (
     ProfileReport, ReorderReport, BlockReport, PackReport, SimulateReport, LayoutResult, SystemScores, SystemResult,
-    VerifyReport,
+    RunReport, OutputRun, Step, VerifyReport,
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ripple_place.generation.report import RunReport
 
 _HEADERS = (
-    "output", "tokens/s", "I/O", "p50", "p90", "p99", "predicted", "waited", "computed", "reads", "read", "hits",
+    "output", "tokens/s", "I/O", "p50", "p90", "p99", "predicted", "waited", "computed", "reads", "fetched", "hits",
 )  # fmt: skip
 
 

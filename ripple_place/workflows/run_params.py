@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
@@ -90,7 +90,6 @@ class RunParams:
     check: str = FULL
     against: Path | str | None = None
     seed: int = 0
-    generation: GenerationParams = field(init=False)
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.text is None):
@@ -114,12 +113,16 @@ class RunParams:
                 f"--dram-budget {self.dram_budget}", found="no budget",
                 expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
             )  # fmt: skip
+        _ = self.generation  # What is wrong with it is said now.
+
+    @property
+    def generation(self) -> GenerationParams:
+        """What the model does with it."""
         rule = None if self.select is None else parse_rule(self.select)
-        params = GenerationParams(
+        return GenerationParams(
             self.n_tokens, self.activity if rule is None else RULE, rule, ORACLE if rule is None else self.activity,
             self.recall, self.check_recall, self.dtype, self.prefill_rows,
         )  # fmt: skip
-        object.__setattr__(self, "generation", params)
 
     @property
     def n_tokens(self) -> int:
