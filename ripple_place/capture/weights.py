@@ -78,8 +78,13 @@ class WeightSource:
         return self._load(lambda name: name.startswith(prefixes))
 
     def load_all(self) -> None:
-        """Give values to all tensors; errors as of `load`."""
-        self._load(lambda name: True)
+        """Give values to all tensors, in one memory where modules share them; errors as of `load`."""
+        firsts = {name: self._names_of[name][0] for name in self._parameters}
+        self._load(lambda name: firsts.get(name, name) == name)
+        for name, first in firsts.items():
+            if name != first:
+                self._set(name, self.model.get_parameter(first))
+                self._loaded.add(name)
 
     def load_when_called(self, apart_from: Iterable[str]) -> None:
         """Give values to a module's own tensors when it is called for the first time.

@@ -65,6 +65,7 @@ class Generator:
         self._cache_name = "cache" if "cache" in taken else "past_key_values"
         self._only_last = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
         self._tokenizer: Any = None
+        self.model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
 
     @classmethod
     def open(
@@ -240,6 +241,11 @@ class Generator:
                 "prompt", found=f"{len(token_ids)} tokens and {n_more} to come", expected=f"at most {n_positions}, "
                 "for which the model has positions", remedy="shorten the text, or lower --max-tokens",
             )  # fmt: skip
+
+
+def _in_one_piece(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy the last token's state out of those of a prompt: on a part of them, torch copies the head's whole weight."""
+    return (inputs[0].flatten().clone().view(inputs[0].shape), *inputs[1:])
 
 
 def _ending_tokens(skeleton: BareModel, out: Path) -> frozenset[int]:

@@ -113,7 +113,8 @@ class StoredFfn:
         for added in (self._down_bias, self.activity.added):
             if added is not None:
                 sums += added
-        self._input, self._values = None, {}
+        # All layers' rows together would be the memory that is saved.
+        self._input, self._values, self._rows = None, {}, np.empty((0, self.form.row_bytes), np.uint8)
         return torch.from_numpy(sums).to(h.dtype).view(*h.shape[:-1], self.form.hidden)
 
     def _compute(self, inputs: Float32Array) -> None:
