@@ -125,6 +125,17 @@ def test_the_default_device_of_the_commands_is_the_library_s():
     assert DEFAULT_DEVICE in {option.name: option for option in cli.commands["reorder"].params}["device"].help
 
 
+def test_the_generating_page_names_every_option_of_run():
+    """And every word of --activity."""
+    shared = ("out", "--json", "--seed", "--threads", "-q", "-v", "--quiet", "--verbose")
+    for option in cli.commands["run"].params:
+        for flag in option.opts:
+            assert flag in shared or f"`{flag}" in DOCS["generating.md"], flag
+    (activity,) = (option for option in cli.commands["run"].params if option.name == "activity")
+    for word in activity.type.choices:
+        assert f"| `{word}`" in DOCS["generating.md"]
+
+
 def test_the_profiling_page_names_every_option_of_a_capture():
     """What `profile` offers beside traces is explained, and each rule and source in the tables can be written so."""
     text = DOCS["profiling.md"]
