@@ -295,6 +295,24 @@ def test_a_rule_drops_what_it_says(llama, rule, tmp_path):
     assert runs[0][-1].n_asked < exact[-1].n_asked
 
 
+def test_a_rule_costs_what_it_does_in_the_whole_model(llama, tmp_path):
+    """The NLL of a text, against transformers with the same outputs set to 0."""
+    out = write_output(llama[0], tmp_path / "out")
+    write_selection(out, "teal=50%")
+    text = PROMPT + llama[1][:40]
+    params = GenerationParams(activity="rule", rule=parse_rule("teal=50%"))
+    with open_reader(out) as reader:
+        steps = list(Generator.open(out, reader, params).score(text))
+    model = load(llama[0], torch.float32)
+    for layer in model.model.layers:
+        layer.mlp.down_proj.register_forward_pre_hook(lambda module, inputs: (inputs[0] * (inputs[0].abs() > 0.1),))
+    with torch.no_grad():
+        logits = model(torch.tensor([text])).logits[0, :-1].log_softmax(-1)
+    expected = [-float(row[token]) for row, token in zip(logits, text[1:], strict=True)]
+    assert np.allclose([step.nll for step in steps], expected, atol=1e-4)
+    assert not np.allclose(expected, expected_nll(llama[0], text), atol=1e-2)
+
+
 def test_what_was_dropped_on_average_is_added(llama, tmp_path):
     """The compensation that was tuned with a rule: the same text as without, only if it is zero."""
     nll = []
