@@ -79,6 +79,14 @@ def test_caches_and_chunks_change_no_bit(cache, tmp_path):
     assert (sum(step.n_hits for step in runs[1]) > 0) == (cache != "none")
 
 
+def test_one_cache_of_all_layers(tmp_path):
+    """Experts of one layer leave for those of another; the text is the same."""
+    source, out = pack(tmp_path, "qwen3_moe")
+    steps = steps_of(out, GenerationParams(60), cache="lru", pool_neurons=8)
+    assert tokens_of(steps) == expected(source, 60)
+    assert 0 < sum(step.n_hits for step in steps) < sum(step.n_asked for step in steps)
+
+
 def test_the_order_on_storage_changes_no_bit(tmp_path):
     """Outputs are added up by number."""
     (tmp_path / "one").mkdir()
