@@ -1,7 +1,7 @@
 """Lay out a language model's FFN neurons for flash, prove the checkpoint unchanged, and simulate the gain.
 
 The functions `profile`, `reorder`, `simulate`, `run`, `verify` and `calibrate` do what the commands of the same names
-do, with the same defaults (docs/python.md). Each name is imported when it is first used, so that ``ripple-place --help``
+do, with the same defaults (docs/python.md). Each name is imported when it is first used, so that `ripple-place --help`
 starts at once.
 """
 
