@@ -10,6 +10,7 @@ import pytest
 
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
+from tests.bad_storage import build_bad_storage
 from tests.builders import llama_config, llama_tensors, opt_config, opt_tensors, write_checkpoint
 from tests.flash.builders import block_trace, linear_device, trace_of
 from tests.trace_builders import planted_clusters, write_stock_trace
@@ -60,6 +61,12 @@ def profile_path(tmp_path: Path, trace_path: Path) -> Path:
     """Return the profile of that trace."""
     profile(trace_path, tmp_path / "pico.profile", ProfileParams(verdict=None))
     return tmp_path / "pico.profile"
+
+
+@pytest.fixture(scope="session")
+def bad_storage(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a library that stands between a process and storage."""
+    return build_bad_storage(tmp_path_factory.mktemp("storage"))
 
 
 @pytest.fixture

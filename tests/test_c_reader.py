@@ -357,39 +357,6 @@ def test_truncated(program: Path, opt_out: Path, tmp_path: Path, n_bytes: int) -
         assert served.message.count("\n") == 1
 
 
-BAD_STORAGE = """
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-/* Storage that refuses direct reads, fails at an offset, or is interrupted before each read. */
-ssize_t pread64(int descriptor, void *target, size_t n_bytes, off_t offset) {
-    static __thread int n_calls;
-    if (getenv("NO_DIRECT") && (fcntl(descriptor, F_GETFL) & O_DIRECT)) return errno = EINVAL, -1;
-    if (getenv("FAILS_AT") && offset == atoll(getenv("FAILS_AT"))) return errno = EIO, -1;
-    if (getenv("INTERRUPTED") && ++n_calls % 2) return errno = EINTR, -1;
-    return syscall(SYS_pread64, descriptor, target, n_bytes, offset);
-}
-
-ssize_t pread(int descriptor, void *target, size_t n_bytes, off_t offset) {
-    return pread64(descriptor, target, n_bytes, offset);
-}
-"""
-
-
-@pytest.fixture(scope="session")
-def bad_storage(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a library that stands between the reader and storage."""
-    folder = tmp_path_factory.mktemp("storage")
-    (folder / "storage.c").write_text(BAD_STORAGE)
-    line = ["cc", "-shared", "-fPIC", "-o", folder / "storage.so", folder / "storage.c"]
-    subprocess.run(line, check=True)
-    return str(folder / "storage.so")
-
-
 def test_without_direct_reads(program: Path, opt_out: Path, tmp_path: Path, bad_storage: str) -> None:
     """Where storage refuses direct reads, the page cache serves the same, after a warning."""
     requests, plain = write_requests(tmp_path / "requests", requests_for(opt_out)), program.with_name("reader")

@@ -66,6 +66,7 @@ _REMEDIES = {
     errno.EACCES: "Check the permissions",
     errno.EPERM: "Check the permissions",
     errno.EROFS: "Write elsewhere; this file system is read-only",
+    errno.EMFILE: "Close files, or raise the limit on open files (ulimit -n)",
     errno.EIO: "Check the storage; the system log says more",
 }
 

@@ -17,6 +17,10 @@ _sem_wait = external_c_function("sem_wait", ctypes.c_int, ctypes.c_void_p)
 _sem_post = external_c_function("sem_post", ctypes.c_int, ctypes.c_void_p)
 
 
+_ATTEMPTS = 3
+"""File systems in user space let signals interrupt a read."""
+
+
 class Batch(NamedTuple):
     """The reads of a batch, in arrays that stay where they are.
 
@@ -56,9 +60,12 @@ def take_requests(descriptor: int, memory_address: int, batch: Batch, control: A
         request = fetch_add(control, NEXT, 1)
         if request >= control[N_REQUESTS]:
             return
-        n_read[request] = pread(
-            descriptor, memory_address + target_bytes[request], length_bytes[request], offset_bytes[request]
-        )  # fmt: skip
+        for _ in range(_ATTEMPTS):
+            n_read[request] = pread(
+                descriptor, memory_address + target_bytes[request], length_bytes[request], offset_bytes[request]
+            )  # fmt: skip
+            if n_read[request] >= 0:
+                break
         if n_read[request] < least_bytes[request]:
             fetch_add(control, FAILED, 1)
 

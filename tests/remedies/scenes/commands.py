@@ -274,6 +274,23 @@ refused_by_the_system(errno.EROFS, "read-only", "a read-only file system: elsewh
 refused_by_the_system(errno.EIO, "the system log", "storage that fails", untried="no test can repair storage")
 
 
+@case(_SYSTEM, "limit on open files")
+def limit_on_open_files(folder: Path) -> Attempts:
+    """A table of open files that is full: the limit is raised, or files are closed."""
+    trace, (soft, hard) = trace_at(folder / "trace"), resource.getrlimit(resource.RLIMIT_NOFILE)
+    profiled(trace, "--out", folder / "before")  # Whatever is imported has been, and opens nothing.
+
+    def limited(n_files: int) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n_files, hard))
+        try:
+            profiled(trace, "--out", folder / "out")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    yield lambda: limited(len(os.listdir("/proc/self/fd")) - 1)
+    yield lambda: limited(soft)
+
+
 @case(_SYSTEM, "limit on file sizes")
 def limit_on_file_sizes(folder: Path) -> Attempts:
     """A limit on the sizes of files: it is raised."""
