@@ -85,18 +85,17 @@ def test_no_more_files(out: Path) -> None:
     with LayoutReader.open(out, linear_device(), SimulationParams()) as reader:
         reader.serve("layers.0", np.array([0]))
     before, (soft, hard) = os.listdir("/proc/self/fd"), resource.getrlimit(resource.RLIMIT_NOFILE)
-    n_refused = 0
+    refused = []
     for n_more in range(3):
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) - 1 + n_more, hard))
         try:
             LayoutReader.open(out, linear_device(), SimulationParams()).close()
         except OSError as error:
-            n_refused += 1
-            assert error.errno == errno.EMFILE
-            assert error.filename is not None
+            refused.append(error)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert 1 <= n_refused < 3
+    assert 1 <= len(refused) < 3
+    assert all(error.errno == errno.EMFILE and error.filename is not None for error in refused)
     with LayoutReader.open(out, linear_device(), SimulationParams()) as reader:
         reader.serve("layers.0", np.array([0]))
     assert len(os.listdir("/proc/self/fd")) == len(before)
