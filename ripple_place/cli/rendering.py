@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def echo(text: str, *, err: bool = False) -> None:
+def echo(text: str, *, err: bool = False, end: str = "\n") -> None:
     """Print text to stdout, or to stderr, with everything escaped that is not printable; lines end where they did.
 
     Raises
@@ -30,11 +30,18 @@ def echo(text: str, *, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
     try:
         # Not by click, which writes UTF-8 to a stream that says that it takes ASCII.
-        stream.write(printable(text, keep="\n") + "\n")
+        stream.write(printable(text, keep="\n") + end)
         stream.flush()
     except OSError as error:
         error.filename = error.filename or f"standard {'error' if err else 'output'}"
         raise
+
+
+def echo_above_bars(text: str) -> None:
+    """Print a line to stdout, where bars are drawn on the same terminal."""
+    from tqdm import tqdm
+
+    tqdm.write(printable(text), file=sys.stdout)
 
 
 def echo_json(document: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ripple_place.cli.rendering import echo, number, percent
+from ripple_place.cli.rendering import echo, echo_above_bars, number, percent
 from ripple_place.printable import printable
 
 if TYPE_CHECKING:
@@ -65,13 +65,11 @@ class RunScreen:
             self._show_figures(heard)
 
     def _show_text(self, piece: str) -> None:
-        piece = printable(piece, keep="\n")
         if not self._is_one_terminal:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            echo(piece, end="")
             return
         width = shutil.get_terminal_size().columns - 1
-        self._line += piece
+        self._line += printable(piece, keep="\n")
         while "\n" in self._line or len(self._line) > width:
             self._line = self._write_line(width)
         if self._text_bar is None:
@@ -80,14 +78,12 @@ class RunScreen:
 
     def _write_line(self, width: int) -> str:
         """Let the first line of what was not written yet scroll, broken at a space; return the rest."""
-        from tqdm import tqdm
-
         line, newline, rest = self._line.partition("\n")
         if len(line) > width:
             at = line.rfind(" ", 1, width + 1)
             at = width if at < 0 else at
             line, rest = line[:at], line[at:].lstrip(" ") + newline + rest
-        tqdm.write(line, file=sys.stdout)
+        echo_above_bars(line)
         return rest
 
     def _show_figures(self, heard: Heard) -> None:
