@@ -55,10 +55,11 @@ test-fast: .venv/.installed-dev  ## Run the tests that fail first, stopping at t
 	$(BIN)/python -m pytest -x --failed-first
 
 test-nojit: .venv/.installed-dev  ## Run the kernels' tests as plain Python
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) tests/kernels tests/graph tests/ordering tests/flash tests/select tests/checkpoint
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) tests/kernels tests/graph tests/ordering tests/flash tests/select tests/checkpoint \
+	  tests/runtime
 
 test-torch: .venv-torch/.installed  ## Run the tests with real Hugging Face models
-	.venv-torch/bin/python -m pytest -q tests/torch
+	.venv-torch/bin/python -m pytest $(PARALLEL) -q tests/torch
 
 # Compiled functions (the kernels, and the replay of each cache policy) cannot be traced, so a second run without the
 # compiler counts their lines. Warnings of coverage must not become errors of tests. The profile `ci` of hypothesis draws

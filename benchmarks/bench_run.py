@@ -114,7 +114,10 @@ def bench(model: str, data: Path, scratch: Path, device: Path, options: argparse
     measured: dict[str, list[np.ndarray]] = {name: [] for name in ORDERINGS}
     predicted = {}
     for ordering in ORDERINGS:
-        placing = PlacingParams(ordering=ordering, device=device, dram_budget=budget, cache=options.cache)
+        limit_s = options.search_s if ordering == "flash-time" else None
+        placing = PlacingParams(
+            ordering=ordering, device=device, dram_budget=budget, cache=options.cache, time_limit_s=limit_s
+        )
         reorder(data / "models" / model, learned, scratch / f"{model}-{ordering}", placing)
     for _ in range(options.repeats):
         with ExitStack() as stack:
@@ -146,6 +149,7 @@ def main() -> None:
     parser.add_argument("--cache", default="lru")
     parser.add_argument("--tokens", type=int, default=320, help="a multiple of 32")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--search-s", type=float, default=90, help="time for the flash-time order of a model")
     parser.add_argument("--iops", type=int, help="slow the storage down to so many reads a second")
     parser.add_argument("--models", nargs="+", default=MODELS)
     options = parser.parse_args()

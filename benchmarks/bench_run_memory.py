@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,9 @@ def main() -> None:
     parser.add_argument("--tokens", default="24")
     parser.add_argument("--dram", default="0.05", help="share of each block's neurons")
     options = parser.parse_args()
+    if find_spec("torch") is None or not os.access(MEMORY_GROUP.parent, os.W_OK):
+        print("torch, or a control group to limit memory with, is missing: nothing is run")
+        return
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, limit {options.limit}")
     with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
         folder, clusters = Path(scratch), np.random.default_rng(0).permutation(N_NEURONS) % N_CLUSTERS

@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +18,7 @@ from ripple_place.workflows.run_params import RunParams
 from tests.torch.capture_models import write_text
 from tests.torch.generation_models import expected_tokens, write_output, write_predictors, write_source
 
+ROOT = Path(__file__).parents[2]
 PROMPT = "w5 w61 w7 w30 w9 w44"
 DEVICE = """
 name = "small"
@@ -191,6 +196,19 @@ def test_a_file_that_is_cut_in_mid_run(folder, tmp_path):
     with pytest.raises((CheckpointError, OSError), match=r"cut short|another length"):
         run_outputs([out], RunParams(prompt=PROMPT, max_tokens=30), listen=cut)
     assert len(heard) == 5
+
+
+def test_a_run_that_is_killed(folder, tmp_path):
+    """By SIGKILL, once it has said something: the output is as it was, and a later run says the same and more."""
+    out = write_output(folder / "model", tmp_path / "out")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    line = [sys.executable, "-m", "ripple_place", "run", str(out), "--prompt", PROMPT, "--max-tokens", "200", "-q"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        said = process.stdout.read(20).decode()
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert json.loads(run(out, "--prompt", PROMPT, "--max-tokens", "200", "--json").stdout)["text"].startswith(said)
 
 
 def test_words_that_end_a_text(folder):
