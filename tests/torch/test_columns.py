@@ -1,5 +1,6 @@
 """Columns of real models: what is recorded, what it costs and what rules choose, against plain hooks on the modules."""
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_recorded_columns(family, rule, written):
                 logits[torch.from_numpy(positions)], torch.from_numpy(targets), reduction="none"
             )
             nats, n_scored = nats + float(loss.double().sum()), n_scored + len(targets)
-    assert done.perplexity == np.exp(nats / n_scored)
+    assert done.perplexity == math.exp(nats / n_scored)
     assert done.perplexity != done.perplexity_without_rule
     assert list(done.trace.blocks) == list(seen), "an FFN's inputs come before its down columns"
     recorded_rows = [batch.rows()[""].positions for batch in setup.batches]

@@ -28,7 +28,7 @@ from ripple_place.workflows.reorder import reorder
 from ripple_place.workflows.verify import verify
 from tests.builders import contents
 from tests.predict.builders import add_predictor, firing_on, layer_norm_inputs, predictor_of
-from tests.torch.capture_models import CAUSAL, write_model, write_text
+from tests.torch.capture_models import CAUSAL, load, write_model, write_text
 
 
 def decisions(path, x):
@@ -125,6 +125,13 @@ def test_of_a_model_in_one_run(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "N_STEPS", 50)
     write_text(tmp_path / "text")
     model = write_model(tmp_path / "model", CAUSAL["opt"]())
+    # As trained models have it: without biases to speak of, a norm puts out next to nothing that is constant.
+    biased = load(model, torch.float32)
+    with torch.no_grad():
+        for name, parameter in biased.named_parameters():
+            if name.endswith("layer_norm.bias"):
+                parameter.add_(0.5)
+    biased.save_pretrained(model)
     windows = WindowParams(max_tokens=132, segment_length=44, sequence_length=16)
     capture = CaptureParams(tmp_path / "text", windows, predictor=PredictorParams(4), n_threads=1)
     profile(model, tmp_path / "p", ProfileParams(capture=capture, powerinfer=tmp_path / "exported", verdict=None))
