@@ -115,7 +115,7 @@ def run(
     require_capture_extra(names[0])
     device = load_device(str(params.device))
     depth = params.queue_depth or _saturating_depth(device)
-    conditioned = under(device, _conditions(device, depth))
+    conditioned = under(device, _conditions(device, params.queue_depth))
     with ExitStack() as stack:
         running = [_open(name, params, conditioned, depth, track, stack) for name in names]
         token_ids = _tokens(running[0].generator.tokenizer, params)
@@ -204,9 +204,10 @@ def _saturating_depth(device: DeviceProfile) -> int:
     return min(full, default=DEFAULT_DEPTH)
 
 
-def _conditions(device: DeviceProfile, depth: int) -> ReadConditions:
-    """Return under which the simulator predicts: this depth, where the profile knows depths."""
-    return ReadConditions(queue_depth=depth if device.queue_depths and depth >= device.queue_depths[0] else None)
+def _conditions(device: DeviceProfile, depth: int | None) -> ReadConditions:
+    """Return under which the simulator predicts: the depth that was asked for, where the profile knows depths."""
+    is_known = depth is not None and device.queue_depths and depth >= device.queue_depths[0]
+    return ReadConditions(queue_depth=depth if is_known else None)
 
 
 def _warnings(runs: Sequence[OutputRun], device: DeviceProfile) -> list[str]:
