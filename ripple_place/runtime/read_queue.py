@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,8 @@ class ReadQueue:
         self.memory: UInt8Array = aligned_buffer(1 << 20)
         self.batch = _room(FIRST_REQUESTS)
         self._workers: _Workers | None = None
-        self._n_woken, self._begun_ns = 0, 0
+        self._finalizer: weakref.finalize[..., ReadQueue] | None = None
+        self._begun_ns = 0
 
     def __enter__(self) -> ReadQueue:
         return self
@@ -105,9 +107,9 @@ class ReadQueue:
 
     def close(self) -> None:
         """End the threads; a batch that was begun is finished first."""
-        if self._workers is not None:
-            self._workers.end(self._n_woken)
-            self._workers, self._n_woken = None, 0
+        if self._finalizer is not None:
+            self._finalizer()
+        self._workers = self._finalizer = None
 
     def start(self) -> None:
         """Start the threads by a read of the file's first page, for which the first batch would have to wait.
@@ -138,8 +140,9 @@ class ReadQueue:
             return
         if self._workers is None:
             self._workers = _Workers(self._file.descriptor, self.depth, self.batch)
-        self._n_woken = min(n_requests, self.depth)
-        self._workers.start(n_requests, self.memory.ctypes.data, self._n_woken)
+            # A queue that is forgotten, not closed, must not leave threads that write to its memory.
+            self._finalizer = weakref.finalize(self, self._workers.end)
+        self._workers.start(n_requests, self.memory.ctypes.data)
 
     def finish(self) -> None:
         """Wait for the batch, and note what it took in `times`.
@@ -150,11 +153,10 @@ class ReadQueue:
             If storage refused a read, or returned less than the file had.
         """
         waiting_ns = time.perf_counter_ns()
-        if self._workers is None or self._n_woken == 0:
+        if self._workers is None or not self._workers.n_woken:
             self.times = BatchTimes()
             return
-        end_ns, n_failed = self._workers.wait(self._n_woken)
-        self._n_woken = 0
+        end_ns, n_failed = self._workers.wait()
         now_ns = time.perf_counter_ns()
         self.times = BatchTimes((end_ns - self._begun_ns) / 1e3, (now_ns - waiting_ns) / 1e3)
         if n_failed:
@@ -182,6 +184,7 @@ class _Workers:
     """The threads of a queue, and what they share."""
 
     def __init__(self, descriptor: int, depth: int, batch: Batch) -> None:
+        self.n_woken = 0
         library = ctypes.CDLL(None)
         self._semaphores = [ctypes.create_string_buffer(_SEMAPHORE_BYTES) for _ in range(2)]
         for semaphore in self._semaphores:
@@ -209,22 +212,24 @@ class _Workers:
         """Of the batch under way."""
         return int(self._control[N_REQUESTS])
 
-    def start(self, n_requests: int, memory_address: int, n_workers: int) -> None:
-        """Let workers read a batch."""
+    def start(self, n_requests: int, memory_address: int) -> None:
+        """Let as many workers as there are requests read a batch."""
+        self.n_woken = min(n_requests, len(self._threads))
         self._control[:] = 0
         self._control[N_REQUESTS] = n_requests
         self._address[0] = memory_address
         self._end_ns[:] = 0
-        wake(self._wake, n_workers)
+        wake(self._wake, self.n_woken)
 
-    def wait(self, n_workers: int) -> tuple[int, int]:
+    def wait(self) -> tuple[int, int]:
         """Wait until workers are done; return when the last one was, and how many reads failed."""
-        wait_for(self._done, n_workers)
+        wait_for(self._done, self.n_woken)
+        self.n_woken = 0
         return int(self._end_ns.max()), int(self._control[FAILED])
 
-    def end(self, n_working: int) -> None:
+    def end(self) -> None:
         """Wait until workers are done, and end all threads."""
-        wait_for(self._done, n_working)
+        self.wait()
         self._control[STOP] = 1
         wake(self._wake, len(self._threads))
         for thread in self._threads:

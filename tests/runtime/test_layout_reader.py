@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -272,3 +273,19 @@ def test_no_descriptors(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             reader.serve("layers.0", np.array([0, 50]))
             assert threading.active_count() > before
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("is_reading", [False, True])
+def test_readers_that_are_forgotten(out: Path, is_reading: bool) -> None:
+    """Threads end with a reader that nobody closed, even in the middle of a row."""
+    gc.collect()
+    before = threading.active_count()
+    for _ in range(20):
+        reader = LayoutReader.open(out, DEVICE, SimulationParams(), ReaderParams(check="header"))
+        pending = reader.begin("layers.0", np.arange(0, 90, 2))
+        if not is_reading:
+            pending.wait()
+        reader.file.close()  # Which a name of the system's own keeps open otherwise.
+        del reader, pending
+        gc.collect()
+        assert threading.active_count() == before
