@@ -1,7 +1,8 @@
-"""A function of the system that says no."""
+"""Functions of the system that say no, and how many files may be opened."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,3 +21,10 @@ class FailingCall:
         if self.calls_left == 0:
             raise self.error
         return self.function(*arguments, **options)
+
+
+def next_descriptor() -> int:
+    """Return the number that the next file will get: with it as the limit, none can be opened."""
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor

@@ -17,7 +17,7 @@ from ripple_place.workflows import profile as profile_module
 from ripple_place.workflows.profile import profile
 from ripple_place.workflows.profile_params import ProfileParams
 from ripple_place.workflows.verify import verify
-from tests.failing_call import FailingCall
+from tests.failing_call import FailingCall, next_descriptor
 from tests.remedies.bench import counts_at, model_at, output_at, placement_at, profile_at, trace_at
 from tests.remedies.cases import case, instead, run
 
@@ -287,7 +287,7 @@ def limit_on_open_files(folder: Path) -> Attempts:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    yield lambda: limited(len(os.listdir("/proc/self/fd")) - 1)
+    yield lambda: limited(next_descriptor())
     yield lambda: limited(soft)
 
 
