@@ -134,8 +134,8 @@ class BlockServer:
 
         Parameters
         ----------
-        slots : ndarray of shape (n,), int32
-            Ascending, none twice.
+        slots : ndarray of shape (n,), int32, or of shape (n_units,), bool
+            Ascending, none twice; or which are wanted.
         is_hit : ndarray of shape (n,), uint8, optional
             Which of them are in DRAM, where somebody else has asked this very cache. None: it is asked here.
         rows : ndarray of shape (n, row_bytes), uint8, optional
@@ -198,8 +198,10 @@ class BlockServer:
         return slots.size * self._row_bytes
 
     def _checked(self, slots: AnyArray) -> Int32Array:
-        slots = np.ascontiguousarray(slots, np.int32)
         n = self.layout.n_neurons
+        if slots.dtype == bool and slots.shape == (n,):
+            return np.flatnonzero(slots).astype(np.int32)
+        slots = np.ascontiguousarray(slots, np.int32)
         if slots.ndim != 1 or (slots.size and (slots[0] < 0 or slots[-1] >= n or not (slots[1:] > slots[:-1]).all())):
             raise UsageError(
                 self.name, found="slots that are out of order, or out of range",

@@ -200,8 +200,8 @@ class LayoutReader:
         Parameters
         ----------
         block : str
-        slots : ndarray of shape (n,), int32
-            Ascending, none twice.
+        slots : ndarray of shape (n,), int32, or of shape (n_units,), bool
+            Ascending, none twice; or which are wanted.
         is_hit : ndarray of shape (n,), uint8, optional
             What the block's cache said, where it was asked elsewhere (`use_cache`).
         rows : ndarray of shape (n, row_bytes), uint8, optional

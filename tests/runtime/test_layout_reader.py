@@ -138,6 +138,16 @@ def test_given_memory(out: Path) -> None:
             reader.serve("layers.2", np.array([0]))
 
 
+def test_a_mask(out: Path) -> None:
+    """Slots may be told as one bit for each unit; a mask of another length is refused."""
+    mask = np.zeros(96, bool)
+    mask[[3, 50, 51]] = True
+    with LayoutReader.open(out, DEVICE, SimulationParams()) as reader:
+        np.testing.assert_array_equal(reader.serve("layers.1", mask), bundles_by_index(out, "layers.1")[mask])
+        with pytest.raises(UsageError, match="out of order"):
+            reader.serve("layers.1", mask[:-1])
+
+
 def test_hits_come_first(out: Path) -> None:
     """Rows of units in DRAM are there before the others are read."""
     bundles = bundles_by_index(out, "layers.0")
