@@ -98,7 +98,12 @@ class BundledFile:
             raise UsageError(
                 path, found="no such file", expected="the bundled file of this output", remedy=_AGAIN
             )  # fmt: skip
-        entry = manifest.document["files"][BUNDLED_FILE]
+        entry = manifest.document["files"].get(BUNDLED_FILE)
+        if entry is None:
+            raise CheckpointError(
+                manifest.out, found="a manifest without length and hash of the bundled file", expected="both",
+                remedy=_AGAIN,
+            )  # fmt: skip
         _check_header(path, manifest, entry["size_bytes"])
         file = cls(DirectFile.open(path), entry["size_bytes"], manifest.document["bundled"])
         try:

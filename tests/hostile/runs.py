@@ -46,11 +46,13 @@ from ripple_place.checkpoint.rewrite import execute
 from ripple_place.errors import CheckpointError, RipplePlaceError
 from ripple_place.experts.accesses import list_accesses, unit_bytes_of
 from ripple_place.flash.device.files import read_device
+from ripple_place.flash.simulation_params import SimulationParams
 from ripple_place.graph.profile import read_profile
 from ripple_place.placement import ModelPlacement, NeuronPlacement, read_placement, write_placement
 from ripple_place.placing.params import PlacingParams
 from ripple_place.predict.files import predictors_content, read_predictors
 from ripple_place.predict.params import MAGNITUDE
+from ripple_place.runtime.layout_reader import LayoutReader, ReaderParams
 from ripple_place.scoring.params import SimulateParams
 from ripple_place.scoring.system_params import SystemParams
 from ripple_place.systems.plan import METADATA_KEY
@@ -86,6 +88,7 @@ from tests.checkpoint.model.test_quantised import (
     write_quantised,
 )
 from tests.checkpoint.test_carriers import PEFT_CONFIG, gguf, lora, write_adapter
+from tests.flash.builders import linear_device
 from tests.hostile.mutations import (
     invent_torch_file,
     mutate_bytes,
@@ -217,6 +220,14 @@ class Targets:
             "bundled": (
                 root / "out" / "ripple_place" / "bundled.safetensors", mutate_container,
                 lambda: verify(self.opt, root / "out"),
+            ),
+            "bundled, read for real": (
+                root / "out" / "ripple_place" / "bundled.safetensors", mutate_container,
+                lambda: _serve_all(root / "out"),
+            ),
+            "manifest with its hash, read for real": (manifest, _mutate_manifest, lambda: _serve_all(root / "out")),
+            "manifest of gates, read for real": (
+                root / "gates" / "ripple_place" / "manifest.json", _mutate_manifest, lambda: _serve_all(root / "gates"),
             ),
             "bundled columns": (
                 root / "columns" / "ripple_place" / "bundled.safetensors", mutate_container,
@@ -399,6 +410,13 @@ def write_imatrix(path: Path, sizes: dict[str, int]) -> None:
             struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 7, size) + np.ones(size, "<f4").tobytes()
         )
     path.write_bytes(data + struct.pack("<ii", 7, 4) + b"wiki")
+
+
+def _serve_all(out: Path) -> None:
+    """Read every unit of an output, whose bytes nobody compares with their hash."""
+    with LayoutReader.open(out, linear_device(), SimulationParams("lru"), ReaderParams(2, check="header")) as reader:
+        for name, block in reader.layout.blocks.items():
+            reader.serve(name, np.arange(block.n_neurons))
 
 
 def _mutate_manifest(data: bytes, rng: random.Random) -> bytes:

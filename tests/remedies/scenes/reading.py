@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from ripple_place.flash.device.conditions import ReadConditions, under
 from ripple_place.flash.device.files import load_device
 from ripple_place.flash.simulation_params import SimulationParams
 from ripple_place.runtime.layout_reader import LayoutReader, ReaderParams
+from tests.builders import adjust_manifest
 from tests.flash.builders import linear_device
 from tests.remedies.cases import case
 from tests.runtime.builders import write_output
@@ -148,6 +150,18 @@ damage(
     lambda path: path.write_bytes(path.read_bytes()[:-1]),
 )  # fmt: skip
 damage(f"{_FILE}:_check_header", "another index", "a changed index: written again", _name_another_stride)
+
+
+@case(f"{_FILE}:BundledFile.open", "without length and hash")
+def unlisted(folder: Path) -> Attempts:
+    """A manifest that says nothing of the bundled file: written again."""
+    out = write_output(folder / "damaged")
+    files = json.loads((out / "ripple_place/manifest.json").read_text())["files"]
+    del files[BUNDLED]
+    adjust_manifest(out, files=files)
+    yield lambda: read(out)
+    again = write_output(folder / "again")
+    yield lambda: read(again)
 
 
 @case(f"{_FILE}:BundledFile.check_unchanged")
