@@ -111,6 +111,7 @@ def bench(model: str, data: Path, scratch: Path, device: Path, options: argparse
     profile(train, learned, ProfileParams(verdict=None))
     trace, budget = read_trace(test), parse_share_or_bytes(options.dram)
     conditioned = under(load_device(str(device)), ReadConditions(queue_depth=options.depth))
+    held = {name: int(block.n_neurons * float(budget)) for name, block in trace.blocks.items()}
     measured: dict[str, list[np.ndarray]] = {name: [] for name in ORDERINGS}
     predicted = {}
     for ordering in ORDERINGS:
@@ -125,8 +126,6 @@ def bench(model: str, data: Path, scratch: Path, device: Path, options: argparse
             for ordering in ORDERINGS:
                 out = scratch / f"{model}-{ordering}"
                 params = ReaderParams(options.depth, check="header")
-                probe = stack.enter_context(LayoutReader.open(out, conditioned, SimulationParams(), params))
-                held = {name: int(block.n_neurons * float(budget)) for name, block in probe.layout.blocks.items()}
                 readers[ordering] = stack.enter_context(
                     LayoutReader.open(out, conditioned, SimulationParams(options.cache, held), params)
                 )

@@ -304,7 +304,7 @@ def test_hostile_headers(
 
 
 def test_any_json(program: Path, opt_out: Path, tmp_path: Path) -> None:
-    """White space, the order of keys, escapes and keys that nobody knows do not matter."""
+    """Whitespace, key order, escapes and unknown keys make no difference."""
     longer = 1 << 16
 
     def change(header: bytes) -> bytes:

@@ -59,9 +59,7 @@ def _table(first: str, rows: list[tuple[str, dict[str, Any]]]) -> str:
         "split at": lambda row: format_bytes(row["request_bytes"]),
         "requests/token": lambda row: number(row["requests_per_token"]),
         "read/token": lambda row: format_bytes(row["bytes_read_per_token"]),
-        "bandwidth": lambda row: (
-            "-" if row["bandwidth_bytes_per_s"] is None else format_rate(row["bandwidth_bytes_per_s"])
-        ),
+        "bandwidth": _bandwidth,
         "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
         "flash p99": lambda row: _percentile(row["flash_time_us_percentiles"]),
         "token time": lambda row: format_time_us(row["token_time_us_per_token"]),
@@ -90,9 +88,7 @@ def _prompts(rows: list[tuple[str, dict[str, Any]]]) -> str:
         "tokens at once": lambda row: number(row["n_tokens"] / row["n_chunks"]),
         "experts at once": lambda row: number(row["experts_per_chunk"]),
         "read/token": lambda row: format_bytes(row["bytes_read_per_token"]),
-        "bandwidth": lambda row: (
-            "-" if row["bandwidth_bytes_per_s"] is None else format_rate(row["bandwidth_bytes_per_s"])
-        ),
+        "bandwidth": _bandwidth,
         "flash time/token": lambda row: format_time_us(row["flash_time_us_per_token"]),
         "flash time": lambda row: format_time_us(row["flash_time_us"]),
         "time": lambda row: format_time_us(row["time_us"]),
@@ -102,6 +98,11 @@ def _prompts(rows: list[tuple[str, dict[str, Any]]]) -> str:
         del columns["time"], columns["tokens/s"]
     cells = [[label, *(cell(row) for cell in columns.values())] for label, row in rows]
     return format_table(["prompts", *columns], cells)
+
+
+def _bandwidth(row: dict[str, Any]) -> str:
+    rate = row["bandwidth_bytes_per_s"]
+    return "-" if rate is None else format_rate(rate)
 
 
 def _hits(document: dict[str, Any]) -> str:

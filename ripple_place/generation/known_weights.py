@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripple_place.errors import CheckpointError
+from ripple_place.generation.row_form import regions_of
 from ripple_place.inputfile import open_stream, read_at
 
 if TYPE_CHECKING:
@@ -48,10 +49,9 @@ def read_first_bytes(path: Path, entry: Mapping[str, Any], n_bytes: int) -> UInt
     """
     n_units = entry["n_neurons"]
     weights = np.empty((n_units, n_bytes), np.uint8)
-    regions = [entry["gates"], entry] if "gates" in entry else [entry]
     done = 0
     with open_stream(path) as file:
-        for region in regions:
+        for region in regions_of(entry):
             stride, of_region = region["stride_bytes"], sum(part["length_bytes"] for part in region["components"])
             taken = min(of_region, n_bytes - done)
             if taken <= 0:

@@ -55,7 +55,6 @@ class KnownWeights:
 
     def __init__(self, form: RowForm, weights: UInt8Array, biases: dict[str, Float32Array]) -> None:
         self.form, self._weights, self._biases = form, weights, biases
-        self._every = np.arange(form.n_units, dtype=np.int32)
 
     @property
     def n_bytes(self) -> int:
@@ -65,9 +64,7 @@ class KnownWeights:
     def products(self, role: str, inputs: Float32Array) -> Float32Array:
         """Return what the units of a role give, shape (n_tokens, n_units), biases included."""
         part = self.form.components[role]
-        values = np.zeros((inputs.shape[0], self.form.n_units), np.float32)
-        every = np.ones(values.shape, bool)
-        dot_rows(self._weights, part.at_bytes, part.form, self._every, every, inputs, values)
+        values = _products(self._weights, part.at_bytes, part.form, inputs)
         if role in self._biases:
             values += self._biases[role]
         return values
@@ -167,7 +164,7 @@ class Predicted(Plain):
 
     def decide(self, inputs: Float32Array) -> Decision:
         """Return the units that are predicted to fire."""
-        scores = _products(self._up, _products(self._down, inputs))
+        scores = _products(self._up, 0, F16, _products(self._down, 0, F16, inputs))
         scores += self._predictor.bias
         is_predicted: BoolArray = self._predictor.fires(scores, self._place)
         if self._oracle is not None:
@@ -178,9 +175,9 @@ class Predicted(Plain):
         return Decision(is_predicted)
 
 
-def _products(rows: UInt8Array, inputs: Float32Array) -> Float32Array:
-    """Return products of all rows, half precision, with inputs."""
+def _products(rows: UInt8Array, at_bytes: int, form: int, inputs: Float32Array) -> Float32Array:
+    """Return products of all rows with inputs, shape (n_tokens, n_rows); see `dot_rows`."""
     values = np.zeros((inputs.shape[0], rows.shape[0]), np.float32)
     which = np.arange(rows.shape[0], dtype=np.int32)
-    dot_rows(rows, 0, F16, which, np.ones(values.shape, bool), inputs, values)
+    dot_rows(rows, at_bytes, form, which, np.ones(values.shape, bool), inputs, values)
     return values

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripple_place.flash.results import PERCENTILES, percentiles_us
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from ripple_place.generation.reference import Reference
     from ripple_place.generation.step import Step
 
-PERCENTILES = (50, 90, 99)
 _COUNTS = {
     "units_per_token": "n_asked", "reads_per_token": "n_reads", "requests_per_token": "n_requests",
     "bytes_read_per_token": "bytes_read",
@@ -169,11 +170,8 @@ def summary(times_us: Float64Array) -> dict[str, float] | None:
     """Return mean and percentiles of times; None if there are none."""
     if not times_us.size:
         return None
-    percentiles = np.percentile(times_us, PERCENTILES)
-    return {
-        "mean": float(times_us.mean()),
-        **{f"p{p}": float(v) for p, v in zip(PERCENTILES, percentiles, strict=True)},
-    }
+    named = zip(PERCENTILES, percentiles_us(times_us), strict=True)
+    return {"mean": float(times_us.mean()), **{f"p{share}": value for share, value in named}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +189,6 @@ class RunReport:
     cache : str
         Policy.
     queue_depth : int
-    is_text : bool
-        Whether a text was read rather than gone on with.
     warnings : tuple of str
     """
 
@@ -202,7 +198,6 @@ class RunReport:
     rule: str | None
     cache: str
     queue_depth: int
-    is_text: bool
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -74,6 +74,11 @@ class RowForm:
         return RowForm(self.block, self.n_units, self.hidden, rest, self.row_bytes - skipped)
 
 
+def regions_of(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return where the index says that a block's rows lie, in the order of their parts: gates first, if apart."""
+    return [entry["gates"], entry] if "gates" in entry else [entry]
+
+
 def form_of_block(block: str, entry: Mapping[str, Any]) -> RowForm:
     """Return the form of whole rows, gates first.
 
@@ -93,10 +98,9 @@ def form_of_block(block: str, entry: Mapping[str, Any]) -> RowForm:
             block, found=f"units that are {entry['unit']}s", expected="neurons",
             remedy="reorder the checkpoint with --unit neuron",
         )  # fmt: skip
-    regions = [entry["gates"], entry] if "gates" in entry else [entry]
     components: dict[str, Component] = {}
     at_bytes = 0
-    for region in regions:
+    for region in regions_of(entry):
         for part in region["components"]:
             role, dtype, n_bytes = part["role"], part["dtype"], part["length_bytes"]
             if role not in ROLES or role in components or dtype not in FORM_OF_DTYPE:

@@ -130,7 +130,7 @@ def run(
             run.compared(agreement_with(reference, run.steps, is_text=params.text is not None)) for run in runs
         ]  # fmt: skip
     return RunReport(
-        tuple(runs), device.name, params.activity, params.select, cache, depth, params.text is not None,
+        tuple(runs), device.name, params.activity, params.select, cache, depth,
         tuple(_warnings(runs, device)),
     )  # fmt: skip
 

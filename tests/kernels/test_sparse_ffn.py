@@ -23,7 +23,7 @@ def stored(values: np.ndarray, form: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_every_half_precision_number_is_widened_exactly() -> None:
-    """All 65,536: zeros of both signs, subnormal numbers, infinities; what is no number stays none."""
+    """All 65,536 bit patterns: signed zeros, subnormals, infinities; a NaN stays a NaN."""
     halves = np.arange(2**16).astype(np.uint16)
     values = np.empty(halves.size, np.float32)
     widen(halves.view(np.uint8), 0, F16, values)

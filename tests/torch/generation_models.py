@@ -109,7 +109,7 @@ def expected_nll(source, text, dtype=torch.float32):
 
 
 def capacities(out, n):
-    """Return a DRAM cache of so many neurons for each block."""
+    """Return a DRAM capacity of n neurons for every block."""
     from ripple_place.checkpoint.output.manifest import read_manifest
 
     return dict.fromkeys(read_output_layout("out", read_manifest(out)).extents, n)

@@ -128,7 +128,7 @@ def test_a_text_is_read(folder):
 
 
 def test_predictors_and_rules(folder):
-    """Recall is counted where it is asked for; a rule that drops much agrees less, at a loss that is told."""
+    """`--check-recall` reports recall and precision; a rule that drops neurons changes the loss."""
     asked = ("--text", "text.txt", "--max-tokens", "30", "--json")
     (predicted,) = json.loads(run("b", *asked, "--activity", "predicted", "--check-recall").stdout)["outputs"]
     assert predicted["recall"] == 1
