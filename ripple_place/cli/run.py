@@ -69,9 +69,8 @@ def run(out: Path, compare: tuple[Path, ...], common: Common, **options: Any) ->
     from ripple_place.workflows.run import run as run_outputs
     from ripple_place.workflows.run_params import RunParams
 
-    if common.n_threads_given:
-        _limit_torch(common.n_threads)
-    params = RunParams(**options, seed=common.seed)
+    n_threads = common.n_threads if common.n_threads_given else None
+    params = RunParams(**options, seed=common.seed, n_threads=n_threads)
     with RunScreen(quiet=common.quiet, shows_text=not common.as_json and params.text is None) as screen:
         report = run_outputs([out, *compare], params, ProgressBars(quiet=common.quiet), screen.hear)
     if common.as_json:
@@ -79,13 +78,3 @@ def run(out: Path, compare: tuple[Path, ...], common: Common, **options: Any) ->
     else:
         echo(run_text(report))
     echo_warnings(report.warnings, quiet=common.quiet)
-
-
-def _limit_torch(n_threads: int) -> None:
-    """Let torch compute on so many threads, if it is there; what needs it says so if it is not."""
-    from importlib.util import find_spec
-
-    if find_spec("torch") is not None:
-        import torch
-
-        torch.set_num_threads(n_threads)

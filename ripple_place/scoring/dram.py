@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ripple_place.errors import UsageError
+from ripple_place.placing.budget import check_budget
 from ripple_place.placing.dram.split import split_evenly
 from ripple_place.placing.recorded_dram import DEFAULT_CACHE, PLACEMENT
 
@@ -33,6 +34,40 @@ class SimulatedDram:
     cache: str = "none"
     capacity_neurons: Mapping[str, int] = field(default_factory=dict)
     split_by: str | None = None
+
+
+def check_dram(budget: float | int | str | None, cache: str | None, uses: Mapping[str, bool]) -> None:
+    """Refuse a budget that is none, and whatever needs a DRAM cache where there is none.
+
+    Parameters
+    ----------
+    budget : float, int, str or None
+        As of `choose_dram`.
+    cache : str or None
+        Policy, if one was named.
+    uses : mapping of str to bool
+        Options that need a cache, and whether they were given.
+
+    Raises
+    ------
+    UsageError
+    """
+    if isinstance(budget, str) and budget != PLACEMENT:
+        raise UsageError(
+            f"--dram-budget {budget}", found="no budget",
+            expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
+        )  # fmt: skip
+    if budget is not None and not isinstance(budget, str):
+        check_budget(budget)
+    for option, is_set in uses.items():
+        if is_set and (budget is None or cache == "none"):
+            remedy = "add --dram-budget 10%" if cache != "none" else "name another --cache, with a --dram-budget"
+            raise UsageError(option, found="no DRAM cache", expected="one", remedy=remedy)
+    if cache not in (None, "none") and budget is None:
+        raise UsageError(
+            f"--cache {cache}", found="no DRAM budget", expected="one",
+            remedy="add --dram-budget 10%, or leave --cache out",
+        )  # fmt: skip
 
 
 def choose_dram(

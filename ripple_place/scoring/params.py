@@ -12,11 +12,10 @@ from ripple_place.flash.caches.segmented import Segmented
 from ripple_place.flash.device.conditions import ReadConditions
 from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.flash.gate_first import GateFirst
-from ripple_place.placing.budget import check_budget
-from ripple_place.placing.recorded_dram import PLACEMENT
 from ripple_place.predict.params import TRUE, check_activity
 from ripple_place.scoring.batch import check_batch
 from ripple_place.scoring.bundle_forms import FormChoice
+from ripple_place.scoring.dram import check_dram
 from ripple_place.select.registry import parse_rule
 from ripple_place.select.sight import check_told
 from ripple_place.select.simulate import refuse_pool
@@ -137,31 +136,11 @@ class SimulateParams:
 
     def __post_init__(self) -> None:
         Admission.parse(self.admission)
-        if isinstance(self.dram_budget, str) and self.dram_budget != PLACEMENT:
-            raise UsageError(
-                f"--dram-budget {self.dram_budget}", found="no budget",
-                expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
-            )  # fmt: skip
-        if self.dram_budget is not None and not isinstance(self.dram_budget, str):
-            check_budget(self.dram_budget)
-        for option, is_set in (
-            (f"--admission {self.admission}", self.admission != "all"),
-            ("--reset-at-segments", self.reset_at_segments),
-            ("--bound", self.bound),
-            ("--dram-pool", self.dram_pool),
-        ):
-            if is_set and (self.dram_budget is None or self.cache == "none"):
-                remedy = (
-                    "add --dram-budget 10%" if self.cache != "none" else "name another --cache, with a --dram-budget"
-                )
-                raise UsageError(option, found="no DRAM cache", expected="one", remedy=remedy)
-        if self.cache not in (None, "none") and self.dram_budget is None:
-            raise UsageError(
-                f"--cache {self.cache}",
-                found="no DRAM budget",
-                expected="one",
-                remedy="add --dram-budget 10%, or leave --cache out",
-            )
+        uses = {
+            f"--admission {self.admission}": self.admission != "all", "--reset-at-segments": self.reset_at_segments,
+            "--bound": self.bound, "--dram-pool": self.dram_pool,
+        }  # fmt: skip
+        check_dram(self.dram_budget, self.cache, uses)
         if self.conditions.access == "mmap" and self.gap is not None:
             raise UsageError(
                 "--access mmap", found=f"access collapse {self.gap}",

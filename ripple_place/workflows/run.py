@@ -113,6 +113,10 @@ def run(
     if len(set(names)) < len(names):
         raise UsageError("--compare", found="an output twice", expected="each once", remedy="leave one out")
     require_capture_extra(names[0])
+    if params.n_threads is not None:
+        import torch
+
+        torch.set_num_threads(params.n_threads)
     device = load_device(str(params.device))
     depth = params.queue_depth or _saturating_depth(device)
     conditioned = under(device, _conditions(device, params.queue_depth))

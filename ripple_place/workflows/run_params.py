@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ripple_place.errors import UsageError
 from ripple_place.flash.device.files import DEFAULT_DEVICE
 from ripple_place.generation.params import ORACLE, PREDICTED, RULE, GenerationParams
-from ripple_place.placing.recorded_dram import PLACEMENT
 from ripple_place.runtime.bundled_file import FULL
+from ripple_place.scoring.dram import check_dram
 from ripple_place.select.registry import parse_rule
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class RunParams:
         Checkpoint that runs in memory on the same tokens, to compare with.
     seed : int
         Of what admission draws.
+    n_threads : int, optional
+        That torch computes on; default its own choice.
 
     Raises
     ------
@@ -90,6 +92,7 @@ class RunParams:
     check: str = FULL
     against: Path | str | None = None
     seed: int = 0
+    n_threads: int | None = None
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.text is None):
@@ -103,16 +106,8 @@ class RunParams:
                 expected=f"{ORACLE} or {PREDICTED}: what the rule sees",
                 remedy="name one of these, or leave --select out",
             )  # fmt: skip
-        if self.cache not in (None, "none") and self.dram_budget is None:
-            raise UsageError(
-                f"--cache {self.cache}", found="no DRAM budget", expected="one",
-                remedy="add --dram-budget 10%, or leave --cache out",
-            )  # fmt: skip
-        if isinstance(self.dram_budget, str) and self.dram_budget != PLACEMENT:
-            raise UsageError(
-                f"--dram-budget {self.dram_budget}", found="no budget",
-                expected=f"a share, a size, or {PLACEMENT}", remedy="write 10% or 512MiB",
-            )  # fmt: skip
+        uses = {f"--admission {self.admission}": self.admission != "all", "--dram-pool": self.dram_pool}
+        check_dram(self.dram_budget, self.cache, uses)
         _ = self.generation  # What is wrong with it is said now.
 
     @property

@@ -12,7 +12,7 @@ from tests.remedies.cases import case, instead
 if TYPE_CHECKING:
     from tests.remedies.cases import Attempts
 
-_PARAMS = "workflows/run_params.py:RunParams.__post_init__"
+_PARAMS, _DRAM = "workflows/run_params.py:RunParams.__post_init__", "scoring/dram.py:check_dram"
 
 instead(
     _PARAMS, "to go on with", "nothing to go on with: a prompt, or a text", RunParams,
@@ -24,12 +24,12 @@ instead(
     lambda: RunParams(prompt="The", select="top-k=10%"), lambda: RunParams(prompt="The", activity="gate"),
 )  # fmt: skip
 instead(
-    _PARAMS, "no DRAM budget", "a cache of no size: of a tenth, or none",
+    _DRAM, "no DRAM budget", "a cache of no size: of a tenth, or none",
     lambda: RunParams(prompt="The", cache="lru"), lambda: RunParams(prompt="The", cache="lru", dram_budget=0.1),
     lambda: RunParams(prompt="The"),
 )  # fmt: skip
 instead(
-    _PARAMS, "write 10%", "a budget of a word: of a share, or a size",
+    _DRAM, "write 10%", "a budget of a word: of a share, or a size",
     lambda: RunParams(prompt="The", dram_budget="much"), lambda: RunParams(prompt="The", dram_budget=0.1),
     lambda: RunParams(prompt="The", dram_budget=2**29),
 )  # fmt: skip

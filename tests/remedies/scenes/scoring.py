@@ -29,7 +29,7 @@ instead(
     lambda: Sweep.parse("seed=1,2"), lambda: Sweep.parse("dram-budget=0%,5%,10%"),
 )  # fmt: skip
 instead(
-    "scoring/params.py:SimulateParams.__post_init__", "write 10% or 512MiB", "a budget that is none: a share",
+    "scoring/dram.py:check_dram", "write 10% or 512MiB", "a budget that is none: a share",
     lambda: SimulateParams(dram_budget="much"), lambda: SimulateParams(dram_budget=0.1),
 )  # fmt: skip
 
@@ -64,6 +64,7 @@ def simulated_otherwise(where: str, words: str, story: str, bad: str, *good: str
 
 
 SIZE = "--bundle-bytes 4KiB"
+_CHECK = "scoring/dram.py:check_dram"
 _PARAMS, _DRAM, _LAYOUTS = (
     "scoring/params.py:SimulateParams.__post_init__", "scoring/dram.py:_dram_of_placements", "scoring/layouts.py"
 )  # fmt: skip
@@ -77,12 +78,12 @@ simulated_otherwise(
     f"--layout original {SIZE} --timeline a.svg", f"--layout original {SIZE} --timeline a.svg --overlap pipeline",
 )  # fmt: skip
 simulated_otherwise(
-    _PARAMS, "no DRAM cache; one. add --dram-budget", "a bound on no cache: on one",
+    _CHECK, "no DRAM cache; one. add --dram-budget", "a bound on no cache: on one",
     f"--layout original {SIZE} --bound",
     f"--layout original {SIZE} --bound --dram-budget 10%",
 )  # fmt: skip
 simulated_otherwise(
-    _PARAMS, "name another --cache", "a bound on --cache none: on a cache",
+    _CHECK, "name another --cache", "a bound on --cache none: on a cache",
     f"--layout original {SIZE} --bound --cache none", f"--layout original {SIZE} --bound --cache lru --dram-budget 10%",
 )  # fmt: skip
 simulated_otherwise(
@@ -114,7 +115,7 @@ instead(
     lambda: parse_batch("4,two"), lambda: parse_batch("4"), lambda: parse_batch("4,2,1"),
 )  # fmt: skip
 simulated_otherwise(
-    _PARAMS, "leave --cache out", "a cache of no size: with a budget, or none",
+    _CHECK, "leave --cache out", "a cache of no size: with a budget, or none",
     f"--layout original {SIZE} --cache lru", f"--layout original {SIZE} --cache lru --dram-budget 10%",
     f"--layout original {SIZE}",
 )  # fmt: skip
